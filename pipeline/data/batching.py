@@ -1,0 +1,132 @@
+"""From rows of text to the batches that training and prediction take.
+
+Rows are read in windows of many batches: strings are tokenized once a window, sorted by length, and cut
+into batches each padded only to its own longest row. Which rows fall into which batch depends on nothing
+but the seed, the epoch and the row count, so a run taken up again at any batch sees the same data.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.data.load import Split
+from pipeline.text import TextEncoder
+
+# Batches a window: enough to find rows of like length, few enough that the order stays random.
+WINDOW_BATCHES = 64
+# Lengths are rounded up to a multiple of this, so that kernels see few shapes.
+LENGTH_MULTIPLE = 8
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Batches that cover all rows; the last one is filled up with rows of weight 0."""
+    return -(-rows // batch_size)
+
+
+def training_batches(
+    split: Split,
+    encoder: TextEncoder,
+    *,
+    batch_size: int,
+    num_classes: int,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    by_length: bool = True,
+    fixed_length: bool = False,
+    class_weights: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """One epoch of training batches in an order decided by `seed` and `epoch`.
+
+    Args:
+        split: the rows.
+        encoder: strings to token ids.
+        batch_size: rows a batch, over all devices. Every batch has exactly this many.
+        num_classes: C.
+        skip: leave out this many batches at the start, without reading their rows.
+        by_length: put rows of like length into one batch; else take them as they come.
+        fixed_length: pad all batches to the encoder's sequence_length.
+        class_weights: float32 [C], the weight of a row by its label; None: 1.
+
+    Returns:
+        A dataset of (inputs, targets, weights): inputs a dict of int32 [batch_size, length]; targets float32
+        [batch_size, C], one-hot or multi-hot; weights float32 [batch_size], 0 on rows that only fill the last batch.
+    """
+    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(split))
+    steps = steps_per_epoch(len(split), batch_size)
+    filled = np.resize(order, steps * batch_size).astype(np.int64)
+    real = np.arange(filled.size) < order.size
+
+    def read(window: np.ndarray) -> tuple:
+        rows = slice(window * WINDOW_BATCHES * batch_size, (window + 1) * WINDOW_BATCHES * batch_size)
+        labels = split.labels(filled[rows])
+        weights = real[rows].astype(np.float32)
+        if class_weights is not None:
+            weights *= class_weights[labels]
+        targets = labels if labels.ndim == 2 else np.eye(num_classes, dtype=np.float32)[labels]
+        return *split.texts(filled[rows]), targets.astype(np.float32), weights
+
+    columns = split.store.meta.columns
+    kinds = (tf.string,) * columns + (tf.float32, tf.float32)
+
+    def encode(window: tf.Tensor) -> tf.data.Dataset:
+        *texts, targets, weights = tf.numpy_function(read, [window], kinds, stateful=False)
+        for text in texts:
+            text.set_shape([None])
+        targets.set_shape([None, num_classes])
+        weights.set_shape([None])
+        inputs = encoder(*texts, fixed_length=fixed_length)
+        count = tf.shape(weights)[0] // batch_size
+        draw = tf.stack([seed, epoch * (1 + steps // WINDOW_BATCHES) + tf.cast(window, tf.int32)])
+        batches = tf.reshape(tf.range(tf.shape(weights)[0]), [count, batch_size])
+        if by_length:
+            lengths = tf.reduce_sum(inputs["padding_mask"], axis=1)
+            # The rows come in random order, so a stable sort leaves ties random.
+            batches = tf.reshape(tf.argsort(lengths, stable=True), [count, batch_size])
+            batches = tf.gather(batches, tf.argsort(tf.random.stateless_uniform([count], draw)))
+
+        def batch(rows: tf.Tensor) -> tuple:
+            picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
+            if not fixed_length:
+                picked = _trim(picked)
+            picked = {name: tf.ensure_shape(tensor, [batch_size, None]) for name, tensor in picked.items()}
+            return picked, tf.gather(targets, rows), tf.gather(weights, rows)
+
+        return tf.data.Dataset.from_tensor_slices(batches).map(batch)
+
+    windows = tf.data.Dataset.range(skip // WINDOW_BATCHES, steps_per_epoch(steps, WINDOW_BATCHES))
+    batches = windows.flat_map(encode).skip(skip % WINDOW_BATCHES)
+    return batches.apply(tf.data.experimental.assert_cardinality(steps - skip)).prefetch(4)
+
+
+def prediction_batches(
+    split: Split, encoder: TextEncoder, *, batch_size: int, fixed_length: bool = False
+) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
+    """All rows once, like lengths together; each batch comes with the numbers of its rows.
+
+    Args:
+        split: the rows.
+        encoder: strings to token ids.
+        batch_size: rows a batch; the last batch of a window may have fewer.
+        fixed_length: pad all batches to the encoder's sequence_length.
+
+    Yields:
+        (int64 [batch] row numbers, dict of int32 [batch, length] inputs).
+    """
+    for start in range(0, len(split), WINDOW_BATCHES * batch_size):
+        rows = np.arange(start, min(start + WINDOW_BATCHES * batch_size, len(split)))
+        inputs = encoder(*(tf.constant(text, tf.string) for text in split.texts(rows)), fixed_length=fixed_length)
+        order = np.argsort(-inputs["padding_mask"].numpy().sum(axis=1), kind="stable")
+        for first in range(0, len(rows), batch_size):
+            chosen = order[first : first + batch_size]
+            batch = {name: tf.gather(tensor, chosen) for name, tensor in inputs.items()}
+            yield rows[chosen], batch if fixed_length else _trim(batch)
+
+
+def _trim(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Cut the columns that are padding in every row, but for rounding up to LENGTH_MULTIPLE."""
+    longest = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
+    length = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    length = tf.minimum(length, tf.shape(inputs["padding_mask"])[1])
+    return {name: tensor[:, :length] for name, tensor in inputs.items()}

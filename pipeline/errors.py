@@ -1,0 +1,8 @@
+"""The one exception whose message is meant for the person at the keyboard."""
+
+
+class UserError(ValueError):
+    """Bad input: one sentence that names the file, row, key or value and says what to do.
+
+    Command lines print the message after ``error: `` and exit with status 2, without a traceback.
+    """

@@ -1,0 +1,265 @@
+"""Strings to token ids in the TensorFlow graph: exactly the tokens of google-research/bert.
+
+One object serves training and the exported model. Two kernels of tensorflow-text do the work, FastBertNormalize with
+BERT's own table (normalizer.py) and FastWordpieceTokenizeWithOffsets; TensorFlow Serving has both. Three rules look
+beyond one character, and core string ops see to them in the rows that need it: bytes that are not UTF-8 are dropped, a
+capital sigma at the end of a word becomes "ς", and a word of more than 200 characters becomes [UNK].
+
+Known differences, none of them in text that anybody writes:
+- Uncased BERT sorts neighbouring combining marks into canonical order and then drops those of class Mn. The few others
+  (class Mc) stay in the order of the text here. It shows where two of these meet in another order: viramas of class
+  Mc (such as U+1B44), Hangul tone marks (U+302E, U+302F), Vietnamese reading marks (U+16FF0, U+16FF1), musical stems
+  and flags (U+1D165 to U+1D172).
+- A punctuation mark newer than the running Python's Unicode is a letter to that Python. It is so here too, unless the
+  vocabulary has a piece with it.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from pipeline.errors import UserError
+from pipeline.normalizer import MAX_EXPANSION, normalize_character, normalizer_table, sigma_context
+
+MAX_WORD_CHARACTERS = 200
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# Where FastWordpieceTokenize ends a word in normalised text (RE2 ranges): space, ASCII's punctuation, ideographs.
+_BREAKS = (
+    r" -/:-@\[-`{-~\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}"
+    r"\x{2B740}-\x{2B81F}\x{2B820}-\x{2CEAF}\x{2F800}-\x{2FA1F}"
+)
+_LONG_WORD = rf"[^{_BREAKS}]{{{MAX_WORD_CHARACTERS + 1},}}"
+
+
+class TextEncoder:
+    """WordPiece with BERT's special tokens, as a callable for tf.data, tf.function and SavedModel.
+
+    Example:
+        encoder = TextEncoder("vocab.txt", lowercase=True, sequence_length=128)
+        encoder(["hello world"])  # {"token_ids": [[101, 7592, 2088, 102]], "segment_ids": ..., "padding_mask": ...}
+        encoder(["a question"], ["an answer"])
+        encoder.tokenize(["hello world"])  # ragged, without special tokens
+
+    Args:
+        vocabulary: path of a vocab.txt (one piece a line, its number is its id), or the pieces themselves.
+        lowercase: lower-case and strip accents (uncased checkpoints).
+        sequence_length: longest encoded sequence in tokens, with the special ones.
+
+    Attributes:
+        vocabulary: tuple of pieces.
+        pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
+        fingerprint: sha256, in hex, of all that decides the output.
+
+    Raises:
+        UserError: a vocabulary that cannot be read, lacks a special token or has a piece twice; a sequence_length
+            without room for the special tokens.
+    """
+
+    def __init__(
+        self, vocabulary: str | os.PathLike | Sequence[str], lowercase: bool = True, sequence_length: int = 128
+    ) -> None:
+        source = "the vocabulary"
+        if isinstance(vocabulary, (str, os.PathLike)):
+            source = str(vocabulary)
+            vocabulary = load_vocabulary(vocabulary)
+        if sequence_length < 3:
+            raise UserError(f"sequence_length is {sequence_length}, but [CLS] and two [SEP] take 3: give more.")
+        self.vocabulary = tuple(vocabulary)
+        self.lowercase = lowercase
+        self.sequence_length = sequence_length
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = _special_ids(self.vocabulary, source)
+
+        # What Unicode has not assigned stays only where a piece has it; a character that no piece has means [UNK].
+        unnamed = {c for c in set().union(*self.vocabulary) if unicodedata.category(c) in ("Cn", "Co")}
+        self._unknown = next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in unnamed)
+        table = normalizer_table(lowercase, self._unknown, frozenset(unnamed))
+        digest = hashlib.sha256(table)
+        digest.update(repr((self.vocabulary, lowercase, sequence_length)).encode())
+        self.fingerprint = digest.hexdigest()
+
+        self._ordinary = _ordinary_text(lowercase)
+        cased, ignorable = sigma_context()
+        self._final_sigma = rf"([{cased}][{ignorable}]*)Σ([{ignorable}]*(?:[^{cased}{ignorable}]|$))"
+        # Eager tensors, for all graphs that capture them share one copy; on the CPU, where the string kernels are.
+        with tf.init_scope(), tf.device("CPU:0"):
+            self._normalizer = tf_text.FastBertNormalizer(model_buffer=tf.constant(np.frombuffer(table, np.uint8)))
+            self._wordpiece = tf_text.FastWordpieceTokenizer(
+                model_buffer=tf.constant(_wordpiece_model(self.vocabulary, source)), token_out_type=tf.int32
+            )
+
+    def __call__(self, first, second=None, fixed_length: bool = False) -> dict[str, tf.Tensor]:
+        """Encode single texts as [CLS] first [SEP], or pairs as [CLS] first [SEP] second [SEP].
+
+        Pairs too long lose tokens at the end of the longer text, one by one, of the second where they are equal
+        (`_truncate_seq_pair` of google-research/bert's run_classifier.py).
+
+        Args:
+            first: string [batch], any bytes.
+            second: string [batch], or None.
+            fixed_length: pad to `sequence_length`; else to the longest row.
+
+        Returns:
+            token_ids, segment_ids (0 for first, 1 for second and its [SEP], 0 for padding) and padding_mask
+            (1 for tokens, 0 for padding), each int32 [batch, length].
+        """
+        texts = [self.tokenize(text) for text in (first, second) if text is not None]
+        lengths = [text.row_lengths() for text in texts]
+        room = self.sequence_length - 1 - len(texts)
+        if second is None:
+            kept = [tf.minimum(lengths[0], room)]
+        else:
+            # Popping from the longer until both fit leaves no more than half to a text whose other has more than that.
+            first_half, second_half = room - room // 2, room // 2
+            kept = [
+                tf.minimum(lengths[0], tf.maximum(first_half, room - lengths[1])),
+                tf.minimum(lengths[1], tf.maximum(second_half, room - lengths[0])),
+            ]
+        rows = self._join(texts, kept)
+        ends = tf.cast(tf.cumsum([1 + kept[0] + 1, *(count + 1 for count in kept[1:])]), tf.int32)
+        token_ids = rows.to_tensor(self.pad_id, shape=[None, self.sequence_length if fixed_length else None])
+        position = tf.range(tf.shape(token_ids)[1])[tf.newaxis]
+        real = position < ends[-1][:, tf.newaxis]
+        return {
+            "token_ids": token_ids,
+            "segment_ids": tf.cast(real & (position >= ends[0][:, tf.newaxis]), tf.int32),
+            "padding_mask": tf.cast(real, tf.int32),
+        }
+
+    def tokenize(self, strings) -> tf.RaggedTensor:
+        """Pieces of each string, without special tokens and uncut.
+
+        Args:
+            strings: string [batch], any bytes.
+
+        Returns:
+            int32 [batch, None].
+        """
+        return self._wordpiece.tokenize(self._normalize(strings))
+
+    def _normalize(self, strings) -> tf.Tensor:
+        """BERT's cleaning, splitting and (uncased) lower-casing, as far as the wordpiece kernel does not do it."""
+        strings = tf.convert_to_tensor(strings, tf.string)
+        if strings.shape.rank not in (None, 1):
+            raise UserError(f"TextEncoder takes a batch of strings, shape [batch], and was given {strings.shape}.")
+        strings = tf.ensure_shape(strings, [None])
+        words = self._normalizer.normalize(strings)
+        special = tf.where(~tf.strings.regex_full_match(strings, self._ordinary))
+        return tf.cond(
+            tf.size(special) > 0,
+            lambda: tf.tensor_scatter_nd_update(words, special, self._normalize_fully(tf.gather_nd(strings, special))),
+            lambda: words,
+        )
+
+    def _normalize_fully(self, strings: tf.Tensor) -> tf.Tensor:
+        """The same with the rules that look beyond one character."""
+        strings = tf.strings.unicode_transcode(
+            strings, "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False
+        )
+        if self.lowercase:
+            strings = tf.strings.regex_replace(strings, self._final_sigma, r"\1ς\2")
+        return tf.strings.regex_replace(self._normalizer.normalize(strings), _LONG_WORD, self._unknown)
+
+    def _join(self, texts: list[tf.RaggedTensor], kept: list[tf.Tensor]) -> tf.RaggedTensor:
+        """[CLS], then of each text the first `kept` tokens and [SEP]: int32 [batch, None]."""
+        # A pool of ragged rows, from which the output is gathered by RaggedGather, a plain copy: each text's row as
+        # what is kept and what is not, then [CLS] and [SEP].
+        batch = texts[0].nrows()
+        splits, places, size = [], [], tf.constant(0, tf.int64)
+        for number, (text, count) in enumerate(zip(texts, kept, strict=True)):
+            start = text.row_starts() + size
+            splits.append(tf.reshape(tf.stack([start, start + count], axis=1), [-1]))
+            places.append(2 * (number * batch + tf.range(batch)))
+            size += tf.size(text.values, tf.int64)
+        pool = tf.RaggedTensor.from_row_splits(
+            tf.concat([*(text.values for text in texts), [self.cls_id, self.sep_id]], axis=0),
+            tf.concat([*splits, size + tf.range(3, dtype=tf.int64)], axis=0),
+            validate=False,
+        )
+        cls = tf.fill([batch], 2 * len(texts) * batch)
+        order = [cls]
+        for place in places:
+            order += [place, cls + 1]
+        parts = tf.gather(pool, tf.reshape(tf.stack(order, axis=1), [-1]))
+        return tf.RaggedTensor.from_row_splits(parts.values, parts.row_splits[:: len(order)], validate=False)
+
+
+def load_vocabulary(path: str | os.PathLike) -> list[str]:
+    """The pieces of a vocab.txt, as google-research/bert's load_vocab reads them: one a line, outer spaces stripped.
+
+    A piece of nothing but a space character (such as U+3000 in Chinese vocabularies) stays, to keep its place.
+
+    Raises:
+        UserError: no such file, not UTF-8, no pieces, or an empty line between pieces.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: the vocabulary cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the vocabulary is not UTF-8 at byte {error.start}: save it as UTF-8.") from error
+    # Only newlines end a line: str.splitlines would also split at characters that may be pieces.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    pieces = [line.strip() or line for line in lines]
+    while pieces and not pieces[-1]:
+        pieces.pop()
+    if not pieces:
+        raise UserError(f"{path}: the vocabulary is empty.")
+    if "" in pieces:
+        raise UserError(f"{path}: line {pieces.index('') + 1} of the vocabulary is empty: remove it.")
+    return pieces
+
+
+def _special_ids(vocabulary: tuple[str, ...], source: str) -> list[int]:
+    """Ids of SPECIAL_TOKENS, once every piece is known to be there once."""
+    ids: dict[str, int] = {}
+    for number, piece in enumerate(vocabulary):
+        if ids.setdefault(piece, number) != number:
+            lines = f"lines {ids[piece] + 1} and {number + 1}"
+            raise UserError(f"{source} has {piece!r} twice, in {lines}: rename one, for a piece has one id.")
+    missing = [piece for piece in SPECIAL_TOKENS if piece not in ids]
+    if missing:
+        raise UserError(f"{source} lacks {', '.join(missing)}: a BERT vocabulary has a line for each.")
+    return [ids[piece] for piece in SPECIAL_TOKENS]
+
+
+def _wordpiece_model(vocabulary: tuple[str, ...], source: str) -> np.ndarray:
+    """The flatbuffer that FastWordpieceTokenizeWithOffsets reads, uint8."""
+    # The builder lives in a private module; passing the vocabulary to FastWordpieceTokenizer would go through a list
+    # of integers, which takes ten times as long.
+    from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as builder
+
+    # Pieces that no word can hold keep their ids, but the kernel must not see them: it would match a piece with a
+    # space across two words, and has limits and uses of its own for the others. No text has \x01 by then.
+    absent = {c for c in set().union(*vocabulary) if not normalize_character(c, lowercase=False).strip()}
+
+    def possible(piece: str) -> bool:
+        return piece not in ("", "##") and len(piece) <= MAX_WORD_CHARACTERS + 2 and absent.isdisjoint(piece)
+
+    pieces = [piece if possible(piece) else f"\x01{number}" for number, piece in enumerate(vocabulary)]
+    try:
+        # Words are limited in characters (see _LONG_WORD), not in bytes.
+        model = builder.build_fast_wordpiece_model(pieces, 4 * MAX_WORD_CHARACTERS, "##", "[UNK]", False, False)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{source} is no WordPiece vocabulary: {error}") from error
+    return np.frombuffer(model, np.uint8)
+
+
+def _ordinary_text(lowercase: bool) -> str:
+    """An RE2 pattern that, in one pass, is sure of text to which no rule applies that looks beyond one character.
+
+    It is valid UTF-8, it has no capital sigma, and breaks are near enough to each other. Other text may be ordinary
+    too, only this does not see it.
+    """
+    breaks = rf"\t\n\r{_BREAKS}\x{{3000}}-\x{{3002}}"
+    # Surrogates left out by name, RE2 compiles the class to exactly the valid sequences of bytes.
+    word = rf"[^{breaks}\x{{D800}}-\x{{DFFF}}{'Σ' if lowercase else ''}]"
+    near = rf"{word}{{0,{MAX_WORD_CHARACTERS // MAX_EXPANSION if lowercase else MAX_WORD_CHARACTERS}}}"
+    return rf"{near}(?:[{breaks}]{near})*"
