@@ -1,0 +1,75 @@
+"""What differs between BERT checkpoints beyond their sizes, on keras-nlp's BertBackbone."""
+
+from collections.abc import Callable
+
+import keras
+import keras_nlp
+import tensorflow as tf
+
+
+def configure(
+    backbone: keras_nlp.models.BertBackbone, *, activation: Callable | None = None, epsilon: float | None = None
+) -> None:
+    """Set what BertBackbone's constructor has fixed; None keeps it.
+
+    Args:
+        backbone: changed in place.
+        activation: of the feed-forward layers (BertBackbone: GELU in its tanh form, as google-research/bert).
+        epsilon: of every layer normalisation (BertBackbone: 1e-12).
+    """
+    if activation is not None:
+        for layer in backbone.transformer_layers:
+            layer._feedforward_intermediate_dense.activation = activation
+    if epsilon is not None:
+        for layer in backbone._flatten_layers():
+            if isinstance(layer, keras.layers.LayerNormalization):
+                layer.epsilon = epsilon
+
+
+def embed_in_float32(backbone: keras_nlp.models.BertBackbone) -> None:
+    """Under mixed precision, look up and add embeddings in the float32 that their tables are kept in.
+
+    The sum is then rounded once, after its normalisation, in place of three times before, and no table is cast as a
+    whole at every step (with which its gradient would be as large as the table).
+    """
+    layers = [backbone.get_layer(f"{name}_embedding") for name in ("token", "position", "segment")]
+    if layers[0].compute_dtype == layers[0].variable_dtype:
+        return
+    for layer in (*layers, backbone.get_layer("embeddings_add")):
+        layer.dtype_policy = layer.variable_dtype
+
+
+def like(
+    backbone: keras_nlp.models.BertBackbone, *, num_layers: int | None = None, dtype: str | None = None
+) -> keras_nlp.models.BertBackbone:
+    """A copy of a backbone, with its weights, in another dtype policy or of fewer layers.
+
+    Args:
+        backbone: left as it is.
+        num_layers: keep only the first ones; None: all.
+        dtype: Keras dtype policy; weights are rounded to it. None: the current policy.
+    """
+    copy = keras_nlp.models.BertBackbone(
+        vocabulary_size=backbone.vocabulary_size,
+        num_layers=backbone.num_layers if num_layers is None else num_layers,
+        num_heads=backbone.num_heads,
+        hidden_dim=backbone.hidden_dim,
+        intermediate_dim=backbone.intermediate_dim,
+        dropout=backbone.dropout,
+        max_sequence_length=backbone.max_sequence_length,
+        num_segments=backbone.num_segments,
+        dtype=dtype,
+    )
+    activation = backbone.transformer_layers[0]._feedforward_intermediate_dense.activation
+    configure(copy, activation=activation, epsilon=backbone.get_layer("embeddings_layer_norm").epsilon)
+    for layer in copy.layers:
+        if layer.weights:
+            copy_weights(backbone.get_layer(layer.name), layer)
+    embed_in_float32(copy)
+    return copy
+
+
+def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
+    """Copy all weights between two layers or models of one structure, rounding to the target's dtypes."""
+    for old, new in zip(source.weights, target.weights, strict=True):
+        new.assign(tf.cast(tf.convert_to_tensor(old.value), new.dtype))

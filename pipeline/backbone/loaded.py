@@ -1,0 +1,26 @@
+"""What every loader returns."""
+
+from dataclasses import dataclass
+
+import keras_nlp
+
+
+@dataclass
+class LoadedBackbone:
+    """A backbone with what a checkpoint says about its use."""
+
+    backbone: keras_nlp.models.BertBackbone
+    """Inputs token_ids, segment_ids, padding_mask, int32 [batch, length]; outputs sequence_output
+    [batch, length, hidden] and pooled_output [batch, hidden]."""
+    vocabulary: tuple[str, ...]
+    """Pieces in the order of the word embeddings' rows; empty: the checkpoint has none."""
+    lowercase: bool | None
+    """Whether the checkpoint is uncased; None: it does not say."""
+    has_pooler: bool
+    """Whether the [CLS] pooler's weights were in the checkpoint."""
+    source: str = "fresh weights"
+    """Where the weights are from, for messages."""
+    vocabulary_source: str = "the vocabulary"
+    """Where the vocabulary is from, for messages."""
+    notes: tuple[str, ...] = ()
+    """What the checkpoint asks for and does not get: one sentence each."""

@@ -1,0 +1,119 @@
+"""The state of a run on disk: whole or not there, whatever moment the process is killed at."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from pipeline.errors import UserError
+
+
+@dataclass
+class Progress:
+    """Where a run stands, beside its variables."""
+
+    epoch: int = 0
+    """The epoch to go on with."""
+    step: int = 0
+    """Batches of that epoch already done."""
+    loss_sum: float = 0.0
+    """Sum of the losses of those batches."""
+    seconds: float = 0.0
+    """Training time of those batches."""
+    history: list[dict] = field(default_factory=list)
+    """One dict an epoch finished."""
+    best_epoch: int | None = None
+    """The epoch with the best validation score."""
+    best_weights: str | None = None
+    """Name of the folder with its weights."""
+    finished: bool = False
+    """Nothing is left to train."""
+
+
+class Checkpoints:
+    """Numbered folders in `checkpoints/`: variables in TensorFlow's format and progress.json.
+
+    A folder is written under a hidden name, flushed to disk and then renamed; the older ones are deleted after that.
+
+    Args:
+        folder: of all checkpoints.
+        model: its variables, with the states of its random generators.
+        optimizer: built.
+        identity: what must be equal for a checkpoint to be taken up again (data, tokens).
+    """
+
+    def __init__(
+        self, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, identity: dict[str, str]
+    ):
+        self.folder = folder
+        self.identity = identity
+        # Lists in the order of the model: names may repeat, and the order is the builder's.
+        self._state = tf.train.Checkpoint(
+            model=[variable.value for variable in model.variables],
+            optimizer=[variable.value for variable in optimizer.variables],
+        )
+        self._weights = tf.train.Checkpoint(weights=[variable.value for variable in model.weights])
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def save(self, progress: Progress) -> Path:
+        """Write the whole state, then delete what it replaces."""
+        serial = max((int(path.name) for path in self._states()), default=0) + 1
+        target = self.folder / f"{serial:08d}"
+        content = json.dumps({"identity": self.identity, "progress": asdict(progress)}, indent=1)
+        _write(self._state, target, content)
+        for path in [*self._states(), *self.folder.glob("best-*")]:
+            if path != target and path.name != progress.best_weights:
+                shutil.rmtree(path, ignore_errors=True)
+        return target
+
+    def save_weights(self, epoch: int) -> str:
+        """Write the weights alone, as the best of the run; returns the folder's name for Progress.best_weights."""
+        target = self.folder / f"best-{epoch:04d}"
+        shutil.rmtree(target, ignore_errors=True)
+        _write(self._weights, target, "{}")
+        return target.name
+
+    def restore(self) -> Progress:
+        """Load the newest state into the variables; a fresh Progress where there is none.
+
+        Raises:
+            UserError: the state belongs to other data or another tokenizer.
+        """
+        states = self._states()
+        if not states:
+            return Progress()
+        newest = states[-1]
+        stored = json.loads((newest / "progress.json").read_text())
+        for name, value in self.identity.items():
+            if stored["identity"].get(name) != value:
+                raise UserError(
+                    f"{newest}: the {name} changed since this run began; use another run_dir to start anew."
+                )
+        self._state.read(str(newest / "variables")).assert_consumed()
+        return Progress(**stored["progress"])
+
+    def restore_weights(self, name: str) -> None:
+        """Load weights written by `save_weights`."""
+        self._weights.read(str(self.folder / name / "variables")).assert_consumed()
+
+    def _states(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if path.name.isdigit())
+
+
+def _write(checkpoint: tf.train.Checkpoint, target: Path, progress: str) -> None:
+    temporary = target.with_name(f".{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    checkpoint.write(str(temporary / "variables"))
+    (temporary / "progress.json").write_text(progress)
+    for file in [*temporary.iterdir(), temporary]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    os.rename(temporary, target)

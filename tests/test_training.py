@@ -1,0 +1,170 @@
+"""The training step against stock Keras, one device against two, and whole batches against parts."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny import VOCABULARY
+
+from pipeline.backbone.fresh import build
+from pipeline.classifier import build_classifier
+from pipeline.config import ModelConfig, TrainingConfig
+from pipeline.training.model import TrainableClassifier, example_loss
+from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
+from pipeline.training.schedule import WarmupDecay
+
+CLASSES, ROWS, LENGTH = 3, 8, 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_cpus():
+    devices = tf.config.list_physical_devices("CPU")
+    try:
+        tf.config.set_logical_device_configuration(devices[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    except RuntimeError:
+        if len(tf.config.list_logical_devices("CPU")) < 2:
+            pytest.skip("TensorFlow was started with one CPU device")
+
+
+def tiny_model(dropout=0.0, model_class=TrainableClassifier, pooling="fresh"):
+    keras.config.set_dtype_policy("float32")
+    sizes = ModelConfig(
+        num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=16, dropout=dropout
+    )
+    loaded = build(sizes, VOCABULARY, seed=1)
+    return build_classifier(loaded, CLASSES, pooling=pooling, dropout=dropout, seed=1, model_class=model_class)
+
+
+def batches(count=4, seed=0):
+    """Batches with weights that differ, and rows of weight 0 in one half of the last."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, LENGTH, (count, ROWS))
+    mask = (np.arange(LENGTH) < lengths[..., None]).astype(np.int32)
+    ids = random.integers(5, len(VOCABULARY), mask.shape).astype(np.int32) * mask
+    targets = np.eye(CLASSES, dtype=np.float32)[random.integers(0, CLASSES, (count, ROWS))]
+    weights = random.uniform(0.2, 3, (count, ROWS)).astype(np.float32)
+    weights[-1, ROWS // 2 :] = 0
+    inputs = {"token_ids": ids, "segment_ids": np.zeros_like(mask), "padding_mask": mask}
+    return tf.data.Dataset.from_tensor_slices((inputs, targets, weights))
+
+
+def train(strategy, *, accumulation=1, lazy="lazy", clip=0.05, epochs=2, layer_decay=0.8):
+    config = TrainingConfig(learning_rate=0.01, clip_norm=clip, embedding_update=lazy, layer_decay=layer_decay)
+    with strategy.scope():
+        model = tiny_model()
+        model.accumulation = accumulation
+        model.compile(
+            optimizer=make_optimizer(config, model, total_steps=8), loss=example_loss(False, 0.1), jit_compile=False
+        )
+    model.fit(batches(), epochs=epochs, shuffle=False, verbose=0)
+    return model.get_weights()
+
+
+def assert_equal_weights(first, second, tolerance=2e-6):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance)
+
+
+@pytest.mark.parametrize("lazy", ["lazy", "dense"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_devices_give_the_weights_of_one(lazy, accumulation):
+    """With clipping that bites, uneven weights, and a device without any weight in the last batch."""
+    one = train(tf.distribute.get_strategy(), lazy=lazy)
+    two = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), lazy=lazy, accumulation=accumulation)
+    assert_equal_weights(one, two)
+
+
+@pytest.mark.parametrize("lazy", ["lazy", "dense"])
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_parts_give_the_weights_of_the_whole_batch(lazy, accumulation):
+    whole = train(tf.distribute.get_strategy(), lazy=lazy)
+    assert_equal_weights(whole, train(tf.distribute.get_strategy(), lazy=lazy, accumulation=accumulation))
+
+
+def test_dense_updates_are_those_of_stock_keras():
+    ours = train(tf.distribute.get_strategy(), lazy="dense", layer_decay=1.0, clip=0.05)
+    model = tiny_model(model_class=keras.Model)
+    optimizer = keras.optimizers.AdamW(WarmupDecay(0.01, 8, 1), weight_decay=0.01, epsilon=1e-6, global_clipnorm=0.05)
+    optimizer.exclude_from_weight_decay(
+        var_list=[v for v in model.trainable_variables if v.name in ("bias", "gamma", "beta")]
+    )
+    optimizer.build(model.trainable_variables)
+    loss = example_loss(False, 0.1)
+    for _ in range(2):
+        for inputs, targets, weights in batches():
+            with tf.GradientTape() as tape:
+                value = tf.reduce_sum(loss(targets, model(inputs, training=True)) * weights) / tf.reduce_sum(weights)
+            gradients = tape.gradient(value, model.trainable_variables)
+            # Stock Keras takes the norm of sparse gradients before equal rows are added up.
+            gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    assert_equal_weights(ours, model.get_weights(), tolerance=1e-5)
+
+
+def test_lazy_updates_leave_other_rows_alone_and_make_the_first_step_of_adam():
+    table = keras.Variable(np.ones((4, 2), np.float32))
+    optimizer = AdamW(0.1, weight_decay=0.0)
+    optimizer.build([table])
+    gradient = tf.IndexedSlices(tf.constant([[1.0, 2.0], [1.0, 2.0], [-3.0, 5.0]]), tf.constant([1, 1, 3]), [4, 2])
+    optimizer.apply_gradients([(gradient, table)])
+    np.testing.assert_allclose(table.numpy(), [[1, 1], [0.9, 0.9], [1, 1], [1.1, 0.9]], atol=1e-5)
+
+
+def test_clipping_adds_equal_rows_up_before_it_takes_the_norm():
+    table = keras.Variable(np.zeros((2, 1), np.float32))
+    optimizer = AdamW(1.0, clip_norm=1.0, weight_decay=0.0, beta_1=0.0)
+    optimizer.build([table])
+    gradient = tf.IndexedSlices(tf.constant([[3.0], [-3.0], [0.5]]), tf.constant([0, 0, 1]), [2, 1])
+    optimizer.apply_gradients([(gradient, table)])
+    # The sum is (0, 0.5), of norm 0.5: not clipped, so the velocity is (1 - beta_2) * 0.25.
+    np.testing.assert_allclose(optimizer._velocities[0].numpy(), [[0.0], [0.001 * 0.25]], rtol=1e-4)
+
+
+def test_weight_decay_leaves_biases_and_layer_normalisation_alone():
+    model = tiny_model()
+    for variable in model.trainable_variables:
+        variable.assign(tf.ones(variable.shape))
+    optimizer = make_optimizer(TrainingConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.5), model, total_steps=10)
+    zeros = [tf.zeros(variable.shape) for variable in model.trainable_variables]
+    optimizer.apply_gradients(zip(zeros, model.trainable_variables, strict=True))
+    decayed = {variable.path for variable in model.trainable_variables if not np.allclose(variable.numpy(), 1)}
+    kept = {variable.path for variable in model.trainable_variables} - decayed
+    assert all(path.endswith(("/kernel", "/embeddings")) for path in decayed)
+    assert all(path.endswith(("/bias", "/gamma", "/beta")) for path in kept)
+    assert sum("layer_norm" in path for path in kept) == 2 * (1 + 2 * 2)
+    for variable in model.trainable_variables:
+        if variable.path in decayed:
+            np.testing.assert_allclose(variable.numpy(), 0.95, rtol=1e-6)
+
+
+def test_layer_decay_falls_from_the_head_to_the_embeddings():
+    scales = layer_scales(tiny_model(), 0.5)
+    assert {path: scale for path, scale in scales.items() if "token_embedding" in path} == {
+        "token_embedding/embeddings": 0.125
+    }
+    assert {scale for path, scale in scales.items() if "transformer_layer_0" in path} == {0.25}
+    assert {scale for path, scale in scales.items() if "transformer_layer_1" in path} == {0.5}
+    assert not any("logits" in path or "pooler" in path for path in scales)
+
+
+def test_schedule():
+    schedule = WarmupDecay(1.0, total_steps=10, warmup_steps=4)
+    expected = [0.25, 0.5, 0.75, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0.0, 0.0]
+    np.testing.assert_allclose([float(schedule(step)) for step in range(12)], expected, rtol=1e-6)
+    assert float(WarmupDecay(1.0, 10, 0, "cosine")(5)) == pytest.approx(0.5)
+    assert float(WarmupDecay(1.0, 10, 0, "constant")(9)) == 1.0
+
+
+def test_class_weights_count_a_row_as_often_as_its_weight():
+    """Weight 2 on a row is the row twice."""
+    inputs, targets, _ = next(iter(batches()))
+
+    def gradients(rows, weights):
+        model = tiny_model()
+        model.compile(loss=example_loss(False, 0.0))
+        picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
+        weights = tf.constant(weights, tf.float32)
+        return model._gradients(picked, tf.gather(targets, rows), weights, tf.reduce_sum(weights))[1]
+
+    for a, b in zip(gradients([0, 1, 1], [1, 1, 1]), gradients([0, 1], [1, 2]), strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(a), tf.convert_to_tensor(b), atol=1e-6)
