@@ -28,6 +28,7 @@ from pipeline.errors import UserError
 from pipeline.normalizer import MAX_EXPANSION, normalize_character, normalizer_table, sigma_context
 
 MAX_WORD_CHARACTERS = 200
+MAX_PIECE_BYTES = 256
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # Where FastWordpieceTokenize ends a word in normalised text (RE2 ranges): space, ASCII's punctuation, ideographs.
@@ -109,27 +110,32 @@ class TextEncoder:
             token_ids, segment_ids (0 for first, 1 for second and its [SEP], 0 for padding) and padding_mask
             (1 for tokens, 0 for padding), each int32 [batch, length].
         """
-        texts = [self.tokenize(text) for text in (first, second) if text is not None]
+        room = self.sequence_length - (2 if second is None else 3)
+        texts = [self._first_tokens(self._normalize(text), room) for text in (first, second) if text is not None]
         lengths = [text.row_lengths() for text in texts]
-        room = self.sequence_length - 1 - len(texts)
         if second is None:
             kept = [tf.minimum(lengths[0], room)]
         else:
             # Popping from the longer until both fit leaves no more than half to a text whose other has more than that.
-            first_half, second_half = room - room // 2, room // 2
             kept = [
-                tf.minimum(lengths[0], tf.maximum(first_half, room - lengths[1])),
-                tf.minimum(lengths[1], tf.maximum(second_half, room - lengths[0])),
+                tf.minimum(lengths[0], tf.maximum(room - lengths[1], room - room // 2)),
+                tf.minimum(lengths[1], tf.maximum(room - lengths[0], room // 2)),
             ]
-        rows = self._join(texts, kept)
-        ends = tf.cast(tf.cumsum([1 + kept[0] + 1, *(count + 1 for count in kept[1:])]), tf.int32)
-        token_ids = rows.to_tensor(self.pad_id, shape=[None, self.sequence_length if fixed_length else None])
-        position = tf.range(tf.shape(token_ids)[1])[tf.newaxis]
-        real = position < ends[-1][:, tf.newaxis]
+        token_ids = self._join(texts, kept).to_tensor(
+            self.pad_id, shape=[None, self.sequence_length if fixed_length else None]
+        )
+        if not fixed_length:  # an empty batch has the width of an empty text, not none
+            token_ids = tf.reshape(token_ids, [-1, tf.maximum(tf.shape(token_ids)[1], len(texts) + 1)])
+        position = tf.range(tf.shape(token_ids)[1])
+        last = tf.cast(kept[0][:, tf.newaxis], tf.int32) + 1  # place of the last token, [SEP]
+        segment_ids = tf.zeros_like(token_ids)
+        if second is not None:
+            first_last, last = last, last + tf.cast(kept[1][:, tf.newaxis], tf.int32) + 1
+            segment_ids = tf.cast((position > first_last) & (position <= last), tf.int32)
         return {
             "token_ids": token_ids,
-            "segment_ids": tf.cast(real & (position >= ends[0][:, tf.newaxis]), tf.int32),
-            "padding_mask": tf.cast(real, tf.int32),
+            "segment_ids": segment_ids,
+            "padding_mask": tf.cast(position <= last, tf.int32),
         }
 
     def tokenize(self, strings) -> tf.RaggedTensor:
@@ -166,26 +172,41 @@ class TextEncoder:
             strings = tf.strings.regex_replace(strings, self._final_sigma, r"\1ς\2")
         return tf.strings.regex_replace(self._normalizer.normalize(strings), _LONG_WORD, self._unknown)
 
+    def _first_tokens(self, words: tf.Tensor, room: int) -> tf.RaggedTensor:
+        """Tokens of normalised texts; of long texts at least the first `room`, but not all, to save the time."""
+        limit = 8 * self.sequence_length  # characters; language has fewer in a token
+        long = tf.strings.length(words) > limit
+
+        def cut() -> tf.RaggedTensor:
+            heads = tf.strings.regex_replace(
+                tf.strings.substr(words, 0, limit, unit="UTF8_CHAR"), rf"[^{_BREAKS}]+$", ""
+            )
+            heads = tf.where(long, heads, words)
+            rows = self._wordpiece.tokenize(heads)
+            missing = long & (rows.row_lengths() < room)
+            return tf.cond(
+                tf.reduce_any(missing), lambda: self._wordpiece.tokenize(tf.where(missing, words, heads)), lambda: rows
+            )
+
+        return tf.cond(tf.reduce_any(long), cut, lambda: self._wordpiece.tokenize(words))
+
     def _join(self, texts: list[tf.RaggedTensor], kept: list[tf.Tensor]) -> tf.RaggedTensor:
         """[CLS], then of each text the first `kept` tokens and [SEP]: int32 [batch, None]."""
-        # A pool of ragged rows, from which the output is gathered by RaggedGather, a plain copy: each text's row as
-        # what is kept and what is not, then [CLS] and [SEP].
-        batch = texts[0].nrows()
-        splits, places, size = [], [], tf.constant(0, tf.int64)
-        for number, (text, count) in enumerate(zip(texts, kept, strict=True)):
+        # The output is gathered, as plain copies of slices, from a pool of ragged rows: [CLS], [SEP], then each
+        # text's row in two, what is kept and what is not.
+        numbers = tf.range(texts[0].nrows())
+        cls = tf.zeros_like(numbers)
+        splits, order, size = [[0, 1]], [cls], 2
+        for text, count in zip(texts, kept, strict=True):
             start = text.row_starts() + size
             splits.append(tf.reshape(tf.stack([start, start + count], axis=1), [-1]))
-            places.append(2 * (number * batch + tf.range(batch)))
+            order += [2 * (numbers + 1 + (len(splits) - 2) * tf.size(numbers, tf.int64)), cls + 1]
             size += tf.size(text.values, tf.int64)
         pool = tf.RaggedTensor.from_row_splits(
-            tf.concat([*(text.values for text in texts), [self.cls_id, self.sep_id]], axis=0),
-            tf.concat([*splits, size + tf.range(3, dtype=tf.int64)], axis=0),
+            tf.concat([[self.cls_id, self.sep_id], *(text.values for text in texts)], axis=0),
+            tf.concat([*splits, [size]], axis=0),
             validate=False,
         )
-        cls = tf.fill([batch], 2 * len(texts) * batch)
-        order = [cls]
-        for place in places:
-            order += [place, cls + 1]
         parts = tf.gather(pool, tf.reshape(tf.stack(order, axis=1), [-1]))
         return tf.RaggedTensor.from_row_splits(parts.values, parts.row_splits[:: len(order)], validate=False)
 
@@ -244,6 +265,12 @@ def _wordpiece_model(vocabulary: tuple[str, ...], source: str) -> np.ndarray:
         return piece not in ("", "##") and len(piece) <= MAX_WORD_CHARACTERS + 2 and absent.isdisjoint(piece)
 
     pieces = [piece if possible(piece) else f"\x01{number}" for number, piece in enumerate(vocabulary)]
+    for number, piece in enumerate(pieces):
+        if len(piece.removeprefix("##").encode()) > MAX_PIECE_BYTES:
+            raise UserError(
+                f"{source} has in line {number + 1} a piece of more than {MAX_PIECE_BYTES} bytes, {piece!r}: "
+                "tensorflow-text takes none so long; rename it (for example to [unused])."
+            )
     try:
         # Words are limited in characters (see _LONG_WORD), not in bytes.
         model = builder.build_fast_wordpiece_model(pieces, 4 * MAX_WORD_CHARACTERS, "##", "[UNK]", False, False)

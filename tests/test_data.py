@@ -157,7 +157,7 @@ def test_a_byte_order_mark_and_blank_lines_are_ignored(tmp_path):
         ('text,label\na,x\n"b,y\n', {}, r"rows.csv, line 3: .*quote"),
         ("text,label\na,x\nb,y\n", {"labels": ["x", "z"]}, r"line 3: the label 'y' is not among those of data.labels"),
         ("text,label\na,x\nb,y\n", {"encoding": "latin-99"}, r"'latin-99' is not an encoding"),
-        ("text,label\na,x\nb,y\n", {"format": "jsonl"}, r"rows.csv, line 1: not JSON"),
+        ("text,label\na,x\nb,y\n", {"format": "jsonl"}, r"rows.csv, line 1: the row is not JSON: Expecting value;"),
     ],
 )
 def test_bad_input_is_one_sentence_with_file_and_line(tmp_path, content, settings, message):
@@ -170,7 +170,11 @@ def test_bad_input_is_one_sentence_with_file_and_line(tmp_path, content, setting
     ("name", "content", "message"),
     [
         ("rows.jsonl", "{}\n[1]\n", "no column 'text'"),
-        ("rows.jsonl", '{"text": "a", "label": 1}\n[1]\n', "line 2: a JSON object is needed, not list"),
+        (
+            "rows.jsonl",
+            '{"text": "a", "label": 1}\n[1]\n',
+            "line 2: the row is a JSON list where an object is expected",
+        ),
         ("rows.jsonl", '{"text": 3, "label": 1}\n', "line 1: the row has a int where text is expected"),
         ("rows.csv.xz", "no xz", "cannot be read"),
         ("rows.parquet", "no parquet", "no parquet file"),
@@ -186,7 +190,7 @@ def test_broken_files(tmp_path, name, content, message):
 def test_bad_rows_can_be_skipped_and_are_counted(tmp_path):
     splits = load_text(tmp_path, "text,label\na,x\n,x\nb,y\nc\n", bad_rows="skip")
     assert rows_of(splits) == [("a", "x"), ("b", "y")]
-    assert "2 rows of the train source were skipped" in splits.warnings[0]
+    assert "skipped 2 rows of the train source" in splits.warnings[0]
 
 
 def test_no_such_file(tmp_path):
@@ -203,12 +207,12 @@ def test_a_label_only_the_test_file_has(tmp_path):
 def test_rows_of_the_test_file_that_are_also_in_train_are_counted(tmp_path):
     (tmp_path / "test.csv").write_text("text,label\na,x\nq,y\n")
     splits = load_text(tmp_path, "text,label\na,x\nb,y\n", test=str(tmp_path / "test.csv"))
-    assert splits.warnings == ["1 of 2 test rows (50.0%) are also in train: the test score is too good."]
+    assert splits.warnings == ["1 of 2 test rows (50.0%) are also in train: the test score may be too good by as much."]
 
 
 def test_splitting_off_is_stratified_disjoint_and_keeps_equal_texts_together(tmp_path):
     rows = [(f"text {i}", "rare" if i % 10 == 0 else "common") for i in range(500)]
-    rows += rows[:100] + [("alone", "single")]
+    rows += [*rows[:100], ("alone", "single")]
     splits = load_text(tmp_path, as_csv(rows), validation_fraction=0.2, test_fraction=0.2)
     parts = {s.name: s for s in (splits.train, splits.validation, splits.test)}
     texts = {name: set(split.texts(np.arange(len(split)))[0]) for name, split in parts.items()}

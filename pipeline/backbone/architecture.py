@@ -6,6 +6,8 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
+from pipeline.backbone.encoder import EncoderLayer, speed_up
+
 
 def configure(
     backbone: keras_nlp.models.BertBackbone, *, activation: Callable | None = None, epsilon: float | None = None
@@ -66,6 +68,8 @@ def like(
         if layer.weights:
             copy_weights(backbone.get_layer(layer.name), layer)
     embed_in_float32(copy)
+    if isinstance(backbone.transformer_layers[0], EncoderLayer):
+        speed_up(copy)
     return copy
 
 

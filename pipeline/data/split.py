@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.errors import UserError
+
 if TYPE_CHECKING:
     from pipeline.data.load import Split
 
@@ -18,28 +20,29 @@ def split_off(split: "Split", name: str, fraction: float, seed: int) -> tuple["S
 
     Returns:
         (what is left, what was taken).
+
+    Raises:
+        UserError: no label has enough texts to spare one.
     """
     hashes, first, group, sizes = np.unique(split.hashes(), return_index=True, return_inverse=True, return_counts=True)
-    single = isinstance(split.targets, np.ndarray)
-    labels = split.targets if single else np.array([row[0] if len(row) else -1 for row in split.targets], np.int32)
-    draw = _mix(hashes ^ _mix(np.array([seed + 1], np.uint64)))
+    labels = split.first_labels()[first]
+    draw = _mix(hashes ^ _mix(np.array([(seed + 1) % 2**64], np.uint64)))
     taken = np.zeros(len(hashes), bool)
-    for label in np.unique(labels):
-        groups = np.flatnonzero(labels[first] == label)
-        groups = groups[np.argsort(draw[groups])]
+    order = np.lexsort((draw, labels))
+    bounds = np.flatnonzero(np.diff(labels[order])) + 1
+    for groups in np.split(order, bounds):
         wanted = fraction * sizes[groups].sum()
         # A group is taken when at least half of it still fits.
-        chosen = groups[(np.cumsum(sizes[groups]) - sizes[groups] / 2) <= wanted]
-        taken[chosen[: len(groups) - 1]] = True
+        count = int(((np.cumsum(sizes[groups]) - sizes[groups] / 2) <= wanted).sum())
+        chosen = groups[: min(count, len(groups) - 1)]
+        taken[chosen] = True
+    if not taken.any():
+        raise UserError(
+            f"{len(split)} training rows with {len(hashes)} different texts are too few to split off {name} rows: "
+            f"set data.{name}, a larger data.{name}_fraction, or 0 for none."
+        )
     mask = taken[group]
-    return _choose(split, split.name, ~mask), _choose(split, name, mask)
-
-
-def _choose(split: "Split", name: str, mask: np.ndarray) -> "Split":
-    chosen = np.flatnonzero(mask)
-    single = isinstance(split.targets, np.ndarray)
-    targets = split.targets[chosen] if single else [split.targets[i] for i in chosen]
-    return replace(split, name=name, rows=split.rows[chosen], targets=targets)
+    return replace(split, rows=split.rows[~mask]), replace(split, name=name, rows=split.rows[mask])
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

@@ -9,17 +9,20 @@ import json
 import mmap
 import os
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.config import DataConfig
 from pipeline.data import sources
+from pipeline.data.rows import clean
 from pipeline.errors import UserError
 
+# Raise it when the same source is converted to something else: stores of earlier versions are then not used again.
+VERSION = 2
+# More different labels than this are no labels: the wrong column was named.
+MOST_LABELS = 100_000
 READ_SETTINGS = ("format", "text_columns", "label_column", "label_separator", "column_names", "encoding", "bad_rows",
                  "max_examples", "data_dir")  # fmt: skip
 
@@ -48,7 +51,7 @@ class Store:
     """
 
     def __init__(self, folder: Path):
-        self.meta = _Meta(**json.loads((folder / "meta.json").read_text()))
+        self.meta = _Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
         self._texts = []
         for column in range(self.meta.columns):
             with open(folder / f"text{column}.bin", "rb") as file:
@@ -70,7 +73,7 @@ class Store:
 
     def where(self, row: int) -> str:
         """File and line of a row, for messages."""
-        return f"{self.meta.sources[self.origins[row]]}, line {self.numbers[row]}"
+        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]))
 
 
 def convert(source: str | list[str], config: DataConfig, cache: Path, split: str) -> Store:
@@ -87,11 +90,12 @@ def convert(source: str | list[str], config: DataConfig, cache: Path, split: str
     """
     items = sources.expand(source)
     settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
-    key = json.dumps([[sources.identity(item, config) for item in items], settings, split], sort_keys=True)
+    key = json.dumps([VERSION, [sources.identity(item, config) for item in items], settings, split], sort_keys=True)
     folder = cache / f"{split}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not (folder / "meta.json").is_file():
         temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
+        for abandoned in cache.glob(f".{folder.name}-*"):  # by a run that was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             _write(items, config, temporary, split)
@@ -152,11 +156,13 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
         for number, cells in sources.read(item, config, split):
             if config.max_examples is not None and taken >= config.max_examples:
                 break
-            row = _clean(cells, columns, config.label_separator)
+            row = cells if isinstance(cells, str) else clean(cells, config.label_separator)
             if isinstance(row, str):
                 if config.bad_rows == "error":
-                    raise UserError(f"{item}, line {number}: the row {row}; mend it, or set data.bad_rows to skip.")
-                meta.skipped[row.partition(":")[0]] = meta.skipped.get(row.partition(":")[0], 0) + 1
+                    where = sources.place(item, number)
+                    raise UserError(f"{where}: the row {row}; mend it, or set data.bad_rows to skip.")
+                reason = row.partition(":")[0]
+                meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
                 continue
             taken += 1
             strings, labels = row
@@ -165,6 +171,11 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
                 ends[column] += len(text)
                 arrays.pending[f"text{column}"].append(ends[column])
             arrays.pending["label_ids"] += [ids.setdefault(label, len(ids)) for label in labels]
+            if len(ids) > MOST_LABELS:
+                raise UserError(
+                    f"{item}: {config.label_column!r} has more than {MOST_LABELS} different labels; "
+                    "is data.label_column the right one?"
+                )
             label_end += len(labels)
             arrays.pending["label_starts"].append(label_end)
             joined = b"\x1f".join(text.strip() for text in strings)
@@ -184,43 +195,4 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
         skipped = "".join(f"; {count} rows were skipped: each {reason}" for reason, count in meta.skipped.items())
         raise UserError(f"{', '.join(items)}: there is no row of data{skipped}.")
     meta.labels, meta.fingerprint = list(ids), digest.hexdigest()
-    (folder / "meta.json").write_text(json.dumps(asdict(meta), ensure_ascii=False))
-
-
-def _clean(cells: list[Any], columns: int, separator: str | None) -> tuple[list[bytes], Iterable[str]] | str:
-    """(texts as UTF-8, labels) of a row, or what is wrong with it."""
-    if len(cells) != columns + 1:
-        return cells[0]
-    *texts, label = cells
-    encoded = []
-    for text in texts:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
-        if text is None or (isinstance(text, str) and not text.strip()):
-            return "has no text"
-        if not isinstance(text, str):
-            return f"has a {type(text).__name__} where text is expected"
-        if "\0" in text:
-            return "has a NUL character in its text (is the file's encoding right?)"
-        encoded.append(text.encode("utf-8", "replace"))
-    label = _label(label)
-    if separator is None:
-        return (encoded, [label]) if label else "has no label"
-    labels = label if isinstance(label, list) else label.split(separator)
-    # An empty cell is a row without any label, which multi-label tasks have.
-    return encoded, sorted({part.strip() for part in labels if part.strip()})
-
-
-def _label(value: Any) -> Any:
-    """A label as a string: integers without a decimal point, white space at the ends dropped."""
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [str(_label(part)) for part in value]
-    if isinstance(value, (bool, np.bool_)):
-        return str(bool(value)).lower()
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    return str(value).strip()
+    (folder / "meta.json").write_text(json.dumps(asdict(meta), ensure_ascii=False), encoding="utf-8")

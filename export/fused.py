@@ -1,0 +1,183 @@
+"""The forward pass of a BERT classifier in the form that TensorFlow's CPU kernels run fastest.
+
+Same weights and same arithmetic as the Keras model, other graph:
+- query, key and value are one matrix product;
+- dense layers see only real tokens: padding is dropped before them and put back for attention;
+- of the last layer only what the pooling reads is computed;
+- dense, bias, activation and residual, the attention scores, and layer normalisation are written in the patterns that
+  grappler's remapper (tensorflow/core/grappler/optimizers/remapper.cc) turns into one oneDNN kernel each.
+
+Where a pattern is not recognised, as on a GPU, the graph computes the same, unfused.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# oneDNN compiles a kernel for every new shape: the number of tokens is rounded up to keep the shapes few.
+TOKEN_MULTIPLE = 32
+MASKED = -1e9
+KERNEL_EPSILON = 1e-3
+
+
+class UnsupportedModel(ValueError):
+    """Not the architecture that FusedClassifier knows."""
+
+
+class FusedClassifier(tf.Module):
+    """Logits of a BERT classifier.
+
+    Args:
+        model: a functional model of one keras-nlp BertBackbone, a pooling and a dense layer called "logits", as
+            pipeline.classifier builds it. Its weights are copied, in the dtype that the model computes in.
+
+    Raises:
+        UnsupportedModel: any other architecture.
+    """
+
+    def __init__(self, model: keras.Model):
+        super().__init__(name="fused_classifier")
+        backbone, pooler, head = _parts(model)
+        self.dtype = tf.as_dtype(backbone.transformer_layers[0].compute_dtype)
+        self.num_heads, self.hidden_dim = backbone.num_heads, backbone.hidden_dim
+        self.head_dim = self.hidden_dim // self.num_heads
+        self.pools_first = pooler is None or isinstance(pooler, keras.layers.Dense)
+        names = ("token_embedding", "position_embedding", "segment_embedding")
+        self.embeddings = [self._variable(backbone.get_layer(name).weights[0], name) for name in names]
+        self.embedding_norm = self._norm(backbone.get_layer("embeddings_layer_norm"))
+        self.layers = [self._layer(layer) for layer in backbone.transformer_layers]
+        pooler = backbone.get_layer("pooled_dense") if pooler is None else pooler
+        self.pooler = self._dense(pooler) if self.pools_first else None
+        self.head = self._dense(head, tf.as_dtype(head.compute_dtype))
+
+    def __call__(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """float32 [batch, C] of token_ids, segment_ids and padding_mask, int32 [batch, length]."""
+        ids, segments, mask = (inputs[name] for name in ("token_ids", "segment_ids", "padding_mask"))
+        batch, length = tf.unstack(tf.shape(ids))
+        real = tf.reshape(mask, [-1]) > 0
+        # Packed row to place in [batch * length], and back; places of padding read some row that attention ignores.
+        places = tf.cast(tf.where(real)[:, 0], tf.int32)
+        places = tf.pad(places, [[0, -tf.shape(places)[0] % TOKEN_MULTIPLE]])
+        rows = tf.maximum(tf.cumsum(tf.cast(real, tf.int32)) - 1, 0)
+        first = tf.gather(rows, tf.range(batch) * length)
+        # The product before the slice: a sum of two products would not be recognised as scores and mask.
+        ignored = (tf.cast(1 - mask, self.dtype) * tf.constant(MASKED, self.dtype))[:, tf.newaxis, tf.newaxis]
+
+        x = self._embed(*(tf.gather(tf.reshape(part, [-1]), places) for part in (ids, segments)), places % length)
+        for layer in self.layers:
+            last = self.pools_first and layer is self.layers[-1]
+            spread = tf.reshape(tf.gather(layer["qkv"](x), rows), [batch, length, 3, self.num_heads, self.head_dim])
+            spread = tf.transpose(spread, [2, 0, 3, 1, 4])
+            query, key, value = spread[0], spread[1], spread[2]
+            if last:
+                query, x = query[:, :, :1], tf.gather(x, first)
+            scores = tf.matmul(query, key, transpose_b=True) * layer["scale"] + ignored
+            context = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), [0, 2, 1, 3])
+            context = tf.reshape(context, [-1, self.hidden_dim])
+            if not last:
+                context = tf.gather(context, places)
+            x = layer["attention_norm"](layer["attention_output"](context) + x)
+            x = layer["output_norm"](layer["output"](layer["intermediate"](x)) + x)
+        if self.pools_first:
+            pooled = self.pooler(x)
+        else:
+            x = tf.reshape(tf.gather(tf.cast(x, tf.float32), rows), [batch, length, self.hidden_dim])
+            weights = tf.cast(mask, tf.float32)[..., tf.newaxis]
+            pooled = tf.reduce_sum(x * weights, axis=1) / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
+            pooled = tf.cast(pooled, self.dtype)
+        return tf.cast(self.head(tf.cast(pooled, self.head.dtype)), tf.float32)
+
+    def _embed(self, ids: tf.Tensor, segments: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        token, position, segment = self.embeddings
+        x = tf.gather(token, ids) + tf.gather(position, positions) + tf.gather(segment, segments)
+        return self.embedding_norm(x)
+
+    def _variable(self, value, name: str, dtype: tf.DType | None = None) -> tf.Variable:
+        value = tf.cast(tf.convert_to_tensor(value), dtype or self.dtype)
+        return tf.Variable(value, trainable=False, name=name.replace("/", "_"))
+
+    def _dense(self, layer: keras.layers.Dense, dtype: tf.DType | None = None) -> "_Dense":
+        kernel, bias = (self._variable(weight, weight.path, dtype) for weight in (layer.kernel, layer.bias))
+        return _Dense(kernel, bias, layer.activation)
+
+    def _norm(self, layer: keras.layers.LayerNormalization) -> "_LayerNorm":
+        return _LayerNorm(layer, self.dtype)
+
+    def _layer(self, layer) -> dict:
+        attention = layer._self_attention_layer
+        parts = (attention.query_dense, attention.key_dense, attention.value_dense)
+        kernel = tf.concat([tf.reshape(part.kernel, [self.hidden_dim, -1]) for part in parts], axis=1)
+        bias = tf.concat([tf.reshape(part.bias, [-1]) for part in parts], axis=0)
+        output = attention.output_dense
+        return {
+            "qkv": _Dense(self._variable(kernel, "qkv_kernel"), self._variable(bias, "qkv_bias")),
+            "scale": tf.constant(self.head_dim**-0.5, self.dtype).numpy(),
+            "attention_output": _Dense(
+                self._variable(tf.reshape(output.kernel, [-1, self.hidden_dim]), "attention_output_kernel"),
+                self._variable(output.bias, "attention_output_bias"),
+            ),
+            "attention_norm": self._norm(layer._self_attention_layer_norm),
+            "intermediate": self._dense(layer._feedforward_intermediate_dense),
+            "output": self._dense(layer._feedforward_output_dense),
+            "output_norm": self._norm(layer._feedforward_layer_norm),
+        }
+
+
+class _Dense(tf.Module):
+    def __init__(self, kernel: tf.Variable, bias: tf.Variable, activation=keras.activations.linear):
+        super().__init__()
+        self.kernel, self.bias = kernel, bias
+        self._activation = _fusible_gelu if _is_exact_gelu(activation) else activation
+
+    @property
+    def dtype(self) -> tf.DType:
+        return self.kernel.dtype
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        return self._activation(tf.nn.bias_add(tf.matmul(x, self.kernel), self.bias))
+
+
+class _LayerNorm(tf.Module):
+    """Layer normalisation of [n, hidden].
+
+    Gamma and beta are constants of the graph (and small): the pattern is recognised only so. The kernel that replaces
+    it ignores the epsilon of the pattern and uses 0.001, which changes BERT's answers, whose epsilon is 1e-12. Hence
+    the input is scaled first, by a power of two and so without rounding: LN(c x, c^2 epsilon) = LN(x, epsilon).
+    """
+
+    def __init__(self, layer: keras.layers.LayerNormalization, dtype: tf.DType):
+        super().__init__()
+        self._gamma, self._beta = (tf.cast(tf.convert_to_tensor(w), dtype).numpy() for w in (layer.gamma, layer.beta))
+        scale = 2.0 ** round(np.log2(KERNEL_EPSILON / layer.epsilon) / 2)
+        self._scale, self._epsilon = (np.array(v, dtype.as_numpy_dtype) for v in (scale, scale**2 * layer.epsilon))
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        x = x * self._scale
+        mean = tf.reduce_mean(x, [1], keepdims=True)
+        variance = tf.reduce_mean(tf.math.squared_difference(x, mean), [1], keepdims=True)
+        slope = tf.math.rsqrt(variance + self._epsilon) * self._gamma
+        return x * slope + (self._beta - mean * slope)
+
+
+def _fusible_gelu(x: tf.Tensor) -> tf.Tensor:
+    """x / 2 * (1 + erf(x / sqrt(2))) in the order of operations that is recognised; tf.nn.gelu's own is not."""
+    half, one, root = (tf.constant(value, x.dtype) for value in (0.5, 1.0, 0.5**0.5))
+    return (tf.math.erf(x * root) + one) * half * x
+
+
+def _is_exact_gelu(activation) -> bool:
+    """Whether a function is gelu with erf, told by its values: the tanh form differs by 5e-4, others by more."""
+    x = tf.linspace(-4.0, 4.0, 65)
+    return bool(np.abs(activation(x) - keras.activations.gelu(x, approximate=False)).max() < 1e-5)
+
+
+def _parts(model: keras.Model) -> tuple[keras.Model, keras.layers.Layer | None, keras.layers.Dense]:
+    """Backbone, pooling layer (None: the backbone's own) and classification layer."""
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer | keras.layers.Dropout)]
+    kinds = [type(layer).__name__ for layer in layers]
+    if kinds[:1] != ["BertBackbone"] or kinds[1:] not in (["Dense"], ["Dense", "Dense"], ["MaskedMean", "Dense"]):
+        raise UnsupportedModel(f"the layers {', '.join(kinds)} are not a backbone, a pooling and a dense layer.")
+    backbone, head = layers[0], layers[-1]
+    if any(layer.normalize_first for layer in backbone.transformer_layers) or backbone.cls_token_index != 0:
+        raise UnsupportedModel("the backbone is not laid out as BERT is.")
+    return backbone, layers[1] if len(layers) == 3 else None, head

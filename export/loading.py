@@ -1,0 +1,119 @@
+"""A SavedModel as a function from strings to answers. Imports only tensorflow and tensorflow_text."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
+
+
+class ModelError(ValueError):
+    """A model folder or a request that cannot be used; the message says why."""
+
+
+class Answers(NamedTuple):
+    """Answers to n texts."""
+
+    labels: list[str]
+    scores: np.ndarray
+    """float32 [n], the highest probability of each."""
+    probabilities: np.ndarray
+    """float32 [n, C]."""
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+
+
+class Predictor:
+    """An exported classifier.
+
+    Where a process only predicts, the environment variable TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=1, set before TensorFlow
+    starts, lets oneDNN keep the weights in its own layout, which is much faster on CPUs. Where it also trains, the
+    variable would make TensorFlow use outdated weights: leave it unset.
+
+    Example:
+        predictor = Predictor("runs/quickstart")
+        answers = predictor(["some text", "another"])
+        answers.labels, answers.scores, answers.probabilities
+
+    Args:
+        path: a run directory, a directory of versions, or one version.
+
+    Attributes:
+        version: the folder that was loaded.
+        label_names: the labels in the order of `probabilities`.
+        inputs: ["text"] or ["text_a", "text_b"].
+
+    Raises:
+        ModelError: there is no model, or it cannot be loaded.
+    """
+
+    def __init__(self, path: str | Path):
+        self.version = find_version(path)
+        try:
+            # The loaded object owns the variables: it must live as long as its signature is used.
+            self._model = tf.saved_model.load(str(self.version))
+            self._serve = self._model.signatures["serving_default"]
+            description = json.loads((self.version / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+            self.label_names, self.inputs = description["label_names"], description["inputs"]
+        except Exception as error:  # TensorFlow raises whatever its file systems and parsers raise
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise ModelError(f"{self.version} is no classifier of this project's export: {reason}") from error
+
+    def __call__(self, *texts: Sequence[str | bytes], batch_size: int = 32) -> Answers:
+        """Answer any number of texts, in their order.
+
+        Args:
+            texts: one list of strings, or two of the same length for a model of pairs.
+            batch_size: texts a forward pass; texts of like length share one, to save padding.
+
+        Raises:
+            ModelError: not as many lists as the model has inputs, or lists of different lengths.
+        """
+        if len(texts) != len(self.inputs):
+            raise ModelError(f"{self.version} takes {' and '.join(self.inputs)}, not {len(texts)} lists of texts.")
+        if len({len(column) for column in texts}) != 1:
+            raise ModelError(f"the lists of texts differ in length: {', '.join(str(len(column)) for column in texts)}.")
+        rows = [
+            tuple(t if isinstance(t, bytes) else t.encode("utf-8", "replace") for t in row)
+            for row in zip(*texts, strict=True)
+        ]
+        order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
+        labels = [""] * len(rows)
+        scores = np.zeros(len(rows), np.float32)
+        probabilities = np.zeros((len(rows), len(self.label_names)), np.float32)
+        for start in range(0, len(rows), batch_size):
+            chosen = order[start : start + batch_size]
+            columns = zip(*(rows[i] for i in chosen), strict=True)
+            answer = self._serve(
+                **{name: tf.constant(column) for name, column in zip(self.inputs, columns, strict=True)}
+            )
+            for i, label in zip(chosen, answer["label"].numpy().tolist(), strict=True):
+                labels[i] = label.decode()
+            scores[chosen] = answer["score"].numpy()
+            probabilities[chosen] = answer["probabilities"].numpy()
+        return Answers(labels, scores, probabilities)
+
+
+def find_version(path: str | Path) -> Path:
+    """The SavedModel folder that a path means: itself, its newest version, or the newest of a run directory.
+
+    Raises:
+        ModelError: there is none.
+    """
+    path = Path(path)
+    if (path / "saved_model.pb").is_file():
+        return path
+    for folder in (path / "saved_model", path):
+        versions = [
+            child for child in folder.glob("*") if child.name.isdigit() and (child / "saved_model.pb").is_file()
+        ]
+        if versions:
+            return max(versions, key=lambda child: int(child.name))
+    if not path.exists():
+        raise ModelError(f"{path}: no such folder.")
+    raise ModelError(f"{path} holds no exported model: give a run directory, a directory of versions, or one version.")

@@ -1,0 +1,234 @@
+"""A classifier as a SavedModel that takes raw strings, for TensorFlow Serving."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from export.fused import FusedClassifier, UnsupportedModel
+from export.labels import LabelRule
+from export.verify import verify
+from pipeline.errors import UserError
+from pipeline.text import TextEncoder
+
+
+def export_verified(
+    model: keras.Model,
+    encoder: TextEncoder,
+    label_names: Sequence[str],
+    directory: str | os.PathLike,
+    *,
+    texts: Sequence[Sequence[str]],
+    probabilities: np.ndarray,
+    tolerance: float,
+    multi_label: bool = False,
+    threshold: float = 0.5,
+    separator: str = "|",
+    metadata: dict | None = None,
+) -> Path:
+    """Write the next version of a model, if and only if a fresh process gets the same answers out of it.
+
+    The version is checked under a hidden name and renamed last, so that a server watching the directory
+    never sees one that is incomplete or wrong.
+
+    Args:
+        model, encoder, label_names, directory, multi_label, threshold, separator, metadata: as `export_classifier`.
+        texts: one list of held-out strings, or two for a model of pairs.
+        probabilities: float32 [n, C], what the evaluated model says to them.
+        tolerance: largest difference of a probability that is taken as equal.
+
+    Returns:
+        The numbered folder.
+
+    Raises:
+        ExportDiffers: the export answers otherwise; it has been removed.
+    """
+    rule = LabelRule(tuple(label_names), multi_label, threshold, separator)
+    return export_classifier(
+        model,
+        encoder,
+        label_names,
+        directory,
+        pair=len(texts) == 2,
+        multi_label=multi_label,
+        threshold=threshold,
+        separator=separator,
+        metadata=metadata,
+        check=lambda folder: verify(folder, texts, probabilities, tolerance, rule),
+    )
+
+
+def export_classifier(
+    model: keras.Model,
+    encoder: TextEncoder,
+    label_names: Sequence[str],
+    directory: str | os.PathLike,
+    *,
+    pair: bool = False,
+    multi_label: bool = False,
+    threshold: float = 0.5,
+    separator: str = "|",
+    metadata: dict | None = None,
+    version: int | None = None,
+    check: Callable[[Path], object] | None = None,
+) -> Path:
+    """Write a model as a numbered SavedModel with the signatures serving_default and classify.
+
+    serving_default: `text`, string [batch] (pairs: `text_a` and `text_b`), to `label`, string [batch], `score`,
+    float32 [batch] (the highest probability), and `probabilities`, float32 [batch, C].
+    classify: `inputs`, serialized tf.Example [batch] with features of the same names (a missing one counts as empty),
+    to `classes`, string [batch, C], and `scores`, float32 [batch, C], both in the order of `label_names`. Bytes that
+    are no tf.Example fail the call, as TensorFlow's parser does; any bytes are a text.
+
+    Args:
+        model: inputs token_ids, segment_ids and padding_mask, int32 [batch, length]; output logits [batch, C].
+        encoder: strings to those inputs.
+        label_names: C strings, in the order of the logits.
+        directory: of all versions.
+        pair: two texts a row.
+        multi_label: independent labels: a sigmoid, and `label` is as LabelRule says.
+        threshold: probability from which a label counts as given (multi-label only).
+        separator: between the names of several labels.
+        metadata: JSON-able; stored under "run" in assets.extra/metadata.json.
+        version: number of the folder; None: the next free one.
+        check: called with the complete folder while it is still hidden; if it raises, nothing is left behind.
+
+    Returns:
+        The numbered folder.
+
+    Raises:
+        UserError: the version is taken, or the number of names is not the number of logits.
+    """
+    if len(label_names) != model.output_shape[-1]:
+        raise UserError(f"{len(label_names)} label names for {model.output_shape[-1]} outputs: give one a label.")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    rule = LabelRule(tuple(label_names), multi_label, threshold, separator)
+    # Servers take only numbered folders for versions.
+    hidden = directory / f".new-{uuid.uuid4().hex}"
+    try:
+        served = ServedClassifier(model, encoder, rule)
+        served.save(hidden, pair)
+        description = _describe(encoder, rule, pair, served.fused, metadata or {})
+        extra = hidden / "assets.extra"
+        extra.mkdir()
+        (extra / "metadata.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        if check is not None:
+            check(hidden)
+        return _publish(hidden, directory, version)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+class ServedClassifier(tf.Module):
+    """Strings to answers. Holds the weights that it uses, each once, and nothing of Keras.
+
+    A Keras model as attribute would be saved with its layers and every variable twice (keras-team/keras#23553).
+    """
+
+    def __init__(self, model: keras.Model, encoder: TextEncoder, rule: LabelRule):
+        super().__init__(name="served_classifier")
+        self._encoder, self._rule = encoder, rule
+        try:
+            self._forward = FusedClassifier(model)
+            self.fused = True
+        except UnsupportedModel:
+            self._forward = _Unfused(model)
+            self.fused = False
+        # One graph for both signatures.
+        self._probabilities = tf.function(self._compute)
+
+    def save(self, folder: Path, pair: bool) -> None:
+        """Write the SavedModel."""
+        names = input_names(pair)
+
+        def classify(inputs):
+            features = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string, "") for name in names})
+            scores = self._probabilities([features[name] for name in names])
+            classes = tf.repeat(tf.constant([self._rule.names]), tf.shape(scores)[0], axis=0)
+            return {"classes": classes, "scores": scores}
+
+        # A signature's inputs are named by the function's parameters.
+        serve = (lambda text_a, text_b: self._answer([text_a, text_b])) if pair else (lambda text: self._answer([text]))
+        specs = [tf.TensorSpec([None], tf.string, name) for name in names]
+        signatures = {
+            "serving_default": tf.function(serve, input_signature=specs),
+            "classify": tf.function(classify, input_signature=[tf.TensorSpec([None], tf.string, "inputs")]),
+        }
+        # Without debug information: it holds paths of the machine that exports.
+        options = tf.saved_model.SaveOptions(save_debug_info=False, experimental_custom_gradients=False)
+        tf.saved_model.save(self, str(folder), signatures=signatures, options=options)
+
+    def _compute(self, texts: list[tf.Tensor]) -> tf.Tensor:
+        """float32 [batch, C] of one or two string [batch]."""
+        logits = tf.cast(self._forward(self._encoder(*texts)), tf.float32)
+        probabilities = tf.sigmoid(logits) if self._rule.multi_label else tf.nn.softmax(logits)
+        return tf.ensure_shape(probabilities, [None, len(self._rule.names)])
+
+    def _answer(self, texts: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        probabilities = self._probabilities(texts)
+        names = tf.constant(self._rule.names)
+        if self._rule.multi_label:
+            given = probabilities >= self._rule.threshold
+            rows = tf.RaggedTensor.from_row_lengths(
+                tf.boolean_mask(tf.broadcast_to(names, tf.shape(probabilities)), given),
+                tf.reduce_sum(tf.cast(given, tf.int64), axis=1),
+            )
+            label = tf.strings.reduce_join(rows, axis=1, separator=self._rule.separator)
+        else:
+            label = tf.gather(names, tf.argmax(probabilities, axis=1))
+        return {"label": label, "score": tf.reduce_max(probabilities, axis=1), "probabilities": probabilities}
+
+
+class _Unfused(tf.Module):
+    """Any Keras model as it is, by its variables."""
+
+    def __init__(self, model: keras.Model):
+        super().__init__(name="model")
+        # In a closure, where tf.Module does not look.
+        self._call = lambda inputs: model(inputs, training=False)
+        self.variables_in_use = [variable.value for variable in model.weights]
+
+    def __call__(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self._call(inputs)
+
+
+def input_names(pair: bool) -> list[str]:
+    """Names of the text inputs of both signatures."""
+    return ["text_a", "text_b"] if pair else ["text"]
+
+
+def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, metadata: dict) -> dict:
+    return {
+        "task": "multi_label" if rule.multi_label else "single_label",
+        "label_names": list(rule.names),
+        "inputs": input_names(pair),
+        "sequence_length": encoder.sequence_length,
+        **({"threshold": rule.threshold, "separator": rule.separator} if rule.multi_label else {}),
+        "tokenization": encoder.fingerprint,
+        "fused": fused,
+        "versions": {name: installed(name) for name in ("tensorflow", "tensorflow-text", "keras")},
+        "run": metadata,
+    }
+
+
+def _publish(hidden: Path, directory: Path, version: int | None) -> Path:
+    """Rename to the wanted or the next free number; os.rename fails where another process has taken it."""
+    while True:
+        taken = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
+        target = directory / str(max(taken, default=0) + 1 if version is None else version)
+        try:
+            os.rename(hidden, target)
+            return target
+        except OSError as error:
+            if not target.exists():
+                raise
+            if version is not None:
+                raise UserError(f"{target} exists: give another version, or none for the next free one.") from error

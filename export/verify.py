@@ -1,0 +1,115 @@
+"""Does an exported model answer as the evaluated one did? Asked in a fresh process, as a server would load it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from export.labels import LabelRule
+from pipeline.errors import UserError
+
+
+class ExportDiffers(UserError):
+    """The export was refused."""
+
+
+def verify(
+    folder: Path, texts: Sequence[Sequence[str]], probabilities: np.ndarray, tolerance: float, rule: LabelRule
+) -> float:
+    """Compare an export with recorded answers.
+
+    A new Python process that imports only tensorflow and tensorflow_text loads the SavedModel and answers the texts
+    through both signatures, in batches of all, of seven and of one. The probabilities must be the recorded ones;
+    labels, scores and classes must follow from the export's own probabilities, so that a near tie does no harm.
+
+    Args:
+        folder: the SavedModel.
+        texts: one or two lists of n strings.
+        probabilities: float32 [n, C], recorded.
+        tolerance: largest difference of a probability.
+        rule: what the labels are.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        ExportDiffers: a difference above the tolerance, another label, or the process failed.
+    """
+    probabilities = np.asarray(probabilities)
+    if not len(probabilities):
+        raise ExportDiffers("the export cannot be verified without texts: give at least one.")
+    worst = 0.0
+    for way, found in _answers(folder, texts).items():
+        wanted = (len(texts[0]), len(rule.names))
+        if found["probabilities"].shape != wanted or probabilities.shape != wanted:
+            shapes = f"{found['probabilities'].shape} ({way}), the model {probabilities.shape}; {wanted} was expected"
+            raise ExportDiffers(f"the export gives probabilities of shape {shapes}.")
+        differences = np.abs(found["probabilities"] - probabilities).max(axis=1)
+        # A comparison with NaN is false: it must not pass.
+        if not (differences <= tolerance).all():
+            row = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
+            raise ExportDiffers(
+                f"the export answers otherwise than the evaluated model ({way}): for {_shown(texts, row)} it gives "
+                f"{_listed(found['probabilities'][row])}, the model {_listed(probabilities[row])}, a difference of "
+                f"{differences[row]:.2g} where {tolerance:g} is allowed."
+            )
+        worst = max(worst, float(differences.max()))
+        _check_labels(way, found, rule, texts)
+    return worst
+
+
+def _check_labels(way: str, found: dict, rule: LabelRule, texts: Sequence[Sequence[str]]) -> None:
+    if "classes" in found:
+        pairs = [(list(row), list(rule.names)) for row in found["classes"]]
+    else:
+        pairs = list(zip(found["labels"], rule(found["probabilities"]), strict=True))
+        if not np.array_equal(found["scores"], found["probabilities"].max(axis=1)):
+            raise ExportDiffers(f"the export's scores are not its highest probabilities ({way}).")
+    for row, (got, wanted) in enumerate(pairs):
+        if got != wanted:
+            raise ExportDiffers(
+                f"the export names {got!r} for {_shown(texts, row)} where it should be {wanted!r} ({way})."
+            )
+
+
+def _answers(folder: Path, texts: Sequence[Sequence[str]]) -> dict[str, dict]:
+    """What answer.py gets out of the model, by way of asking."""
+    with tempfile.TemporaryDirectory() as temporary:
+        request, answer = Path(temporary) / "texts.json", Path(temporary) / "answers.json"
+        request.write_text(json.dumps([list(column) for column in texts]))
+        program = Path(__file__).with_name("answer.py")
+        process = subprocess.run(
+            # -I: nothing of this process' paths and settings.
+            [sys.executable, "-I", str(program), str(folder.resolve()), str(request), str(answer)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=temporary,
+            # The accelerator may be full with the training process.
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+        if process.returncode or not answer.exists():
+            lines = [line for line in process.stderr.splitlines() if line.strip()][-3:]
+            raise ExportDiffers(
+                f"a fresh process could not answer with the export: {' / '.join(lines) or 'no message'}"
+            )
+        found = json.loads(answer.read_text())
+    for ways in found.values():
+        for name in ("probabilities", "scores"):
+            if name in ways:
+                ways[name] = np.array(ways[name], np.float32)
+    return found
+
+
+def _shown(texts: Sequence[Sequence[str]], row: int) -> str:
+    return repr(" / ".join(column[row] for column in texts)[:80])
+
+
+def _listed(row: np.ndarray) -> str:
+    best = ", ".join(f"{i}: {row[i]:.5f}" for i in np.argsort(-row)[:3])
+    return f"({best}{', ...' if len(row) > 3 else ''})"

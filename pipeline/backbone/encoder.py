@@ -1,0 +1,133 @@
+"""keras-nlp's transformer layer, computed in fewer passes over memory; same variables, same outputs."""
+
+import keras_nlp
+import tensorflow as tf
+
+
+def speed_up(backbone: keras_nlp.models.BertBackbone) -> None:
+    """Let the transformer layers of a backbone compute as `EncoderLayer` does; their variables stay as they are."""
+    for layer in backbone.transformer_layers:
+        # BertBackbone builds its layers itself, and takes no class for them.
+        layer.__class__ = EncoderLayer
+
+
+class EncoderLayer(keras_nlp.layers.TransformerEncoder):
+    """A TransformerEncoder of BERT's kind (normalisation after the sum).
+
+    On a CPU most of the time beside the matrix products goes into many small passes over memory, so
+
+    - query, key and value are one product of matrices, in place of three of higher rank;
+    - attention and normalisation have their gradients written out, without the steps for shapes that might broadcast;
+    - dropout draws 16 random bits a value, in place of a 32-bit float (its rate is rounded to 1/65536).
+    """
+
+    def call(self, inputs, padding_mask=None, attention_mask=None, training=None, return_attention_scores=False):
+        """float [batch, length, hidden] to the same; padding_mask: [batch, length], 0 or False where padding is."""
+        if self.normalize_first or attention_mask is not None or return_attention_scores:
+            return super().call(inputs, padding_mask, attention_mask, training, return_attention_scores)
+        attention = self._self_attention_layer
+        hidden, heads = inputs.shape[-1], self.num_heads
+        batch, length = tf.unstack(tf.shape(inputs)[:2])
+        x = tf.reshape(inputs, [-1, hidden])
+
+        parts = attention.query_dense, attention.key_dense, attention.value_dense
+        kernel = tf.concat([tf.reshape(part.kernel, [hidden, -1]) for part in parts], axis=1)
+        bias = tf.concat([tf.reshape(part.bias, [-1]) for part in parts], axis=0)
+        projected = tf.reshape(_dense(x, kernel, bias), [batch, length, 3, heads, hidden // heads])
+        query, key, value = tf.unstack(tf.transpose(projected, [2, 0, 3, 1, 4]))
+        ignored = None
+        if padding_mask is not None:
+            ignored = tf.cast(tf.where(tf.cast(padding_mask, tf.bool), 0.0, -1e9), x.dtype)[:, None, None]
+        mask = _dropout_mask(attention._dropout_layer, [batch, heads, length, length], x.dtype, training)
+        context = _attend(query, key, value, ignored, mask)
+        context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, hidden])
+        output = attention.output_dense
+        y = _dense(context, tf.reshape(output.kernel, [-1, hidden]), tf.convert_to_tensor(output.bias))
+        x = _add_and_normalize(x, y, self._self_attention_dropout, self._self_attention_layer_norm, training)
+
+        inner, outer = self._feedforward_intermediate_dense, self._feedforward_output_dense
+        y = inner.activation(_dense(x, tf.convert_to_tensor(inner.kernel), tf.convert_to_tensor(inner.bias)))
+        y = _dense(y, tf.convert_to_tensor(outer.kernel), tf.convert_to_tensor(outer.bias))
+        x = _add_and_normalize(x, y, self._feedforward_dropout, self._feedforward_layer_norm, training)
+        return tf.reshape(x, tf.shape(inputs))
+
+
+def _dropout_mask(layer, shape: list, dtype: tf.DType, training: bool | None) -> tf.Tensor | None:
+    """Factors of inverted dropout, 0 or 1 / (1 - rate); None where nothing is dropped."""
+    dropped = round(layer.rate * 65536)
+    if not training or not dropped:
+        return None
+    count = tf.reduce_prod(shape)
+    bits = tf.random.stateless_uniform([(count + 1) // 2], layer.seed_generator.next(), None, None, tf.int32)
+    bits = tf.reshape(tf.bitcast(bits, tf.int16), [-1])[:count]
+    keep = bits >= tf.constant(dropped - 32768, tf.int16)
+    return tf.reshape(tf.cast(keep, dtype) * tf.constant(65536 / (65536 - dropped), dtype), shape)
+
+
+@tf.custom_gradient
+def _dense(x, kernel, bias):
+    """x @ kernel + bias, of [rows, in], [in, out] and [out]."""
+
+    def gradient(upstream):
+        ones = tf.ones([1, tf.shape(upstream)[0]], upstream.dtype)
+        # The sum over rows as a product: it adds in float32, and bfloat16 has fast products only.
+        return (
+            tf.matmul(upstream, kernel, transpose_b=True),
+            tf.matmul(x, upstream, transpose_a=True),
+            tf.matmul(ones, upstream)[0],
+        )
+
+    return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradient
+
+
+def _attend(query, key, value, ignored, mask):
+    """Scaled dot-product attention (Vaswani et al., 2017) of [batch, heads, length, size] tensors.
+
+    `ignored` is added to the scores; `mask` is multiplied with the probabilities.
+    """
+    scale = tf.constant(query.shape[-1] ** -0.5, query.dtype)
+
+    @tf.custom_gradient
+    def attend(query, key, value):
+        scores = tf.matmul(query, key, transpose_b=True) * scale
+        probabilities = tf.nn.softmax(scores if ignored is None else scores + ignored)
+        kept = probabilities if mask is None else probabilities * mask
+
+        def gradient(upstream):
+            slope = tf.matmul(upstream, value, transpose_b=True)
+            slope = probabilities * (slope if mask is None else slope * mask)
+            slope = (slope - probabilities * tf.reduce_sum(slope, -1, keepdims=True)) * scale
+            return (
+                tf.matmul(slope, key),
+                tf.matmul(slope, query, transpose_a=True),
+                tf.matmul(kept, upstream, transpose_a=True),
+            )
+
+        return tf.matmul(kept, value), gradient
+
+    return attend(query, key, value)
+
+
+def _add_and_normalize(x, y, dropout, norm, training):
+    """Layer normalisation (Ba et al., 2016) of x + dropout(y), in float32; [rows, hidden] to the same."""
+    mask = _dropout_mask(dropout, tf.shape(y), y.dtype, training)
+
+    @tf.custom_gradient
+    def compute(x, y, gamma, beta):
+        total = tf.cast(x + (y if mask is None else y * mask), tf.float32)
+        centred = total - tf.reduce_mean(total, -1, keepdims=True)
+        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + norm.epsilon)
+        normal = centred * inverse
+
+        def gradient(upstream):
+            upstream = tf.cast(upstream, tf.float32)
+            product, slope = upstream * normal, upstream * gamma
+            along = tf.reduce_mean(slope * normal, -1, keepdims=True)
+            slope = tf.cast((slope - tf.reduce_mean(slope, -1, keepdims=True) - normal * along) * inverse, x.dtype)
+            return slope, slope if mask is None else slope * mask, tf.reduce_sum(product, 0), tf.reduce_sum(upstream, 0)
+
+        return tf.cast(normal * gamma + beta, x.dtype), gradient
+
+    # In pure bfloat16 gamma and beta are of that type, and so are their gradients.
+    gamma, beta = (tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in (norm.gamma, norm.beta))
+    return compute(x, y, gamma, beta)

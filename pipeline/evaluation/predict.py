@@ -1,0 +1,47 @@
+"""Probabilities of all rows of a split."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.classifier import probabilities
+from pipeline.data.batching import prediction_batches
+from pipeline.data.load import Split
+from pipeline.text import TextEncoder
+
+
+class BatchPredictor:
+    """Predicts with the current weights of a model; compiled once, called as often as one likes.
+
+    Args:
+        model: a classifier giving logits.
+        encoder: strings to token ids.
+        multi_label: sigmoid in place of softmax.
+        batch_size: rows a forward pass.
+        fixed_length: pad to the encoder's sequence_length.
+    """
+
+    def __init__(
+        self, model: keras.Model, encoder: TextEncoder, multi_label: bool, batch_size: int, fixed_length: bool = False
+    ):
+        self.encoder, self.batch_size, self.fixed_length = encoder, batch_size, fixed_length
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def forward(inputs):
+            return probabilities(tf.cast(model(inputs, training=False), tf.float32), multi_label)
+
+        self._forward = forward
+
+    def __call__(self, split: Split) -> np.ndarray:
+        """float32 [n, C] for all rows of a split, in their order."""
+        results = np.zeros((len(split), split.num_classes), np.float32)
+        for rows, inputs in prediction_batches(
+            split, self.encoder, batch_size=self.batch_size, fixed_length=self.fixed_length
+        ):
+            results[rows] = self._forward(inputs).numpy()
+        return results
+
+    def texts(self, columns: tuple[list[str], ...]) -> np.ndarray:
+        """float32 [n, C] for texts given as lists, in one batch."""
+        inputs = self.encoder(*(tf.constant(column, tf.string) for column in columns), fixed_length=self.fixed_length)
+        return self._forward(inputs).numpy()

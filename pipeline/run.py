@@ -1,0 +1,248 @@
+"""The road from raw text to a served classifier, top to bottom.
+
+python -m pipeline.run                                   the quickstart: real checkpoint, real data
+python -m pipeline.run --config trec --training.epochs 4 a recipe, with one setting changed
+python -m pipeline.run --config my.yaml                  your own
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from filelock import FileLock, Timeout
+
+from pipeline.config import Config, differences, parse, to_yaml
+from pipeline.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    try:
+        config = parse(arguments)
+        run_dir = Path(config.run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(run_dir / ".lock", timeout=0):
+            claim(run_dir, config)
+            run(config)
+    except Timeout:
+        print(f"error: another process is working in {config.run_dir}.", file=sys.stderr)
+        return 2
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def claim(run_dir: Path, config: Config) -> None:
+    """Write the config of a new run; refuse to take up an old one under settings that decide other weights."""
+    stored = run_dir / "config.yaml"
+    if stored.is_file():
+        changed = differences(yaml.safe_load(stored.read_text()), config)
+        if changed:
+            raise UserError(
+                f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
+                "give another --run_dir, or delete the folder."
+            )
+    write_text(stored, to_yaml(config))
+
+
+def run(config: Config) -> dict:
+    """Take one run from where it stands to its end: data, model, training, evaluation, report, export.
+
+    Args:
+        config: checked, with run_dir set.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        UserError: one sentence on what is wrong with the input.
+    """
+    # TensorFlow takes seconds to import: only now, when the settings are known to be good.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+    import tensorflow as tf
+
+    from export.savedmodel import export_verified
+    from pipeline.backbone.load import load_backbone
+    from pipeline.classifier import build_classifier, serving_copy
+    from pipeline.data.batching import steps_per_epoch
+    from pipeline.data.load import load
+    from pipeline.evaluation.metrics import classification_metrics, confident_mistakes
+    from pipeline.evaluation.predict import BatchPredictor
+    from pipeline.evaluation.report import write_report
+    from pipeline.evaluation.table import print_table
+    from pipeline.text import TextEncoder
+    from pipeline.training.checkpoint import Checkpoints
+    from pipeline.training.fit import fit
+    from pipeline.training.model import TrainableClassifier, example_loss
+    from pipeline.training.numerics import choose_dtype
+    from pipeline.training.optimizer import make_optimizer
+    from pipeline.training.strategy import choose_strategy, describe
+
+    run_dir = Path(config.run_dir)
+    training = config.training
+    keras.utils.set_random_seed(training.seed)
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+    # Data: any source to rows on disk, split, with integer labels.
+    data = load(config.data, run_dir / "data")
+    for warning in data.warnings:
+        print(f"warning: {warning}")
+    sizes = ", ".join(f"{len(split)} {split.name}" for split in (data.train, data.validation, data.test) if split)
+    print(f"{sizes} rows, {len(data.label_names)} labels")
+
+    # Model: a backbone from its checkpoint, a fresh head, and the checkpoint's own vocabulary as the text encoder.
+    strategy = choose_strategy(training.strategy, training.batch_size, training.accumulation)
+    dtype = choose_dtype(training.dtype)
+    print(describe(strategy, training.batch_size, dtype))
+    with strategy.scope():
+        loaded = load_backbone(config.model, config.text, training.seed, dtype)
+        model = build_classifier(
+            loaded,
+            len(data.label_names),
+            pooling=config.model.pooling,
+            dropout=config.model.dropout,
+            seed=training.seed,
+            dtype=dtype,
+            model_class=TrainableClassifier,
+        )
+        model.accumulation = training.accumulation
+        total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
+        optimizer = make_optimizer(training, model, total_steps)
+        loss = example_loss(data.multi_label, training.label_smoothing)
+        model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+    lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
+    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, config.text.sequence_length)
+    print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
+
+    # Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
+    def predictor(of: keras.Model) -> BatchPredictor:
+        return BatchPredictor(of, encoder, data.multi_label, config.evaluation.batch_size, config.text.fixed_length)
+
+    def scores(split, probabilities) -> dict:
+        return classification_metrics(
+            split.labels(range_of(split)),
+            probabilities,
+            data.label_names,
+            multi_label=data.multi_label,
+            threshold=config.evaluation.threshold,
+            train_counts=data.train.counts(),
+        )
+
+    validate = predictor(model)
+    identity = {"data": data.fingerprint, "tokenization": encoder.fingerprint}
+    checkpoints = Checkpoints(run_dir / "checkpoints", model, optimizer, identity)
+    score = (lambda: scores(data.validation, validate(data.validation))) if data.validation else None
+    progress = fit(model, data.train, encoder, training, config.text, checkpoints, run_dir / "logs", score)
+
+    # Evaluation: of the model that will be served, in the numerics that it will be served in.
+    policy = serving_dtype(config.export.dtype, dtype)
+    served = serving_copy(model, policy)
+    predict = predictor(served)
+    metrics: dict = {}
+    mistakes: list[dict] = []
+    for split in (data.validation, data.test):
+        if split is None:
+            continue
+        probabilities = predict(split)
+        metrics[split.name] = scores(split, probabilities)
+        wrong = confident_mistakes(
+            split.labels(range_of(split)), probabilities, config.evaluation.mistakes, config.evaluation.threshold
+        )
+        # Those of the test rows, where there are any.
+        mistakes = [{**row, "text": [t[0].decode() for t in split.texts([row["row"]])]} for row in wrong]
+    seconds = sum(row["seconds"] for row in progress.history)
+    metrics["train"] = {
+        "seconds": seconds,
+        "examples_per_second": len(progress.history) * len(data.train) / max(seconds, 1e-9),
+        "epochs": len(progress.history),
+        "best_epoch": None if progress.best_epoch is None else progress.best_epoch + 1,
+        "history": progress.history,
+    }
+    environment = {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "devices": describe(strategy, training.batch_size, dtype),
+        "served_dtype": policy,
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    write_text(run_dir / "metrics.json", json.dumps({**metrics, "environment": environment}, indent=1, allow_nan=False))
+    write_report(
+        run_dir / "report.html",
+        title=run_dir.name,
+        metrics=metrics,
+        label_names=data.label_names,
+        mistakes=mistakes,
+        data_summary=data.summary,
+        warnings=data.warnings,
+        config_yaml=to_yaml(config),
+        environment=environment,
+    )
+    last = data.test or data.validation
+    if last is not None:
+        print_table(metrics[last.name], last.name)
+
+    # Export: a SavedModel from string to label, refused unless a fresh process gets the same answers from it.
+    if config.export.enabled:
+        held_out = last or data.train
+        rows = range(min(config.export.verify_examples, len(held_out)))
+        texts = tuple([text.decode() for text in column] for column in held_out.texts(list(rows)))
+        answers = predict.texts(texts)
+        version = export_verified(
+            served,
+            encoder,
+            data.label_names,
+            run_dir / "saved_model",
+            texts=texts,
+            probabilities=answers,
+            tolerance=config.export.tolerance or (1e-4 if policy == "float32" else 2e-2),
+            multi_label=data.multi_label,
+            threshold=config.evaluation.threshold,
+            separator=config.data.label_separator or "|",
+            metadata={"data": data.fingerprint, "dtype": policy, "scores": headline(metrics)},
+        )
+        print(f"exported and verified: {version}")
+        for i in range(min(3, len(answers))):
+            name = data.label_names[answers[i].argmax()]
+            print(f"  {name} {answers[i].max():.3f}  {' | '.join(column[i][:70] for column in texts)!r}")
+        print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
+        print(f"  tensorboard --logdir {run_dir / 'logs'}")
+    return metrics
+
+
+def range_of(split):
+    """All row numbers of a split."""
+    import numpy as np
+
+    return np.arange(len(split))
+
+
+def serving_dtype(wanted: str, training: str) -> str:
+    """Resolve `export.dtype`: the Keras dtype policy of the served model."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if training == "mixed_bfloat16" else "float32"
+
+
+def headline(metrics: dict) -> dict:
+    """Accuracy and macro F1 of each split, for the model's metadata."""
+    names = ("accuracy", "macro_f1")
+    return {split: {n: metrics[split][n] for n in names} for split in ("validation", "test") if split in metrics}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, then rename: a reader never sees half a file."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Poolings, heads, and the copy in serving numerics."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.backbone.architecture import configure, embed_in_float32
+from pipeline.backbone.fresh import build
+from pipeline.classifier import build_classifier, copy_weights, probabilities, serving_copy
+from pipeline.config import ModelConfig
+from pipeline.errors import UserError
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
+SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=12, dropout=0.1)
+CLASSES = 3
+POOLINGS = ("mean", "cls", "fresh")
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def make(pooling="mean", dtype="float32", seed=1, **arguments):
+    """A classifier of a backbone with weights large enough to matter; backbone and model."""
+    loaded = build(SIZES, VOCABULARY, seed=0, dtype=dtype)
+    random = np.random.default_rng(0)
+    for weight in loaded.backbone.weights:
+        weight.assign(weight + random.normal(0, 0.2, weight.shape))
+    embed_in_float32(loaded.backbone)
+    loaded.has_pooler = True
+    model = build_classifier(loaded, CLASSES, pooling=pooling, seed=seed, dtype=dtype, **arguments)
+    return loaded.backbone, model
+
+
+def make_inputs(batch=4, length=7):
+    random = np.random.default_rng(1)
+    mask = (np.arange(length) < random.integers(3, length, (batch, 1))).astype(np.int32)
+    ids = random.integers(5, len(VOCABULARY), (batch, length)).astype(np.int32)
+    return {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": mask}
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_logits_are_a_dense_layer_on_the_pooled_sequence(pooling):
+    backbone, model = make(pooling)
+    inputs = make_inputs()
+    outputs = backbone(inputs, training=False)
+    sequence = outputs["sequence_output"].numpy()
+    if pooling == "mean":
+        mask = inputs["padding_mask"]
+        pooled = np.stack([row[keep == 1].mean(0) for row, keep in zip(sequence, mask, strict=True)])
+    else:
+        kernel, bias = (backbone.pooled_dense if pooling == "cls" else model.get_layer("pooler")).get_weights()
+        pooled = np.tanh(sequence[:, 0] @ kernel + bias)
+    kernel, bias = model.get_layer("logits").get_weights()
+    logits = model(inputs, training=False)
+    assert logits.dtype == tf.float32
+    np.testing.assert_allclose(logits, pooled @ kernel + bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_padding_changes_nothing(pooling):
+    _, model = make(pooling)
+    inputs = make_inputs()
+    wider = {name: np.pad(value, [(0, 0), (0, 4)]) for name, value in inputs.items()}
+    # Whatever stands where there is padding.
+    wider["token_ids"] = np.where(wider["padding_mask"] == 1, wider["token_ids"], 7).astype(np.int32)
+    np.testing.assert_allclose(model(wider, training=False), model(inputs, training=False), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_trainable_variable_has_a_gradient(pooling):
+    _, model = make(pooling)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(make_inputs(), training=False) ** 2)
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    assert all(gradient is not None for gradient in gradients)
+    assert any("pooled_dense" in variable.path for variable in model.trainable_variables) == (pooling == "cls")
+
+
+def test_new_weights_follow_the_seed_alone():
+    first, again, other = (make("fresh", seed=seed)[1] for seed in (1, 1, 2))
+    for name in ("pooler", "logits"):
+        kernels = [model.get_layer(name).kernel.numpy() for model in (first, again, other)]
+        np.testing.assert_array_equal(kernels[0], kernels[1])
+        assert not np.array_equal(kernels[0], kernels[2])
+        assert 0 < abs(kernels[0]).max() <= 0.04
+
+
+def test_dropout_only_in_training():
+    _, model = make(dropout=0.5)
+    inputs = make_inputs()
+    still = [model(inputs, training=False).numpy() for _ in range(2)]
+    noisy = [model(inputs, training=True).numpy() for _ in range(2)]
+    np.testing.assert_array_equal(*still)
+    assert not np.array_equal(*noisy)
+
+
+def test_builds_a_subclass():
+    class Classifier(keras.Model):
+        pass
+
+    _, model = make(model_class=Classifier)
+    assert isinstance(model, Classifier) and model.built
+    assert model.output_shape == (None, CLASSES)
+    assert {name: tuple(tensor.shape) for name, tensor in model.input.items()} == dict.fromkeys(
+        ("token_ids", "segment_ids", "padding_mask"), (None, None)
+    )
+
+
+def test_refuses_a_pooler_that_is_not_there():
+    with pytest.raises(UserError, match="fresh weights has no pooler weights; use fresh or mean"):
+        build_classifier(build(SIZES, VOCABULARY, seed=0), CLASSES, pooling="cls")
+    with pytest.raises(UserError, match="'max' is not one of"):
+        make("max")
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_serving_copy_answers_as_the_model(pooling):
+    backbone, model = make(pooling, dtype="mixed_bfloat16", model_class=type("Trained", (keras.Model,), {}))
+    configure(backbone, activation=keras.activations.relu, epsilon=0.01)
+    inputs = make_inputs()
+    logits = model(inputs, training=False).numpy()
+    np.testing.assert_array_equal(serving_copy(model, "mixed_bfloat16")(inputs, training=False), logits)
+    exact = serving_copy(model, "float32")
+    assert not isinstance(exact, type(model))
+    for old, new in zip(model.get_weights(), exact.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    # A bfloat16 has 8 significant bits.
+    np.testing.assert_allclose(exact(inputs, training=False), logits, atol=0.05 * abs(logits).max())
+    half = serving_copy(model, "bfloat16")
+    assert all(
+        weight.dtype == "bfloat16"
+        for weight in half.weights
+        if "logits" not in weight.path and "seed" not in weight.path
+    )
+    np.testing.assert_allclose(half(inputs, training=False), logits, atol=0.05 * abs(logits).max())
+    assert half(inputs, training=False).dtype == tf.float32
+
+
+def test_serving_copy_has_variables_of_its_own():
+    _, model = make()
+    copy = serving_copy(model, "float32")
+    before = copy.get_weights()
+    for weight in model.trainable_weights:
+        weight.assign(weight + 1.0)
+    for old, new in zip(before, copy.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_copy_weights_rounds_to_the_target():
+    (_, source), (_, target) = make(seed=1), make(seed=2, dtype="bfloat16")
+    copy_weights(source, target)
+    for old, new in zip(source.trainable_weights, target.trainable_weights, strict=True):
+        np.testing.assert_array_equal(tf.cast(old.numpy(), new.dtype), tf.convert_to_tensor(new.value))
+
+
+def test_probabilities():
+    logits = tf.constant([[0.0, np.log(3.0)]], tf.float32)
+    np.testing.assert_allclose(probabilities(logits, multi_label=False), [[0.25, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(probabilities(logits, multi_label=True), [[0.5, 0.75]], rtol=1e-6)

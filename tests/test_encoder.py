@@ -1,0 +1,120 @@
+"""The transformer layer against keras-nlp's own: values, gradients, dropout."""
+
+import keras
+import keras_nlp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.backbone.architecture import like
+from pipeline.backbone.encoder import speed_up
+
+INPUTS = ("token_ids", "segment_ids", "padding_mask")
+
+
+def make_backbones(dtype="float32", dropout=0.0):
+    """keras-nlp's and ours, with the same weights, large enough that every part shows."""
+    stock = keras_nlp.models.BertBackbone(
+        vocabulary_size=30, num_layers=2, num_heads=3, hidden_dim=12, intermediate_dim=20, dropout=dropout,
+        max_sequence_length=16, dtype=dtype,
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    for weight in stock.weights:
+        if "seed" not in weight.path:
+            weight.assign(weight + random.normal(0, 0.3, weight.shape))
+    ours = like(stock, dtype=dtype)
+    speed_up(ours)
+    return stock, ours
+
+
+def make_inputs(batch=5, length=7):
+    random = np.random.default_rng(1)
+    mask = (np.arange(length) < random.integers(2, length + 1, (batch, 1))).astype(np.int32)
+    ids = random.integers(0, 30, (batch, length)).astype(np.int32)
+    return {"token_ids": ids, "segment_ids": (ids % 2).astype(np.int32), "padding_mask": mask}
+
+
+def gradients(backbone, inputs, training=False):
+    with tf.GradientTape() as tape:
+        outputs = backbone(inputs, training=training)
+        wave = tf.sin(tf.range(12, dtype=tf.float32))
+        loss = sum(tf.reduce_sum(tf.cast(value, tf.float32) * wave) for value in outputs.values())
+    variables = [variable.value for variable in backbone.trainable_variables]
+    return [tf.convert_to_tensor(gradient).numpy() for gradient in tape.gradient(loss, variables)]
+
+
+def test_outputs_and_gradients_equal_stock_keras():
+    stock, ours = make_backbones()
+    inputs = make_inputs()
+    expected = stock(inputs, training=False)
+    for name, value in ours(inputs, training=False).items():
+        np.testing.assert_allclose(value, expected[name], atol=2e-5)
+    paths = [variable.path for variable in ours.trainable_variables]
+    for path, a, b in zip(paths, gradients(ours, inputs), gradients(stock, inputs), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-4, err_msg=path)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "bfloat16"])
+def test_low_precision_is_as_near_to_float32_as_stock_keras(dtype):
+    exact = gradients(make_backbones()[0], make_inputs())
+    errors = []
+    for backbone in make_backbones(dtype):
+        found = gradients(backbone, make_inputs())
+        assert all(np.isfinite(gradient.astype(np.float32)).all() for gradient in found)
+        errors.append(sum(np.linalg.norm(a.astype(np.float32) - b) for a, b in zip(found, exact, strict=True)))
+    assert errors[1] < 1.3 * errors[0]
+
+
+def test_training_gradients_are_of_the_function_with_its_dropout():
+    """Against finite differences, under one dropout pattern: the seeds are put back before every call."""
+    _, ours = make_backbones(dropout=0.3)
+    inputs = make_inputs()
+    seeds = [variable for variable in ours.non_trainable_variables if "seed" in variable.path]
+    start = [variable.numpy() for variable in seeds]
+    wave = np.sin(np.arange(12, dtype=np.float32))
+
+    def loss():
+        for variable, value in zip(seeds, start, strict=True):
+            variable.assign(value)
+        outputs = ours(inputs, training=True)
+        return float(sum(np.sum(value.numpy().astype(np.float64) * wave) for value in outputs.values()))
+
+    loss()
+    for variable, value in zip(seeds, start, strict=True):
+        variable.assign(value)
+    found = gradients(ours, inputs, training=True)
+    random = np.random.default_rng(2)
+    for variable, gradient in zip(ours.trainable_variables, found, strict=True):
+        if "transformer" not in variable.path:
+            continue
+        value, direction = variable.numpy(), random.normal(size=variable.shape).astype(np.float32)
+        variable.assign(value + 1e-3 * direction)
+        above = loss()
+        variable.assign(value - 1e-3 * direction)
+        slope = (above - loss()) / 2e-3
+        variable.assign(value)
+        assert slope == pytest.approx(np.sum(gradient * direction), rel=0.03, abs=0.03), variable.path
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    from pipeline.backbone.encoder import _dropout_mask
+
+    layer = keras.layers.Dropout(0.1, seed=1)
+    mask = _dropout_mask(layer, [301, 333], tf.float32, training=True).numpy()
+    assert (mask == 0).mean() == pytest.approx(0.1, abs=0.004)
+    assert mask.mean() == pytest.approx(1, abs=0.005)
+    assert mask.max() == pytest.approx(1 / 0.9, rel=1e-4)
+    again = _dropout_mask(layer, [301, 333], tf.float32, training=True).numpy()
+    assert np.mean((mask == 0) & (again == 0)) == pytest.approx(0.01, abs=0.002)
+    assert _dropout_mask(layer, [3, 3], tf.float32, training=False) is None
+    assert _dropout_mask(keras.layers.Dropout(0.0), [3, 3], tf.float32, training=True) is None
+
+
+def test_stays_keras_nlps_layer_and_compiles_with_xla():
+    stock, ours = make_backbones()
+    assert [v.path for v in ours.trainable_variables] == [v.path for v in stock.trainable_variables]
+    assert all(isinstance(layer, keras_nlp.layers.TransformerEncoder) for layer in ours.transformer_layers)
+    inputs = make_inputs()
+    compiled = tf.function(lambda x: ours(x, training=False), jit_compile=True)({name: inputs[name] for name in INPUTS})
+    expected = stock(inputs, training=False)["sequence_output"]
+    np.testing.assert_allclose(compiled["sequence_output"], expected, atol=2e-5)

@@ -1,0 +1,450 @@
+"""A tiny BERT on a made vocabulary, exported, verified and asked."""
+
+import copy
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import keras_nlp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from export import predict, savedmodel
+from export.fused import FusedClassifier, UnsupportedModel
+from export.labels import LabelRule
+from export.loading import ModelError, Predictor, find_version
+from export.savedmodel import export_classifier, export_verified
+from export.verify import ExportDiffers, _answers, verify
+from pipeline.backbone.huggingface import ACTIVATIONS
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.classifier import build_classifier
+from pipeline.errors import UserError
+from pipeline.text import TextEncoder
+
+LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "!", "?"]
+LABELS = ("no", "maybe", "déjà vu")
+TEXTS = ["a b c", "hello world!", "", "z", "some much longer text than all the others here ?", "café ça 漢字", "x y"]
+
+
+def make_model(pooling: str = "fresh", policy: str = "float32", activation: str = "gelu", seed: int = 7) -> keras.Model:
+    """With weights large enough for clearly different answers."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        backbone = keras_nlp.models.BertBackbone(
+            vocabulary_size=len(VOCABULARY), num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32,
+            max_sequence_length=24,
+        )  # fmt: skip
+        for layer in backbone.transformer_layers:
+            layer._feedforward_intermediate_dense.activation = ACTIVATIONS[activation]
+        model = build_classifier(LoadedBackbone(backbone, tuple(VOCABULARY), True, True), len(LABELS), pooling=pooling)
+    finally:
+        keras.config.set_dtype_policy(before)
+    random = np.random.default_rng(seed)
+    for variable in model.weights:
+        # Trained weights: the variance below is what LayerNormalization's epsilon must not disturb.
+        scale = 0.02 if "embedding" in variable.path else 0.5
+        center = 1.0 if variable.path.endswith("gamma") else 0.0
+        variable.assign(tf.cast(random.normal(center, scale, variable.shape), variable.dtype))
+    return model
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder(VOCABULARY, lowercase=True, sequence_length=24)
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def exported(model, encoder, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    return export_classifier(model, encoder, LABELS, run / "saved_model", metadata={"score": 0.5})
+
+
+def live(model, encoder, *columns) -> np.ndarray:
+    logits = model(encoder(*(tf.constant(list(column)) for column in columns)), training=False)
+    return tf.nn.softmax(tf.cast(logits, tf.float32)).numpy()
+
+
+def serve(folder: Path, **inputs):
+    loaded = tf.saved_model.load(str(folder))
+    return loaded.signatures["serving_default"](**{name: tf.constant(column) for name, column in inputs.items()})
+
+
+def test_serving_default_names_types_and_shapes(exported):
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    assert signature.structured_input_signature[1] == {"text": tf.TensorSpec([None], tf.string, "text")}
+    outputs = {name: (tuple(spec.shape), spec.dtype) for name, spec in signature.structured_outputs.items()}
+    assert outputs == {
+        "label": ((None,), tf.string), "score": ((None,), tf.float32), "probabilities": ((None, 3), tf.float32),
+    }  # fmt: skip
+
+
+def test_answers_are_the_live_models(exported, model, encoder):
+    expected = live(model, encoder, TEXTS)
+    answers = Predictor(exported)(TEXTS)
+    np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
+    assert np.ptp(expected, axis=0).max() > 0.1, "the model must tell these texts apart"
+    assert answers.labels == [LABELS[i] for i in expected.argmax(axis=1)]
+    np.testing.assert_array_equal(answers.scores, answers.probabilities.max(axis=1))
+
+
+def test_classify_takes_examples_and_an_absent_feature_is_an_empty_text(exported, model, encoder):
+    def example(features: dict) -> bytes:
+        features = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in features.items()}
+        return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+    signature = tf.saved_model.load(str(exported)).signatures["classify"]
+    assert list(signature.structured_input_signature[1]) == ["inputs"]
+    answer = signature(inputs=tf.constant([example({"text": b"hello"}), example({"other": b"x"}), b""]))
+    assert answer["classes"].numpy().tolist() == [[name.encode() for name in LABELS]] * 3
+    np.testing.assert_allclose(answer["scores"], live(model, encoder, ["hello", "", ""]), atol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        signature(inputs=tf.constant([b"not an example"]))
+
+
+def test_pairs(encoder, tmp_path):
+    model = make_model()
+    first, second = ["a b", "c d e f g h i j k l m n o p q r s"], ["x", "the second text is long as well and is cut"]
+    folder = export_classifier(model, encoder, LABELS, tmp_path, pair=True)
+    answers = Predictor(folder)(first, second)
+    np.testing.assert_allclose(answers.probabilities, live(model, encoder, first, second), atol=1e-6)
+    with pytest.raises(ModelError, match="text_a and text_b"):
+        Predictor(folder)(first)
+    with pytest.raises(ModelError, match="differ in length"):
+        Predictor(folder)(first, second[:1])
+
+
+def test_several_labels_are_joined_and_may_be_none(model, encoder, tmp_path):
+    logits = model(encoder(tf.constant(TEXTS)), training=False)
+    expected = tf.sigmoid(logits).numpy()
+    threshold = float(np.median(expected))
+    folder = export_classifier(model, encoder, LABELS, tmp_path, multi_label=True, threshold=threshold, separator=" + ")
+    answers = Predictor(folder)(TEXTS)
+    np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
+    assert answers.labels == LabelRule(LABELS, True, threshold, " + ")(answers.probabilities)
+    assert any(" + " in label for label in answers.labels)
+    folder = export_classifier(model, encoder, LABELS, tmp_path, multi_label=True, threshold=0.999999)
+    assert Predictor(folder)(TEXTS).labels == [""] * len(TEXTS)
+
+
+def test_any_bytes_are_answered_and_change_no_other_answer(exported):
+    strange = [b"\xff\xfe", b"a\x00b", b"\xed\xa0\x80", "🙂".encode() * 1000, b" " * 5000, b"x" * 100_000]
+    alone = serve(exported, text=["hello world", "x ?"])["probabilities"]
+    together = serve(exported, text=["hello world", *strange, "x ?"])["probabilities"].numpy()
+    assert np.isfinite(together).all()
+    np.testing.assert_allclose(together[[0, -1]], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["fresh", "cls", "mean"])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+def test_fused_graph_computes_what_keras_computes(pooling, activation, encoder):
+    model = make_model(pooling, activation=activation)
+    inputs = encoder(tf.constant(TEXTS))
+    expected = model(inputs, training=False)
+    fused = FusedClassifier(model)
+    np.testing.assert_allclose(fused(inputs), expected, atol=2e-5)
+    # As a function, where TensorFlow replaces groups of operations by single kernels.
+    np.testing.assert_allclose(tf.function(fused)(inputs), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+def test_bfloat16_model_answers_in_float32(policy, encoder, tmp_path):
+    model = make_model(policy=policy)
+    folder = export_classifier(model, encoder, LABELS, tmp_path)
+    answers = Predictor(folder)(TEXTS)
+    assert answers.probabilities.dtype == np.float32
+    np.testing.assert_allclose(answers.probabilities, live(model, encoder, TEXTS), atol=0.03)
+    assert checkpoint_bytes(folder) < 0.6 * checkpoint_bytes(export_classifier(make_model(), encoder, LABELS, tmp_path))
+
+
+def test_a_model_of_another_architecture_is_exported_as_it_is(encoder, tmp_path):
+    names = ("token_ids", "segment_ids", "padding_mask")
+    inputs = {name: keras.Input([None], dtype="int32", name=name) for name in names}
+    weights = keras.initializers.RandomNormal(seed=1)
+    vectors = keras.layers.Embedding(len(VOCABULARY), 8, embeddings_initializer=weights)(inputs["token_ids"])
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Dropout(0.5)(vectors))
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer=weights)(pooled))
+    with pytest.raises(UnsupportedModel, match="Embedding"):
+        FusedClassifier(model)
+    folder = export_classifier(model, encoder, LABELS, tmp_path)
+    np.testing.assert_allclose(serve(folder, text=TEXTS)["probabilities"], live(model, encoder, TEXTS), atol=1e-6)
+    assert checkpoint_bytes(folder) == 4 * model.count_params()
+    assert not forbidden_operations(folder)
+
+
+def checkpoint_bytes(folder: Path) -> int:
+    """Bytes of all floating-point tensors in the checkpoint."""
+    prefix = str(folder / "variables" / "variables")
+    reader = tf.train.load_checkpoint(prefix)
+    types, shapes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
+    return sum(types[name].size * int(np.prod(shapes[name])) for name in types if types[name].is_floating)
+
+
+def forbidden_operations(folder: Path) -> set[str]:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    bad = {node.op for node in nodes if "Random" in node.op or "HashTable" in node.op or "Assign" in node.op}
+    # Restoring writes the variables, once, at the start.
+    return (bad - {"AssignVariableOp"}) | {"XLA" for node in nodes if "_XlaMustCompile" in node.attr}
+
+
+def test_weights_are_saved_once_and_without_the_unused_pooler(exported, model):
+    pooler = model.layers[3].get_layer("pooled_dense").count_params()
+    norms = sum(int(np.prod(v.shape)) for v in model.weights if "layer_norm" in v.path)
+    assert checkpoint_bytes(exported) == 4 * (model.count_params() - pooler - norms)
+
+
+def test_graph_has_no_random_or_stateful_operation_no_xla_and_no_path(exported):
+    assert not forbidden_operations(exported)
+    content = (exported / "saved_model.pb").read_bytes()
+    for path in (str(exported.parents[1]), str(Path(__file__).parents[1]), sys.prefix):
+        assert path.encode() not in content
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables",
+    ]  # fmt: skip
+    assert not list((exported / "assets").iterdir())
+
+
+def test_tensorflow_fuses_the_served_graph(exported):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
+        signature = loaded.signature_def["serving_default"]
+        record = tf.compat.v1.RunMetadata()
+        options = tf.compat.v1.RunOptions(output_partition_graphs=True)
+        fetched = signature.outputs["probabilities"].name
+        session.run(fetched, {signature.inputs["text"].name: TEXTS}, options=options, run_metadata=record)
+    operations = [node.op for graph in record.partition_graphs for node in graph.node]
+    if not any(operation.startswith("_Mkl") for operation in operations):
+        pytest.skip("TensorFlow was built or started without oneDNN")
+    assert operations.count("_MklLayerNorm") == 5
+    assert operations.count("_MklFusedBatchMatMulV2") == 2
+    assert "Erf" not in operations
+
+
+def test_metadata_beside_the_model(exported, encoder):
+    description = json.loads((exported / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+    assert description["label_names"] == list(LABELS)
+    assert description["task"] == "single_label"
+    assert description["inputs"] == ["text"]
+    assert description["sequence_length"] == 24
+    assert description["tokenization"] == encoder.fingerprint
+    assert description["versions"]["tensorflow"] == tf.__version__
+    assert description["run"] == {"score": 0.5}
+
+
+def publish(folder: Path, name: str = "new", version: int | None = None) -> str:
+    (folder / f".{name}").mkdir()
+    (folder / f".{name}" / "file").touch()
+    return savedmodel._publish(folder / f".{name}", folder, version).name
+
+
+def test_versions_count_up_and_are_never_overwritten(tmp_path):
+    assert [publish(tmp_path, version=wanted) for wanted in (None, None, 10, None)] == ["1", "2", "10", "11"]
+    with pytest.raises(UserError, match="exists"):
+        publish(tmp_path, version=2)
+
+
+def test_exports_at_the_same_time_take_different_numbers(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(lambda name: publish(tmp_path, name), "abcdefgh")) == list("12345678")
+
+
+def test_nothing_is_visible_before_it_is_complete_or_left_when_it_fails(model, encoder, tmp_path):
+    def check(folder):
+        assert not any(path.name.isdigit() for path in tmp_path.iterdir())
+        assert (folder / "saved_model.pb").is_file()
+        assert (folder / "assets.extra" / "metadata.json").is_file()
+        raise RuntimeError("refused")
+
+    with pytest.raises(RuntimeError, match="refused"):
+        export_classifier(model, encoder, LABELS, tmp_path, check=check)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_number_of_labels_is_refused(model, encoder, tmp_path):
+    with pytest.raises(UserError, match="2 label names for 3 outputs"):
+        export_classifier(model, encoder, LABELS[:2], tmp_path)
+
+
+@pytest.fixture(scope="module")
+def answers(exported) -> dict:
+    """What a fresh process gets out of the export."""
+    return _answers(exported, [TEXTS])
+
+
+def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder, monkeypatch):
+    monkeypatch.setattr("export.verify._answers", lambda folder, texts: answers)
+    assert verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(LABELS)) < 1e-5
+    sizes = ("all in one batch", "batches of 7", "one by one")
+    assert list(answers) == [*(f"serving_default, {size}" for size in sizes), "classify"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda way: way["probabilities"].__setitem__((3, 1), 0.9), "for 'z' it gives .* 1e-05 is allowed"),
+        (lambda way: way["probabilities"].__setitem__((3, 1), np.nan), "for 'z' it gives .*nan"),
+        (lambda way: way.update(probabilities=way["probabilities"][:, :2]), "shape"),
+        (lambda way: way["labels"].__setitem__(0, "other"), "names 'other' for 'a b c'"),
+        (lambda way: way["scores"].__setitem__(0, 0.123), "not its highest"),
+    ],
+)
+def test_verify_refuses_whatever_differs(change, message, answers, exported, model, encoder, monkeypatch):
+    changed = copy.deepcopy(answers)
+    change(changed["serving_default, one by one"])
+    monkeypatch.setattr("export.verify._answers", lambda folder, texts: changed)
+    with pytest.raises(ExportDiffers, match=message):
+        verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(LABELS))
+
+
+def test_verify_refuses_other_names_in_classify(answers, exported, model, encoder, monkeypatch):
+    monkeypatch.setattr("export.verify._answers", lambda folder, texts: {"classify": answers["classify"]})
+    with pytest.raises(ExportDiffers, match="names"):
+        verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(("no", "yes", "déjà vu")))
+
+
+def test_an_export_with_a_changed_weight_is_refused_and_removed(model, encoder, tmp_path, monkeypatch):
+    save = savedmodel.ServedClassifier.save
+
+    def tamper(self, folder, pair):
+        save(self, folder, pair)
+        data = next((folder / "variables").glob("variables.data*"))
+        content = np.frombuffer(data.read_bytes(), np.float32, count=data.stat().st_size // 4).copy()
+        content[: content.size // 2] *= 1.5
+        data.write_bytes(content.tobytes())
+
+    monkeypatch.setattr(savedmodel.ServedClassifier, "save", tamper)
+    expected = live(model, encoder, TEXTS)
+    with pytest.raises(ExportDiffers, match=r"serving_default.*for '.*' it gives .* the model .* 1e-05 is allowed"):
+        export_verified(model, encoder, LABELS, tmp_path, texts=[TEXTS], probabilities=expected, tolerance=1e-5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_fails_is_reported_with_its_last_words(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(ExportDiffers, match=r"fresh process could not answer.*saved_model\.pb"):
+        verify(tmp_path, [TEXTS], np.zeros((len(TEXTS), 3), np.float32), 1e-5, LabelRule(LABELS))
+
+
+def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
+    model = make_model(pooling="mean")
+    texts = [TEXTS, TEXTS[::-1]]
+    expected = tf.sigmoid(model(encoder(*map(tf.constant, texts)), training=False)).numpy()
+    folder = export_verified(
+        model, encoder, LABELS, tmp_path, texts=texts, probabilities=expected, tolerance=1e-5, multi_label=True
+    )
+    assert folder == tmp_path / "1"
+
+
+def test_predictor_keeps_the_order_over_batches(exported, model, encoder):
+    texts = [letter * (1 + i * 7 % 20) for i, letter in enumerate(LETTERS)]
+    answers = Predictor(exported)(texts, batch_size=4)
+    np.testing.assert_allclose(answers.probabilities, live(model, encoder, texts), atol=1e-6)
+    empty = Predictor(exported)([])
+    assert empty.labels == [] and empty.probabilities.shape == (0, 3)
+
+
+def test_a_model_is_found_by_run_versions_or_version(exported, tmp_path):
+    run = exported.parents[1]
+    assert find_version(run) == find_version(run / "saved_model") == find_version(exported) == exported
+    with pytest.raises(ModelError, match="no such folder"):
+        find_version(tmp_path / "absent")
+    with pytest.raises(ModelError, match="no exported model"):
+        find_version(tmp_path)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(ModelError, match="is no classifier"):
+        Predictor(tmp_path)
+
+
+def ask(capsys, *arguments) -> tuple[int, str, str]:
+    status = predict.main([str(argument) for argument in arguments])
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+def test_command_line_in_a_fresh_process_without_the_training_code(exported, model, encoder):
+    program = (
+        "import sys; from export.predict import main; status = main(sys.argv[1:]);"
+        "print([name for name in ('keras_nlp', 'keras_hub', 'pipeline') if name in sys.modules]); sys.exit(status)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program, str(exported.parents[1])],
+        input=b"hello world\n\xff\xfe\n", capture_output=True, cwd=Path(__file__).parents[1], env={**os.environ},
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr.decode()
+    lines = process.stdout.decode().splitlines()
+    best = live(model, encoder, ["hello world"])[0]
+    assert lines[0] == f"{LABELS[best.argmax()]} {best.max():.4f}\thello world"
+    assert len(lines) == 3 and lines[2] == "[]"
+
+
+def test_command_line_csv_in_and_out(exported, model, encoder, tmp_path, capsys):
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    with open(source, "w", newline="") as file:
+        csv.writer(file).writerows([["id", "review"], *([i, f"{text}\nnext line"] for i, text in enumerate(TEXTS))])
+    options = ["--input", source, "--text-column", "review", "--output", target, "--top", 2]
+    assert ask(capsys, exported, *options) == (0, "", "")
+    with open(target, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == [f"{text}\nnext line" for text in TEXTS]
+    expected = live(model, encoder, [row["text"] for row in rows])
+    assert [row["label"] for row in rows] == [LABELS[i] for i in expected.argmax(axis=1)]
+    np.testing.assert_allclose([float(row["score_2"]) for row in rows], np.sort(expected)[:, -2], atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+def test_command_line_reads_lines_and_jsonl_and_writes_jsonl(exported, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS) + "\n\n")
+    outputs = [ask(capsys, exported, "--input", tmp_path / name, "--format", "jsonl") for name in ("a.txt", "a.jsonl")]
+    assert outputs[0] == outputs[1]
+    assert [json.loads(line)["text"] for line in outputs[0][1].splitlines()] == TEXTS
+
+
+def test_command_line_pairs(encoder, tmp_path, capsys, monkeypatch):
+    folder = export_classifier(make_model(), encoder, LABELS, tmp_path, pair=True)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\tb c\n\td\n")))
+    status, output, _ = ask(capsys, folder, "--format", "csv")
+    assert status == 0
+    assert [row[:2] for row in csv.reader(output.splitlines())] == [["text_a", "text_b"], ["a", "b c"], ["", "d"]]
+    status, _, error = ask(capsys, folder, "no tab")
+    assert status == 2 and "text 1: the model takes pairs" in error
+
+
+def test_command_line_errors_are_one_sentence(exported, tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.csv").write_text("body,id\nhello,1\n")
+    (tmp_path / "empty.csv").write_text("text\n")
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{oops\n')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    for arguments, message in (
+        ([tmp_path / "absent", "a"], "no such folder"),
+        ([tmp_path, "a"], "holds no exported model"),
+        ([exported], "no text to answer"),
+        ([exported, "--input", tmp_path / "absent.txt"], "no such file"),
+        ([exported, "--input", tmp_path / "a.csv"], "row 1: no column 'text' but body, id"),
+        ([exported, "--input", tmp_path / "empty.csv"], "no text to answer"),
+        ([exported, "--input", tmp_path / "bad.jsonl", "--output", tmp_path / "x.csv"], "line 2 is not JSON"),
+        ([exported, "a", "--batch-size", "0"], "at least 1"),
+        ([exported, "a", "--input", tmp_path / "a.csv"], "not both"),
+    ):
+        status, _, error = ask(capsys, *arguments)
+        assert status == 2
+        assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert not list(tmp_path.glob("*x.csv*"))

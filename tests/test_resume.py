@@ -1,0 +1,108 @@
+"""A run killed with SIGKILL goes on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny import write_config
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(config: Path, run_dir: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pipeline.run", "--config", str(config), "--run_dir", str(run_dir), *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(config: Path, run_dir: Path, *more: str) -> str:
+    process = start(config, run_dir, *more)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def newest(run_dir: Path) -> Path | None:
+    return max((run_dir / "checkpoints").glob("[0-9]*"), default=None)
+
+
+def position(run_dir: Path) -> tuple[int, int]:
+    """(epoch, batch) of the newest checkpoint."""
+    try:
+        progress = json.loads((newest(run_dir) / "progress.json").read_text())["progress"]
+    except (AttributeError, OSError, TypeError):
+        return (-1, -1)
+    return progress["epoch"], progress["step"]
+
+
+def kill_when(condition, config: Path, run_dir: Path, *more: str) -> bool:
+    """Start the run and send SIGKILL as soon as the condition holds; False if it ended before."""
+    process = start(config, run_dir, *more)
+    while process.poll() is None:
+        if condition():
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            return True
+        time.sleep(0.001)
+    assert process.returncode == 0, process.stdout.read()
+    process.stdout.close()
+    return False
+
+
+def tensors(run_dir: Path) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(newest(run_dir) / "variables"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    first, second = tensors(one), tensors(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    scores, others = (json.loads((run / "metrics.json").read_text()) for run in (one, other))
+    assert scores["test"] == others["test"]
+    losses = [[row["loss"] for row in run["train"]["history"]] for run in (scores, others)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+FREQUENT = ("--training.checkpoint_seconds", "0.05")
+
+
+def test_killed_in_the_middle_of_an_epoch(tmp_path):
+    config = write_config(tmp_path, rows=400, training={"epochs": 2})
+    finish(config, tmp_path / "whole", *FREQUENT)
+    run_dir = tmp_path / "killed"
+    assert kill_when(lambda: position(run_dir) >= (1, 3), config, run_dir, *FREQUENT)
+    epoch, step = position(run_dir)
+    output = finish(config, run_dir, *FREQUENT)
+    assert f"resuming in epoch {epoch + 1} after {step} " in output
+    assert_same_end(tmp_path / "whole", run_dir)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_all_kinds_of_moments(tmp_path):
+    config = write_config(tmp_path, rows=600, training={"epochs": 3, "accumulation": 2})
+    finish(config, tmp_path / "whole", *FREQUENT)
+    run_dir = tmp_path / "killed"
+    hidden = lambda: any((run_dir / "checkpoints").glob(".0*"))  # noqa: E731
+    moments = [
+        lambda: (run_dir / "data").is_dir(),  # before training
+        lambda: position(run_dir) >= (0, 0),  # right after the first checkpoint
+        lambda: position(run_dir) >= (0, 5) and hidden(),  # while a checkpoint is being written
+        lambda: position(run_dir) >= (1, 0) and hidden(),
+        lambda: any((run_dir / "checkpoints").glob(".best-*")),  # while the best weights are being written
+        lambda: position(run_dir) >= (2, 10),
+        lambda: any((run_dir / "saved_model").glob(".new-*")),  # during the export
+    ]
+    killed = [kill_when(moment, config, run_dir, *FREQUENT) for moment in moments]
+    assert sum(killed) >= 5
+    finish(config, run_dir, *FREQUENT)
+    assert_same_end(tmp_path / "whole", run_dir)
+    assert [path.name for path in (run_dir / "saved_model").iterdir() if not path.name.startswith(".")] == ["1"]

@@ -1,0 +1,124 @@
+"""The whole road on tiny data: what a run directory holds, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import SUBJECTS, write_config
+
+from export.loading import Predictor
+from pipeline.run import main
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run and its config."""
+    folder = tmp_path_factory.mktemp("road")
+    config = write_config(folder, rows=400, training={"epochs": 4, "learning_rate": 0.01})
+    assert main(["--config", str(config), "--run_dir", str(folder / "run")]) == 0
+    return config, folder / "run"
+
+
+def test_metrics_follow_the_contract(finished):
+    metrics = json.loads((finished[1] / "metrics.json").read_text())
+    assert set(metrics) >= {"validation", "test", "train"}
+    assert set(metrics["test"]) >= {"accuracy", "macro_f1", "weighted_f1", "loss", "per_class"}
+    assert set(metrics["test"]["per_class"]) == set(SUBJECTS)
+    assert set(metrics["test"]["per_class"]["sport"]) >= {"precision", "recall", "f1", "support"}
+    assert set(metrics["train"]) >= {"seconds", "examples_per_second"}
+    assert len(metrics["train"]["history"]) == 4
+    assert metrics["test"]["accuracy"] > 0.1 + metrics["test"]["majority_baseline"]["accuracy"]
+
+
+def test_the_run_directory_holds_what_the_contract_says(finished):
+    names = {path.name for path in finished[1].iterdir() if not path.name.startswith(".")}
+    assert names >= {"config.yaml", "metrics.json", "report.html", "checkpoints", "logs", "saved_model"}
+    assert [path.name for path in (finished[1] / "saved_model").iterdir()] == ["1"]
+    assert all(label in (finished[1] / "report.html").read_text() for label in SUBJECTS)
+
+
+def test_the_served_model_scores_what_was_evaluated(finished):
+    """Over all test rows, through strings, against metrics.json."""
+    from pipeline.config import parse
+    from pipeline.data.load import load
+
+    config, run_dir = finished
+    data = load(parse(["--config", str(config)]).data, run_dir / "data")
+    every = np.arange(len(data.test))
+    texts = [text.decode() for text in data.test.texts(every)[0]]
+    answers = Predictor(run_dir)(texts)
+    right = [name == data.label_names[i] for name, i in zip(answers.labels, data.test.labels(every), strict=True)]
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert np.mean(right) == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
+
+
+def test_the_same_command_again_trains_nothing_more(finished, capsys):
+    config, run_dir = finished
+    before = json.loads((run_dir / "metrics.json").read_text())["test"]
+    assert main(["--config", str(config), "--run_dir", str(run_dir), "--export.enabled", "false"]) == 0
+    assert "training is already complete" in capsys.readouterr().out
+    assert json.loads((run_dir / "metrics.json").read_text())["test"] == before
+
+
+def test_other_settings_in_the_same_directory_are_refused(finished, capsys):
+    config, run_dir = finished
+    assert main(["--config", str(config), "--run_dir", str(run_dir), "--training.seed", "5"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "training.seed: 0 -> 5" in error and error.count("\n") == 1
+
+
+def test_changed_data_is_refused(finished, capsys):
+    config, run_dir = finished
+    csv = Path(config).parent / "train.csv"
+    content = csv.read_text()
+    try:
+        csv.write_text(content.replace("goal", "bank", 1))
+        assert main(["--config", str(config), "--run_dir", str(run_dir)]) == 2
+    finally:
+        csv.write_text(content)
+    assert "the data changed since this run began" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_one_sentence(tmp_path, capsys):
+    config = write_config(tmp_path)
+    assert main(["--config", str(config), "--data.train", "nowhere.csv", "--run_dir", str(tmp_path / "run")]) == 2
+    assert "nowhere.csv: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fixed_length", ["true", "false"])
+def test_pairs_with_several_labels_a_row(tmp_path, fixed_length):
+    config = write_config(tmp_path, training={"epochs": 1})
+    rows = ["first,second,label"]
+    names = list(SUBJECTS)
+    for i in range(120):
+        a, b = names[i % 3], names[i // 3 % 3]
+        rows.append(f"{SUBJECTS[a][i % 6]} the,{SUBJECTS[b][i % 5]} of {i % 7},{'|'.join({a, b}) if i % 8 else ''}")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    arguments = [
+        "--config",
+        str(config),
+        "--data.train",
+        str(tmp_path / "pairs.csv"),
+        "--data.text_columns",
+        "[first, second]",
+    ]
+    arguments += [
+        "--data.label_separator",
+        "|",
+        "--text.fixed_length",
+        fixed_length,
+        "--run_dir",
+        str(tmp_path / "run"),
+    ]
+    assert main([*arguments, "--training.monitor", "micro_f1"]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert set(metrics["test"]) >= {"micro_f1", "macro_f1", "hamming_loss"}
+    assert Predictor(tmp_path / "run").inputs == ["text_a", "text_b"]
+
+
+def test_bfloat16_end_to_end(tmp_path):
+    config = write_config(tmp_path, training={"epochs": 1, "dtype": "mixed_bfloat16", "class_weights": "balanced"})
+    assert main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["environment"]["served_dtype"] == "bfloat16"
