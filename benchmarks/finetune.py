@@ -6,7 +6,7 @@
 Needs `pip install -e .[bench]`. All train the same checkpoint on the same rows at the same batch size with AdamW.
 Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed; medians are
 printed.
-- ours: the settings of the recipes: length buckets, dtype auto, lazy embedding updates; and the same with dense updates.
+- ours: as the recipes train: length buckets, dtype auto, lazy embedding updates; and the same with dense updates.
 - trainer: Trainer with dynamic padding and batches grouped by length, in float32 and in bfloat16.
 - keras-nlp: BertTextClassifier with its own preprocessor, fixed length 128.
 """
@@ -134,7 +134,8 @@ def trainer(texts: list[str], labels, folder: Path, batch_size: int, bf16: bool)
     with tempfile.TemporaryDirectory() as output:
         arguments = transformers.TrainingArguments(
             output, num_train_epochs=2, per_device_train_batch_size=batch_size, bf16=bf16,
-            use_cpu=not torch.cuda.is_available(), save_strategy="no", report_to=[], logging_strategy="no", disable_tqdm=True, **by_length,
+            use_cpu=not torch.cuda.is_available(), save_strategy="no", report_to=[], logging_strategy="no",
+            disable_tqdm=True, **by_length,
         )  # fmt: skip
         transformers.Trainer(
             model=model, args=arguments, train_dataset=rows, callbacks=[clock],

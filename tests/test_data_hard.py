@@ -273,6 +273,23 @@ def as_csv(rows):
     return "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
 
 
+@pytest.mark.parametrize("classes", [2, 50, 77])
+def test_both_fractions_are_shares_of_all_rows(tmp_path, classes):
+    rows = [(f"text {i}", f"l{i % classes}") for i in range(1000)]
+    splits = load_text(tmp_path, as_csv(rows), validation_fraction=0.1, test_fraction=0.5)
+    assert abs(len(splits.test) - 500) <= 1 and abs(len(splits.validation) - 100) <= 1
+    assert splits.train.counts().min() > 0
+    for split in (splits.test, splits.validation):
+        expected = len(split) / classes
+        assert np.abs(split.counts() - expected).max() <= 1.5
+
+
+def test_many_rare_labels_still_add_up_to_the_fraction(tmp_path):
+    rows = [(f"text {i}", f"l{i % 50}") for i in range(100)]
+    splits = load_text(tmp_path, as_csv(rows), validation_fraction=0.1)
+    assert len(splits.validation) == 10 and splits.train.counts().min() == 1
+
+
 def test_labels_with_one_row_each_do_not_empty_a_large_one(tmp_path):
     rows = [(f"single {i}", f"a{i}") for i in range(100)] + [(f"text {i}", "z") for i in range(100)]
     splits = load_text(tmp_path, as_csv(rows), validation_fraction=0.1)

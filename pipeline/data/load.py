@@ -121,10 +121,13 @@ def load(config: DataConfig, cache: Path) -> DataSplits:
         found = f"all rows have the one label {names[0]!r}" if names else "no row has a label"
         raise UserError(f"{', '.join(stores['train'].meta.sources)}: {found}; a classifier needs at least two.")
     splits = {name: _split(name, store, names, config) for name, store in stores.items()}
+    rows = len(splits["train"])
     for name in ("test", "validation"):
         fraction = getattr(config, f"{name}_fraction")
         if name not in splits and fraction:
-            splits["train"], splits[name] = split_off(splits["train"], name, fraction, config.split_seed)
+            # Both are shares of the whole, also of what the first has left.
+            share = fraction * rows / len(splits["train"])
+            splits["train"], splits[name] = split_off(splits["train"], name, share, config.split_seed)
     result = DataSplits(
         splits["train"],
         splits.get("validation"),

@@ -16,13 +16,14 @@ def split_off(split: "Split", name: str, fraction: float, seed: int) -> tuple["S
 
     Rows of equal text go to the same side, so that no text of the one is in the other; the order that chooses is a
     hash of text and seed, so neither row order nor library versions matter. With several labels a row the first counts.
-    A label keeps at least one text on the left side.
+    A label keeps at least one text on the left side. What rounding leaves out for one label is given to the next, so
+    that many rare labels still add up to `fraction`.
 
     Returns:
         (what is left, what was taken).
 
     Raises:
-        UserError: no label has enough texts to spare one.
+        UserError: `fraction` is less than one row, or no text can be spared.
     """
     hashes, first, group, sizes = np.unique(split.hashes(), return_index=True, return_inverse=True, return_counts=True)
     labels = split.first_labels()[first]
@@ -30,12 +31,15 @@ def split_off(split: "Split", name: str, fraction: float, seed: int) -> tuple["S
     taken = np.zeros(len(hashes), bool)
     order = np.lexsort((draw, labels))
     bounds = np.flatnonzero(np.diff(labels[order])) + 1
+    left_out = 0.0
     for groups in np.split(order, bounds):
-        wanted = fraction * sizes[groups].sum()
+        wanted = fraction * sizes[groups].sum() + left_out
         # A group is taken when at least half of it still fits.
         count = int(((np.cumsum(sizes[groups]) - sizes[groups] / 2) <= wanted).sum())
         chosen = groups[: min(count, len(groups) - 1)]
         taken[chosen] = True
+        # Bounded: labels that can spare nothing must not make one later label pay for all of them.
+        left_out = min(max(wanted - sizes[chosen].sum(), -0.5), 0.5)
     if not taken.any():
         raise UserError(
             f"{len(split)} training rows with {len(hashes)} different texts are too few to split off {name} rows: "
