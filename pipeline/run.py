@@ -192,8 +192,8 @@ def run(config: Config) -> dict:
     # Export: a SavedModel from string to label, refused unless a fresh process gets the same answers from it.
     if config.export.enabled:
         held_out = last or data.train
-        rows = range(min(config.export.verify_examples, len(held_out)))
-        texts = tuple([text.decode() for text in column] for column in held_out.texts(list(rows)))
+        rows = range_of(held_out)[:: -(-len(held_out) // config.export.verify_examples)]
+        texts = tuple([text.decode() for text in column] for column in held_out.texts(rows))
         answers = predict.texts(texts)
         version = export_verified(
             served,
@@ -209,9 +209,11 @@ def run(config: Config) -> dict:
             metadata={"data": data.fingerprint, "dtype": policy, "scores": headline(metrics)},
         )
         print(f"exported and verified: {version}")
-        for i in range(min(3, len(answers))):
+        for i in sorted({0, len(answers) // 2, len(answers) - 1}):
             name = data.label_names[answers[i].argmax()]
-            print(f"  {name} {answers[i].max():.3f}  {' | '.join(column[i][:70] for column in texts)!r}")
+            print(
+                f"  {name} {answers[i].max():.3f}  {' | '.join(' '.join(column[i].split())[:70] for column in texts)}"
+            )
         print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
         print(f"  tensorboard --logdir {run_dir / 'logs'}")
     return metrics
