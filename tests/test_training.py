@@ -16,16 +16,6 @@ from pipeline.training.schedule import WarmupDecay
 CLASSES, ROWS, LENGTH = 3, 8, 10
 
 
-@pytest.fixture(scope="module", autouse=True)
-def two_cpus():
-    devices = tf.config.list_physical_devices("CPU")
-    try:
-        tf.config.set_logical_device_configuration(devices[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-    except RuntimeError:
-        if len(tf.config.list_logical_devices("CPU")) < 2:
-            pytest.skip("TensorFlow was started with one CPU device")
-
-
 def tiny_model(dropout=0.0, model_class=TrainableClassifier, pooling="fresh"):
     keras.config.set_dtype_policy("float32")
     sizes = ModelConfig(
