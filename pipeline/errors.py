@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     Command lines print the message after ``error: `` and exit with status 2, without a traceback.
     """
+
+
+class Stopped(Exception):
+    """SIGTERM came and the state is saved: command lines exit with status 75, "try again" (EX_TEMPFAIL)."""

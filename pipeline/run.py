@@ -16,11 +16,11 @@ import yaml
 from filelock import FileLock, Timeout
 
 from pipeline.config import Config, differences, parse, to_yaml
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 75 when stopped by SIGTERM."""
     try:
         config = parse(arguments)
         run_dir = Path(config.run_dir)
@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as request:
+        print(request, file=sys.stderr)
+        return 75
     return 0
 
 

@@ -174,7 +174,7 @@ class TextEncoder:
 
     def _first_tokens(self, words: tf.Tensor, room: int) -> tf.RaggedTensor:
         """Tokens of normalised texts; of long texts at least the first `room`, but not all, to save the time."""
-        limit = 8 * self.sequence_length  # characters; language has fewer in a token
+        limit = 6 * self.sequence_length  # characters; language has fewer in a token
         long = tf.strings.length(words) > limit
 
         def cut() -> tf.RaggedTensor:

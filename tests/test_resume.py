@@ -86,6 +86,24 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path):
     assert_same_end(tmp_path / "whole", run_dir)
 
 
+def test_sigterm_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp_path):
+    """As when a machine is taken away; checkpoints are minutes apart, so nothing else saves here."""
+    config = write_config(tmp_path, rows=400, training={"epochs": 2})
+    finish(config, tmp_path / "whole")
+    run_dir = tmp_path / "stopped"
+    process = start(config, run_dir)
+    while position(run_dir) < (1, 0):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "start again to go on" in output
+    assert position(run_dir) > (1, 0)
+    finish(config, run_dir)
+    assert_same_end(tmp_path / "whole", run_dir)
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_at_all_kinds_of_moments(tmp_path):
     config = write_config(tmp_path, rows=600, training={"epochs": 3, "accumulation": 2})

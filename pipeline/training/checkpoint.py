@@ -20,8 +20,8 @@ class Progress:
     """The epoch to go on with."""
     step: int = 0
     """Batches of that epoch already done."""
-    loss_sum: float = 0.0
-    """Sum of the losses of those batches."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums over those batches of what the training step gives."""
     seconds: float = 0.0
     """Training time of those batches."""
     history: list[dict] = field(default_factory=list)
@@ -44,13 +44,20 @@ class Checkpoints:
         model: its variables, with the states of its random generators.
         optimizer: built.
         identity: what must be equal for a checkpoint to be taken up again (data, tokens).
+        progress_type: Progress, or a dataclass that adds to it.
     """
 
     def __init__(
-        self, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, identity: dict[str, str]
+        self,
+        folder: Path,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        identity: dict[str, str],
+        progress_type: type[Progress] = Progress,
     ):
         self.folder = folder
         self.identity = identity
+        self.progress_type = progress_type
         # Lists in the order of the model: names may repeat, and the order is the builder's.
         self._state = tf.train.Checkpoint(
             model=[variable.value for variable in model.variables],
@@ -87,7 +94,7 @@ class Checkpoints:
         """
         states = self._states()
         if not states:
-            return Progress()
+            return self.progress_type()
         newest = states[-1]
         stored = json.loads((newest / "progress.json").read_text())
         for name, value in self.identity.items():
@@ -96,7 +103,7 @@ class Checkpoints:
                     f"{newest}: the {name} changed since this run began; use another run_dir to start anew."
                 )
         self._state.read(str(newest / "variables")).assert_consumed()
-        return Progress(**stored["progress"])
+        return self.progress_type(**stored["progress"])
 
     def restore_weights(self, name: str) -> None:
         """Load weights written by `save_weights`."""

@@ -1,0 +1,141 @@
+"""What happens between the batches of model.fit: losses are looked at, the state is saved, SIGTERM is obeyed."""
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+
+import keras
+import tensorflow as tf
+
+from pipeline.errors import Stopped, UserError
+from pipeline.training.checkpoint import Checkpoints, Progress
+
+# Losses are looked at this often: each look waits for the device.
+LOSS_EVERY = 50
+
+
+class StopRequest:
+    """A context in which SIGTERM only asks to stop, as a machine that is taken away does; a Watch obeys.
+
+    Attributes:
+        asked: whether SIGTERM came.
+    """
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        # Python hands signals to the main thread alone; elsewhere nobody can send one to us.
+        self._listening = threading.current_thread() is threading.main_thread()
+        if self._listening:
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if self._listening:
+            signal.signal(signal.SIGTERM, self._before)
+            if self.asked and kind is None:
+                # It came after the last batch: no Watch saw it.
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _ask(self, number, frame):
+        self.asked = True
+
+
+class Watch(keras.callbacks.Callback):
+    """Counts batches in `progress`, adds up what train_step returns, and saves the state when it is time.
+
+    Args:
+        progress: of the run; its `step`, `sums` and `seconds` are kept up to date.
+        checkpoints: where the state goes.
+        batch_size: examples a batch.
+        steps: batches of the whole leg (an epoch), with those done before `progress.step`.
+        steps_before: batches of the run before this leg.
+        checkpoint_seconds: longest time without a checkpoint.
+        title: of the leg, for the lines that are printed.
+        writer: for TensorBoard.
+        stop: in whose context model.fit runs.
+
+    Raises (out of model.fit):
+        UserError: the loss is not finite any more.
+        Stopped: SIGTERM came; the state is saved.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        *,
+        batch_size: int,
+        steps: int,
+        steps_before: int,
+        checkpoint_seconds: float,
+        title: str,
+        writer: tf.summary.SummaryWriter,
+        stop: StopRequest,
+    ):
+        super().__init__()
+        self.progress, self.checkpoints = progress, checkpoints
+        self.batch_size, self.steps, self.steps_before = batch_size, steps, steps_before
+        self.checkpoint_seconds, self.title, self.writer, self.stop = checkpoint_seconds, title, writer, stop
+        self.first_step = progress.step
+        self.pending: list[dict] = []
+        self.started = self.saved = time.monotonic()
+        self.spent_before = progress.seconds
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.step += 1
+        self.pending.append(dict(logs))
+        logs["examples/s"] = self._speed()
+        if len(self.pending) >= LOSS_EVERY:
+            self._take_losses()
+        due = time.monotonic() - self.saved > self.checkpoint_seconds and self.progress.step < self.steps
+        if due or self.stop.asked:
+            self._take_losses()
+            self.progress.seconds = self._seconds()
+            self.checkpoints.save(self.progress)
+            self.saved = time.monotonic()
+        if self.stop.asked:
+            raise Stopped(f"stopped as asked; the state is saved in {self.checkpoints.folder}: start again to go on.")
+
+    def finish(self) -> dict[str, float]:
+        """Means over the batches of the finished leg, by the names that train_step gives, and its seconds."""
+        self._take_losses()
+        means = {name: value / max(self.steps, 1) for name, value in self.progress.sums.items()}
+        return means | {"seconds": self._seconds()}
+
+    def _seconds(self) -> float:
+        return self.spent_before + time.monotonic() - self.started
+
+    def _speed(self) -> float:
+        return (self.progress.step - self.first_step) * self.batch_size / (time.monotonic() - self.started)
+
+    def _take_losses(self) -> None:
+        if not self.pending:
+            return
+        taken = {name: [float(row[name]) for row in self.pending] for name in self.pending[0]}
+        self.pending.clear()
+        if not all(map(math.isfinite, taken["loss"])):
+            raise UserError(
+                f"the loss is not finite any more in {self.title}, before batch {self.progress.step}; lower the "
+                f"learning rate (the last good state: {self.checkpoints.folder})."
+            )
+        for name, values in taken.items():
+            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + sum(values)
+        means = {f"batch_{name}": sum(values) / len(values) for name, values in taken.items()}
+        rate = float(self.model.optimizer.learning_rate)
+        log(self.writer, {**means, "learning_rate": rate}, self.steps_before + self.progress.step)
+        if not sys.stdout.isatty():
+            print(f"{self.title}  batch {self.progress.step}/{self.steps}  loss {means['batch_loss']:.4f}  "
+                  f"{self._speed():.1f} examples/s", flush=True)  # fmt: skip
+
+
+def log(writer: tf.summary.SummaryWriter, row: dict[str, float], step: int) -> None:
+    """Write numbers for TensorBoard."""
+    with writer.as_default():
+        for name, value in row.items():
+            tf.summary.scalar(name, value, step)
+    writer.flush()
