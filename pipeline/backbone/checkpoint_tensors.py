@@ -41,7 +41,7 @@ class CheckpointTensors:
                 self._keys = {value.full_name: value.checkpoint_key for value in values}
             else:
                 self._keys = {name: name for name in self._shapes}
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except Exception as error:  # OpErrors, and built-in errors in place of some
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> UserError:
@@ -68,5 +68,5 @@ class CheckpointTensors:
     def _get(self, key: str) -> np.ndarray:
         try:
             return self._reader.get_tensor(key)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except Exception as error:  # OpErrors, and built-in errors in place of some
             raise self._unreadable(error) from error
