@@ -1,9 +1,12 @@
 """The activations that BERT checkpoints name, as `hidden_act` in a Hugging Face config."""
 
 import math
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+
+from pipeline.errors import UserError
 
 
 def gelu(x):
@@ -41,3 +44,18 @@ ACTIVATIONS = {
     "silu": keras.activations.silu,
     "swish": keras.activations.silu,
 }
+
+
+def name_of(activation: Callable) -> str:
+    """The hidden_act of a layer's activation; of several names, the one that older releases of transformers know.
+
+    Raises:
+        UserError: an activation that no checkpoint names.
+    """
+    # BertBackbone's own is the tanh form, in a function that keras-nlp does not export.
+    if getattr(activation, "__name__", "") == "gelu_approximate":
+        return "gelu_new"
+    for name, known in ACTIVATIONS.items():
+        if activation is known:
+            return name
+    raise UserError(f"the activation {activation!r} has no name in checkpoints: one of {', '.join(ACTIVATIONS)} has.")

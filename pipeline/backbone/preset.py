@@ -1,4 +1,4 @@
-"""A backbone from a keras-nlp preset: a folder written by `save_to_preset`, or a name that keras-nlp downloads."""
+"""A backbone from and to a keras-nlp preset: a folder as `save_to_preset` writes it, or a name to download."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 import keras
 import keras_nlp
 
-from pipeline.backbone.architecture import like
+from pipeline.backbone.activations import ACTIVATIONS
+from pipeline.backbone.architecture import configure, like
+from pipeline.backbone.bert_config import OWN_KEY, activation_of, epsilon_of, own_settings, read_json
 from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.backbone.saving import check_vocabulary, new_folder, write_json
 from pipeline.errors import UserError
 
 
@@ -46,6 +49,10 @@ def load(name: str | Path, num_layers: int | None = None, dtype: str | None = No
         raise UserError(
             f"model.backbone {name}: neither a checkpoint folder nor a keras-nlp preset ({reason})"
         ) from error
+    own = read_json(name / "config.json").get(OWN_KEY, {}) if isinstance(name, Path) else {}
+    if own.get("hidden_act", "gelu") not in ACTIVATIONS:
+        raise UserError(f"{name}/config.json: hidden_act {own['hidden_act']!r} is not one of {', '.join(ACTIVATIONS)}.")
+    configure(backbone, activation=ACTIVATIONS.get(own.get("hidden_act")), epsilon=own.get("layer_norm_eps"))
     if num_layers is not None:
         if num_layers > backbone.num_layers:
             raise UserError(f"model.num_layers {num_layers} exceeds the {backbone.num_layers} layers of {name}.")
@@ -53,8 +60,59 @@ def load(name: str | Path, num_layers: int | None = None, dtype: str | None = No
     return LoadedBackbone(
         backbone,
         () if tokenizer is None else tuple(tokenizer.get_vocabulary()),
-        None if tokenizer is None else tokenizer.lowercase,
-        has_pooler=True,
+        None if tokenizer is None else own.get("do_lower_case", tokenizer.lowercase),
+        has_pooler=own.get("has_pooler", True),
         source=str(name),
         vocabulary_source=f"the tokenizer of {name}",
     )
+
+
+def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
+    """Write a preset that keras-nlp's BertBackbone.from_preset and BertTokenizer.from_preset take.
+
+    keras-nlp builds every BertBackbone with GELU's tanh form and epsilon 1e-12. Its own conversions of Hugging Face
+    checkpoints, which mean the exact GELU, do so without a word; here it is said, and a key of config.json that
+    keras-nlp passes over keeps the two settings, so that `load` computes what the backbone does. Any other activation
+    would be another model in keras-nlp, and is refused.
+
+    Args:
+        loaded: any backbone; weights are written in float32.
+        folder: new or empty.
+
+    Returns:
+        What a preset cannot hold, one sentence each.
+
+    Raises:
+        UserError: the folder is not empty, there is no vocabulary that fits, or an activation other than GELU.
+    """
+    activation, epsilon, notes = activation_of(loaded.backbone), epsilon_of(loaded.backbone), []
+    if activation not in ("gelu", "gelu_new"):
+        raise UserError(
+            f"{loaded.source} has the activation {activation}, but keras-nlp's BertBackbone is fixed to GELU: "
+            "save it as a Hugging Face folder."
+        )
+    if activation == "gelu":
+        notes.append("keras-nlp computes the tanh form of GELU, where this checkpoint has the exact one.")
+    if epsilon != 1e-12:
+        notes.append(f"keras-nlp normalises with epsilon 1e-12, where this checkpoint has {epsilon}.")
+    if loaded.lowercase is None:
+        notes.append("The checkpoint does not say whether it is uncased; keras-nlp's tokenizer will lower-case.")
+    if not loaded.has_pooler:
+        notes.append("The checkpoint has no pooler; keras-nlp's pooled_output will be of random weights.")
+    if loaded.heads is not None:
+        notes.append("The pre-training heads are left out: a preset has no place for them.")
+    check_vocabulary(loaded)
+    missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if piece not in loaded.vocabulary]
+    if missing:
+        raise UserError(
+            f"{loaded.vocabulary_source} lacks {', '.join(missing)}, without which keras-nlp has no tokenizer."
+        )
+    # Weights are stored by the names of the layers' classes, and read into keras-nlp's own.
+    backbone = like(loaded.backbone, dtype="float32", plain=True)
+    tokenizer = keras_nlp.models.BertTokenizer(list(loaded.vocabulary), lowercase=loaded.lowercase is not False)
+    with new_folder(folder) as hidden:
+        backbone.save_to_preset(str(hidden))
+        tokenizer.save_to_preset(str(hidden))
+        config = read_json(hidden / "config.json")
+        write_json(hidden / "config.json", config | {OWN_KEY: own_settings(loaded)})
+    return tuple(notes)

@@ -1,0 +1,125 @@
+"""The keys that a google-research bert_config.json and a Hugging Face config.json have in common."""
+
+import json
+from pathlib import Path
+
+import keras_nlp
+
+from pipeline.backbone.activations import ACTIVATIONS, name_of
+from pipeline.backbone.architecture import configure
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.errors import UserError
+
+# Where a format has no place for a setting, it goes under this key, which other readers pass over.
+OWN_KEY = "bert_pipeline"
+_SIZES = (
+    "vocab_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; UserError if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a JSON object.")
+    return content
+
+
+def build(
+    config: dict, file: Path, activation: str, epsilon: float, num_layers: int | None, dtype: str | None
+) -> keras_nlp.models.BertBackbone:
+    """A backbone of a config's sizes.
+
+    Args:
+        config: content of `file`.
+        file: for messages.
+        activation: a key of ACTIVATIONS.
+        epsilon: of layer normalisations.
+        num_layers: keep only the first ones; None: all.
+        dtype: Keras dtype policy; None: the current one.
+
+    Raises:
+        UserError: sizes that are missing or do not go together, or too many layers.
+    """
+    missing = [name for name in _SIZES if not isinstance(config.get(name), int)]
+    if missing:
+        raise UserError(f"{file} lacks {', '.join(missing)}.")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise UserError(
+            f"{file}: hidden_size {config['hidden_size']} is not a multiple of num_attention_heads "
+            f"{config['num_attention_heads']}."
+        )
+    if activation not in ACTIVATIONS:
+        raise UserError(f"{file}: hidden_act {activation!r} is not one of {', '.join(ACTIVATIONS)}.")
+    if num_layers is not None and num_layers > config["num_hidden_layers"]:
+        raise UserError(
+            f"model.num_layers {num_layers} exceeds the {config['num_hidden_layers']} layers of {file.parent}."
+        )
+    backbone = keras_nlp.models.BertBackbone(
+        vocabulary_size=config["vocab_size"],
+        num_layers=num_layers or config["num_hidden_layers"],
+        num_heads=config["num_attention_heads"],
+        hidden_dim=config["hidden_size"],
+        intermediate_dim=config["intermediate_size"],
+        dropout=config.get("hidden_dropout_prob", 0.1),
+        max_sequence_length=config["max_position_embeddings"],
+        num_segments=config.get("type_vocab_size", 2),
+        dtype=dtype,
+    )
+    configure(backbone, activation=ACTIVATIONS[activation], epsilon=epsilon)
+    return backbone
+
+
+def dropout_notes(config: dict) -> list[str]:
+    """What is said where attention and the other layers have dropouts of their own."""
+    dropouts = [config.get(f"{name}_dropout_prob", 0.1) for name in ("hidden", "attention_probs")]
+    if dropouts[0] == dropouts[1]:
+        return []
+    return [f"attention_probs_dropout_prob is {dropouts[1]}; hidden_dropout_prob, {dropouts[0]}, is used for both"]
+
+
+def config_of(backbone: keras_nlp.models.BertBackbone, activation: str) -> dict:
+    """The keys of both formats for a backbone, with `activation` as its hidden_act."""
+    return {
+        "attention_probs_dropout_prob": backbone.dropout,
+        "hidden_act": activation,
+        "hidden_dropout_prob": backbone.dropout,
+        "hidden_size": backbone.hidden_dim,
+        "initializer_range": 0.02,
+        "intermediate_size": backbone.intermediate_dim,
+        "max_position_embeddings": backbone.max_sequence_length,
+        "num_attention_heads": backbone.num_heads,
+        "num_hidden_layers": backbone.num_layers,
+        "type_vocab_size": backbone.num_segments,
+        "vocab_size": backbone.vocabulary_size,
+    }
+
+
+def own_settings(loaded: LoadedBackbone) -> dict:
+    """What stands under OWN_KEY: settings that only this project reads there."""
+    return {
+        "hidden_act": activation_of(loaded.backbone),
+        "layer_norm_eps": epsilon_of(loaded.backbone),
+        "do_lower_case": loaded.lowercase,
+        "has_pooler": loaded.has_pooler,
+    }
+
+
+def activation_of(backbone: keras_nlp.models.BertBackbone) -> str:
+    """The hidden_act of a backbone."""
+    return name_of(backbone.transformer_layers[0]._feedforward_intermediate_dense.activation)
+
+
+def epsilon_of(backbone: keras_nlp.models.BertBackbone) -> float:
+    """The epsilon of a backbone's layer normalisations."""
+    return backbone.get_layer("embeddings_layer_norm").epsilon

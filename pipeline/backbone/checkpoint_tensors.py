@@ -1,0 +1,72 @@
+"""The tensors of a TensorFlow checkpoint, under the names of their variables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+from pipeline.errors import UserError
+
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+class CheckpointTensors:
+    """A checkpoint of TensorFlow 1 (by name) or 2 (by object, in which each variable's name stands too).
+
+    Attributes:
+        source: for messages.
+        by_object: whether it is one of TensorFlow 2.
+    """
+
+    def __init__(self, prefix: Path, source: str):
+        """
+        Args:
+            prefix: path without .index.
+            source: the checkpoint, for messages.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        self.source = source
+        self._prefix = prefix
+        try:
+            self._reader = tf.train.load_checkpoint(str(prefix))
+            self._shapes = self._reader.get_variable_to_shape_map()
+            self.by_object = _OBJECT_GRAPH in self._shapes
+            if self.by_object:
+                graph = TrackableObjectGraph.FromString(self._reader.get_tensor(_OBJECT_GRAPH))
+                values = [value for node in graph.nodes for value in node.attributes]
+                self._keys = {value.full_name: value.checkpoint_key for value in values}
+            else:
+                self._keys = {name: name for name in self._shapes}
+        except Exception as error:  # OpErrors, and built-in errors in place of some
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> UserError:
+        reason = str(error).partition("\n")[0]
+        return UserError(f"{self._prefix} cannot be read as a checkpoint ({reason}): was it copied as a whole?")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._keys
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._shapes[self._keys[name]])
+
+    def read(self, name: str) -> np.ndarray:
+        return self._get(self._keys[name]).astype(np.float32)
+
+    def attribute(self, name: str) -> np.ndarray | None:
+        """The variable that the saved object has under a name; None: it has none."""
+        key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+        return self._get(key) if key in self._shapes else None
+
+    def _get(self, key: str) -> np.ndarray:
+        try:
+            return self._reader.get_tensor(key)
+        except Exception as error:  # OpErrors, and built-in errors in place of some
+            raise self._unreadable(error) from error

@@ -1,0 +1,116 @@
+"""A BERT checkpoint from one format into another.
+
+python -m pipeline.backbone.convert uncased_L-12_H-768_A-12 bert_hf                     to a Hugging Face folder
+python -m pipeline.backbone.convert bert_hf bert_tf --format tf_checkpoint              to google-research/bert's layout
+python -m pipeline.backbone.convert bert_hf bert_preset --format keras_preset           to a keras-nlp preset
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+FORMATS = ("huggingface", "tf_checkpoint", "keras_preset")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.backbone.convert",
+        description="Convert a BERT checkpoint: weights, vocabulary, settings and, where both formats hold them, "
+        "pre-training heads. What was written is read back and compared.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "source",
+        metavar="FROM",
+        help="folder of a Hugging Face checkpoint, a google-research/bert checkpoint, a TF-Hub encoder or a keras-nlp "
+        "preset; wheel:...; address of a TF-Hub encoder; or name of a keras-nlp preset",
+    )
+    parser.add_argument("target", metavar="TO", type=Path, help="new folder")
+    parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of TO (default: %(default)s)")
+    parser.add_argument(
+        "--vocabulary", metavar="vocab.txt", help="for a checkpoint without one, or in place of its own"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        for warning in convert(options.source, options.target, options.format, options.vocabulary):
+            print(f"warning: {warning}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.source} -> {options.target} ({options.format}): read back, every tensor is equal")
+    return 0
+
+
+def convert(source: str, target: Path, format: str = "huggingface", vocabulary: str | None = None) -> tuple[str, ...]:
+    """Write a checkpoint in another format, read it back and compare.
+
+    Args:
+        source: what `load_checkpoint` takes.
+        target: new or empty folder.
+        format: one of FORMATS.
+        vocabulary: a vocab.txt in place of the checkpoint's; None: its own.
+
+    Returns:
+        What of the checkpoint has no place in the format or here, one sentence each.
+
+    Raises:
+        UserError: one sentence on what is wrong with the source, the target or the vocabulary.
+    """
+    # TensorFlow takes seconds to import: only now, when the command line is known to be good.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline.backbone import huggingface, preset, tf_checkpoint
+    from pipeline.backbone.load import load_checkpoint
+    from pipeline.text import load_vocabulary
+
+    loaded = load_checkpoint(source, dtype="float32")
+    if vocabulary is not None:
+        loaded.vocabulary = tuple(load_vocabulary(vocabulary))
+        loaded.vocabulary_source = vocabulary
+    elif not loaded.vocabulary:
+        raise UserError(f"{source} has no tokenizer: give its vocab.txt as --vocabulary.")
+    module = {"huggingface": huggingface, "tf_checkpoint": tf_checkpoint, "keras_preset": preset}[format]
+    notes = module.save(loaded, target)
+    differences = different(loaded, module.load(target, dtype="float32"), heads=format != "keras_preset")
+    if differences:
+        raise UserError(
+            f"{target}: read back, {', '.join(differences[:5])} are not what was written: do not use it, and check the "
+            "disk."
+        )
+    return loaded.notes + notes
+
+
+def different(first, second, heads: bool = True) -> list[str]:
+    """What differs between two LoadedBackbones: tensors, bit by bit, vocabulary and settings.
+
+    Args:
+        first, second: LoadedBackbone.
+        heads: compare their pre-training heads too.
+    """
+    from pipeline.backbone.bert_config import config_of, own_settings
+    from pipeline.backbone.heads import head_arrays
+    from pipeline.backbone.parts import parts
+
+    # One variable at a time: two checkpoints are in memory already.
+    ours = {part.google: part for part in parts(first.backbone, first.has_pooler)}
+    theirs = {part.google: part for part in parts(second.backbone, second.has_pooler)}
+    names = [
+        name
+        for name in ours | theirs
+        if name not in ours or name not in theirs or ours[name].value().tobytes() != theirs[name].value().tobytes()
+    ]
+    if heads:
+        bits = [
+            {name.google: value.tobytes() for name, value in head_arrays(loaded.heads, ())} if loaded.heads else {}
+            for loaded in (first, second)
+        ]
+        names += [name for name in bits[0] | bits[1] if bits[0].get(name) != bits[1].get(name)]
+
+    def settings(loaded) -> dict:
+        return config_of(loaded.backbone, "") | own_settings(loaded) | {"vocabulary": loaded.vocabulary}
+
+    one, other = settings(first), settings(second)
+    return names + [name for name in one if one[name] != other[name]]

@@ -1,0 +1,173 @@
+"""A backbone from a BERT encoder of TensorFlow Hub: a SavedModel of tensorflow/models' BertEncoder."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras_nlp
+import numpy as np
+
+from pipeline.backbone.bert_config import build
+from pipeline.backbone.checkpoint_tensors import CheckpointTensors
+from pipeline.backbone.heads import MASKED, PretrainingHeads, read_heads
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.backbone.parts import fill, parts
+from pipeline.errors import UserError
+from pipeline.text import load_vocabulary
+
+_HANDLES = ("https://tfhub.dev/", "https://www.kaggle.com/models/", "https://kaggle.com/models/")
+_WORDS = "word_embeddings/embeddings"
+_PARTS = ("word_embeddings/", "position_embedding/", "type_embeddings/", "embeddings/", "embedding_projection/",
+          "transformer/", "pooler_transform/")  # fmt: skip
+
+
+def is_handle(source: str) -> bool:
+    """Whether a source is the address of a model on TensorFlow Hub, which has moved to Kaggle."""
+    return source.startswith(_HANDLES)
+
+
+def resolve(handle: str) -> Path:
+    """The folder of a model on TensorFlow Hub, downloaded at first use ($TFHUB_CACHE_DIR says where to).
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    try:
+        import tensorflow_hub
+
+        return Path(tensorflow_hub.resolve(handle))
+    except Exception as error:  # whatever its download, its archive or its import raised
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{handle} cannot be fetched ({type(error).__name__}: {reason}): download and unpack it, and name the "
+            "folder with its saved_model.pb."
+        ) from error
+
+
+def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:
+    """Load the weights of an encoder's SavedModel; none of its code is run.
+
+    Its activation is taken to be GELU's tanh form, and its epsilon 1e-12, as all that tensorflow/models exported.
+
+    Args:
+        folder: with saved_model.pb, variables/ and, in encoders that bring their tokenizer, assets/vocab.txt.
+        num_layers: keep only the first ones; None: all.
+        dtype: Keras dtype policy; None: the current one.
+
+    Raises:
+        UserError: damaged files, or not such an encoder.
+    """
+    tensors = CheckpointTensors(folder / "variables" / "variables", str(folder))
+    encoder = _EncoderTensors(tensors)
+    config = encoder.sizes()
+    backbone = build(config, folder / "saved_model.pb", "gelu_new", 1e-12, num_layers, dtype)
+    has_pooler, heads, notes = read_encoder(backbone, tensors, "the SavedModel")
+    vocabulary = folder / "assets" / "vocab.txt"
+    lowercase = tensors.attribute("do_lower_case")
+    return LoadedBackbone(
+        backbone,
+        tuple(load_vocabulary(vocabulary)) if vocabulary.is_file() else (),
+        None if lowercase is None else bool(lowercase),
+        has_pooler,
+        source=str(folder),
+        vocabulary_source=str(vocabulary),
+        notes=tuple(f"{folder}: {note}." for note in notes),
+        heads=heads,
+    )
+
+
+def read_encoder(
+    backbone: keras_nlp.models.BertBackbone, checkpoint: CheckpointTensors, sizes: str
+) -> tuple[bool, PretrainingHeads | None, list[str]]:
+    """Copy the variables of a BertEncoder into a backbone.
+
+    Args:
+        backbone: of its sizes, with as many or fewer layers.
+        checkpoint: of the encoder or of a model around it.
+        sizes: the file that the sizes are from, for messages.
+
+    Returns:
+        Whether there was a pooler, the heads, and why there are none.
+    """
+    tensors = _EncoderTensors(checkpoint)
+    has_pooler = "pooler_transform/kernel" in tensors
+    targets = {part.hub: part for part in parts(backbone, has_pooler)}
+    cut_off = tuple(f"transformer/layer_{i}/" for i in range(backbone.num_layers, tensors.layers()))
+    unexpected = [
+        name
+        for name in tensors
+        if name.startswith(_PARTS) and name not in targets and name.rpartition("/")[0] not in targets
+        and not name.startswith(cut_off)
+    ]  # fmt: skip
+    fill(targets, tensors, unexpected, sizes=sizes)
+    # The masked-token head is saved under several models' names.
+    names = {}
+    for name in MASKED:
+        ending = name.google.replace("output_bias", "output_bias/bias")
+        names[name.field] = next((full for full in checkpoint if f"/{full}".endswith(f"/{ending}")), ending)
+    heads, notes = read_heads(checkpoint, names, (), backbone.hidden_dim, backbone.vocabulary_size)
+    return has_pooler, heads, notes
+
+
+class _EncoderTensors:
+    """An encoder's tensors without the names of the models around it, and with attention's heads side by side."""
+
+    def __init__(self, checkpoint: CheckpointTensors):
+        self.source = checkpoint.source
+        self._checkpoint = checkpoint
+        words = [name for name in checkpoint if f"/{name}".endswith(f"/{_WORDS}")]
+        if not words:
+            raise UserError(
+                f"{self.source}: there is no variable {_WORDS}: is it an encoder, and not the preprocessing of one?"
+            )
+        prefix = min(words, key=len).removesuffix(_WORDS)
+        self._names = {name.removeprefix(prefix): name for name in checkpoint if name.startswith(prefix)}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        shape = self._checkpoint.shape(self._names[name])
+        if "/self_attention/" not in name:
+            return shape
+        if len(shape) == 3 and name.endswith("attention_output/kernel"):
+            return shape[0] * shape[1], shape[2]
+        if len(shape) == 3:
+            return shape[0], shape[1] * shape[2]
+        if len(shape) == 2 and name.endswith("/bias"):
+            return (shape[0] * shape[1],)
+        return shape
+
+    def read(self, name: str) -> np.ndarray:
+        return self._checkpoint.read(self._names[name]).reshape(self.shape(name))
+
+    def layers(self) -> int:
+        """The number of layers."""
+        numbers = [int(match[1]) for name in self if (match := re.match(r"transformer/layer_(\d+)/", name))]
+        return max(numbers, default=-1) + 1
+
+    def sizes(self) -> dict:
+        """The sizes as bert_config.json has them, from the variables' shapes."""
+        layer = "transformer/layer_0"
+        query, inner = f"{layer}/self_attention/query/kernel", f"{layer}/intermediate/kernel"
+        tables = [_WORDS, "position_embedding/embeddings", "type_embeddings/embeddings"]
+        ranks = dict.fromkeys([*tables, inner], 2) | {query: 3}
+        for name, rank in ranks.items():
+            if name not in self:
+                raise UserError(f"{self.source}: there is no variable {name}: it is not a BERT encoder.")
+            if len(self._checkpoint.shape(self._names[name])) != rank:
+                shape = self._checkpoint.shape(self._names[name])
+                raise UserError(f"{self.source}: {name} has shape {shape}: it is not a BERT encoder.")
+        words, positions, segments = (self.shape(name)[0] for name in tables)
+        return {
+            "vocab_size": words,
+            "hidden_size": self.shape(_WORDS)[1],
+            "num_hidden_layers": self.layers(),
+            "num_attention_heads": self._checkpoint.shape(self._names[query])[1],
+            "intermediate_size": self.shape(inner)[1],
+            "max_position_embeddings": positions,
+            "type_vocab_size": segments,
+        }

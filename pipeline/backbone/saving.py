@@ -1,0 +1,72 @@
+"""What every format needs to write a checkpoint."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.errors import UserError
+from pipeline.text import load_vocabulary
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside the wanted one to write into, renamed at the end: a killed save leaves no half of one.
+
+    Raises:
+        UserError: the folder exists and is not empty, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder to write the checkpoint into.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: name a new folder, or delete it first.")
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir()
+    try:
+        yield hidden
+        for file in [*hidden.rglob("*"), hidden]:
+            descriptor = os.open(file, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        # Onto a folder that another process has filled meanwhile this fails.
+        os.rename(hidden, folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_vocabulary(loaded: LoadedBackbone, folder: Path) -> None:
+    """Write vocab.txt.
+
+    Raises:
+        UserError: there is none, it does not fit the word embeddings, or a piece would be read back as another.
+    """
+    check_vocabulary(loaded)
+    path = folder / "vocab.txt"
+    path.write_bytes("".join(f"{piece}\n" for piece in loaded.vocabulary).encode())
+    again = load_vocabulary(path)
+    if again != list(loaded.vocabulary):
+        # Line ends and outer spaces.
+        piece = next((a for a, b in zip(loaded.vocabulary, again, strict=False) if a != b), loaded.vocabulary[-1])
+        raise UserError(f"{loaded.vocabulary_source}: its piece {piece!r} cannot be written as a line of a vocab.txt.")
+
+
+def check_vocabulary(loaded: LoadedBackbone) -> None:
+    """Raise a UserError if there is no vocabulary, or one of another checkpoint."""
+    rows = loaded.backbone.vocabulary_size
+    if not loaded.vocabulary:
+        raise UserError(f"{loaded.source} has no tokenizer: name its vocab.txt as the vocabulary.")
+    if len(loaded.vocabulary) != rows:
+        raise UserError(
+            f"{loaded.vocabulary_source} has {len(loaded.vocabulary)} pieces, but the word embeddings of "
+            f"{loaded.source} have {rows} rows; the two must come from one checkpoint."
+        )
