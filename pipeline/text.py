@@ -149,6 +149,20 @@ class TextEncoder:
         """
         return self._wordpiece.tokenize(self._normalize(strings))
 
+    def words(self, strings) -> tf.RaggedTensor:
+        """What WordPiece cuts into pieces: normalised, split at spaces and at punctuation.
+
+        Each of them, given to `tokenize`, has the pieces that it has in its text. One that is [UNK] whatever the
+        vocabulary (too long, or with a character that Unicode has not assigned) holds U+10FFFF or its like.
+
+        Args:
+            strings: string [batch], any bytes.
+
+        Returns:
+            string [batch, None].
+        """
+        return tf.strings.split(tf.strings.regex_replace(self._normalize(strings), rf"[{_BREAKS}]", r" \0 "))
+
     def _normalize(self, strings) -> tf.Tensor:
         """BERT's cleaning, splitting and (uncased) lower-casing, as far as the wordpiece kernel does not do it."""
         strings = tf.convert_to_tensor(strings, tf.string)
