@@ -44,9 +44,7 @@ class CorpusConfig:
     """Seed of the choice of the documents held out."""
 
 
-def documents(
-    source: str | list[str], config: CorpusConfig, shard: tuple[int, int] = (0, 1)
-) -> Iterator[list[str]]:
+def documents(source: str | list[str], config: CorpusConfig, shard: tuple[int, int] = (0, 1)) -> Iterator[list[str]]:
     """The documents of a corpus in order, each a list of sentences: stripped, none empty.
 
     Memory holds one document. One of more than MOST_SENTENCES sentences comes in several.
