@@ -17,21 +17,27 @@ _GAP = re.compile(r"""(\s*)["'“‘«(\[{「『（【《〈`_*-]*\s*""")
 _WORD = re.compile(r"[^\W\d_]+(?![\w.])")
 _LAST_WORD = re.compile(r"(?:[^\W_]|[.&-])+$")
 _LONGEST_WORD = 24
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 # After these the sentence goes on, whatever follows.
-_NEVER = frozenset(
+_NEVER = _set(
     "mr mrs ms messrs dr prof rev fr sr hon gen col maj capt cpt cmdr lt sgt cpl adm gov sen rep pres supt st mt ft "
-    "e.g i.e eg ie cf vs viz al approx ca dept univ assn bros mme mlle".split()
+    "e.g i.e eg ie cf vs viz al approx ca dept univ assn bros mme mlle"
 )
 # After these it goes on before a number ("No. 5", "Jan. 3").
-_BEFORE_NUMBERS = frozenset(
-    "no nos vol vols fig figs pp p sec eq ch art op jan feb mar apr jun jul aug sep sept oct nov dec".split()
+_BEFORE_NUMBERS = _set(
+    "no nos vol vols fig figs pp p sec eq ch art op jan feb mar apr jun jul aug sep sept oct nov dec"
 )
 # These may end a sentence or not: they do before a word with which sentences begin.
-_EITHER = frozenset("inc ltd co corp jr etc esq ave blvd rd a.m p.m ph.d b.a m.a u.s u.k u.n d.c a.d b.c".split())
-_BEGINNERS = frozenset(
+_EITHER = _set("inc ltd co corp jr etc esq ave blvd rd a.m p.m ph.d b.a m.a u.s u.k u.n d.c a.d b.c")
+_BEGINNERS = _set(
     "the a an this that these those there then he she it they we you i his her its their our my your in on at by for "
     "from with as if when while after before but and so or yet however what who where why how no not all some many "
-    "most one".split()
+    "most one"
 )
 
 
