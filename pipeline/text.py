@@ -56,6 +56,8 @@ class TextEncoder:
     Attributes:
         vocabulary: tuple of pieces.
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
+        unknown_character: stands in normalised text for words too long and for characters that Unicode has not
+            assigned; no piece has it.
         fingerprint: sha256, in hex, of all that decides the output.
 
     Raises:
@@ -79,8 +81,8 @@ class TextEncoder:
 
         # What Unicode has not assigned stays only where a piece has it; a character that no piece has means [UNK].
         unnamed = {c for c in set().union(*self.vocabulary) if unicodedata.category(c) in ("Cn", "Co")}
-        self._unknown = next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in unnamed)
-        table = normalizer_table(lowercase, self._unknown, frozenset(unnamed))
+        self.unknown_character = next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in unnamed)
+        table = normalizer_table(lowercase, self.unknown_character, frozenset(unnamed))
         digest = hashlib.sha256(table)
         digest.update(repr((self.vocabulary, lowercase, sequence_length)).encode())
         self.fingerprint = digest.hexdigest()
@@ -149,6 +151,20 @@ class TextEncoder:
         """
         return self._wordpiece.tokenize(self._normalize(strings))
 
+    def words(self, strings) -> tf.RaggedTensor:
+        """What WordPiece cuts into pieces: normalised, split at spaces and at punctuation.
+
+        Each of them, given to `tokenize`, has the pieces that it has in its text. One that no piece can spell holds
+        `unknown_character`.
+
+        Args:
+            strings: string [batch], any bytes.
+
+        Returns:
+            string [batch, None].
+        """
+        return tf.strings.split(tf.strings.regex_replace(self._normalize(strings), rf"[{_BREAKS}]", r" \0 "))
+
     def _normalize(self, strings) -> tf.Tensor:
         """BERT's cleaning, splitting and (uncased) lower-casing, as far as the wordpiece kernel does not do it."""
         strings = tf.convert_to_tensor(strings, tf.string)
@@ -170,7 +186,7 @@ class TextEncoder:
         )
         if self.lowercase:
             strings = tf.strings.regex_replace(strings, self._final_sigma, r"\1ς\2")
-        return tf.strings.regex_replace(self._normalizer.normalize(strings), _LONG_WORD, self._unknown)
+        return tf.strings.regex_replace(self._normalizer.normalize(strings), _LONG_WORD, self.unknown_character)
 
     def _first_tokens(self, words: tf.Tensor, room: int) -> tf.RaggedTensor:
         """Tokens of normalised texts; of long texts at least the first `room`, but not all, to save the time."""

@@ -47,17 +47,20 @@ def like(
     num_layers: int | None = None,
     dtype: str | None = None,
     plain: bool = False,
+    new_words: tf.Tensor | None = None,
 ) -> keras_nlp.models.BertBackbone:
-    """A copy of a backbone, with its weights, in another dtype policy or of fewer layers.
+    """A copy of a backbone, with its weights, in another dtype policy, of fewer layers or with more words.
 
     Args:
         backbone: left as it is.
         num_layers: keep only the first ones; None: all.
         dtype: Keras dtype policy; weights are rounded to it. None: the current policy.
         plain: of keras-nlp's own layer classes, even where the backbone has been sped up.
+        new_words: float [words, hidden], rows to put after those of the word embeddings.
     """
+    added = 0 if new_words is None else len(new_words)
     copy = keras_nlp.models.BertBackbone(
-        vocabulary_size=backbone.vocabulary_size,
+        vocabulary_size=backbone.vocabulary_size + added,
         num_layers=backbone.num_layers if num_layers is None else num_layers,
         num_heads=backbone.num_heads,
         hidden_dim=backbone.hidden_dim,
@@ -70,7 +73,11 @@ def like(
     activation = backbone.transformer_layers[0]._feedforward_intermediate_dense.activation
     configure(copy, activation=activation, epsilon=backbone.get_layer("embeddings_layer_norm").epsilon)
     for layer in copy.layers:
-        if layer.weights:
+        if added and layer is copy.token_embedding:
+            rows = tf.convert_to_tensor(backbone.token_embedding.embeddings)
+            table = tf.concat([rows, tf.cast(new_words, rows.dtype)], axis=0)
+            layer.embeddings.assign(tf.cast(table, layer.embeddings.dtype))
+        elif layer.weights:
             copy_weights(backbone.get_layer(layer.name), layer)
     embed_in_float32(copy)
     if not plain and isinstance(backbone.transformer_layers[0], EncoderLayer):

@@ -10,7 +10,7 @@ import json
 import lzma
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".jso
 # Characters in one cell of a csv: more means a quote that is never closed, which would swallow the rest of the file.
 LARGEST_CELL = 1 << 24
 
+T = TypeVar("T")
 Row = tuple[int, list[Any] | str]
 """(line or row number, cells of the text columns and then of the label column); None for a cell that is missing.
 
@@ -38,6 +39,15 @@ def expand(source: str | list[str]) -> list[str]:
     Raises:
         UserError: a path or glob that matches no file.
     """
+    found = matches(source)
+    for file in found:
+        if Path(file).is_dir() and not any(Path(file).glob("*/*.txt")):
+            raise UserError(f"{file} is a folder: name its files ({file}/*.csv), or have label/*.txt in it.")
+    return found
+
+
+def matches(source: str | list[str]) -> list[str]:
+    """As `expand`, for readers that have another use for folders."""
     found = []
     for item in [source] if isinstance(source, str) else source:
         if is_wheel(item):
@@ -48,9 +58,6 @@ def expand(source: str | list[str]) -> list[str]:
         files = [item] if Path(item).exists() else sorted(glob.glob(item, recursive=True))
         if not files:
             raise UserError(f"{item}: no such file (and no file matches it as a pattern).")
-        for file in files:
-            if Path(file).is_dir() and not any(Path(file).glob("*/*.txt")):
-                raise UserError(f"{file} is a folder: name its files ({file}/*.csv), or have label/*.txt in it.")
         found += files
     return found
 
@@ -75,28 +82,28 @@ def place(source: str, number: int) -> str:
     return f"{source}, {next((unit[s] for s in Path(source).suffixes[::-1] if s in unit), 'line')} {number}"
 
 
-def read(source: str, config: DataConfig, default_split: str) -> Iterator[Row]:
+def read(source: str, config: DataConfig, default_split: str, section: str = "data") -> Iterator[Row]:
     """Rows of one source.
 
     Args:
         source: one item of `expand`.
-        config: columns, format, encoding.
+        config: columns, format, encoding; without a label_column (""), rows have no label cell.
         default_split: the tfds split where the source names none.
+        section: of the settings that messages name.
 
     Raises:
         UserError: an unreadable file, or missing columns, naming the file and the row.
     """
-    columns = [*config.text_columns, config.label_column]
+    columns = [*config.text_columns, *filter(None, [config.label_column])]
     if source.startswith("tfds:"):
         return _tfds(source, config, columns, default_split)
     if Path(source).is_dir():
         return _folder(source, config)
-    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
-    compression = suffixes.pop() if suffixes and suffixes[-1] in OPENERS else ""
-    kind = config.format or (FORMATS.get(suffixes[-1]) if suffixes else None)
+    suffix, compression = suffixes(source)
+    kind = config.format or FORMATS.get(suffix)
     if kind is None:
         raise UserError(
-            f"{source}: its name does not tell the format; set data.format (csv, tsv, jsonl, parquet or tfrecord)."
+            f"{source}: its name does not tell the format; set {section}.format (csv, tsv, jsonl, parquet or tfrecord)."
         )
     if Path(source).stat().st_size == 0:
         raise UserError(f"{source} is empty.")
@@ -111,10 +118,18 @@ def read(source: str, config: DataConfig, default_split: str) -> Iterator[Row]:
         if kind == "jsonl"
         else _csv(source, compression, columns, kind, config)
     )
-    return _explain_broken_files(rows, source, compression, config.encoding)
+    return explain_broken_files(rows, source, compression, config.encoding, section)
 
 
-def _open(source: str, compression: str, encoding: str) -> io.TextIOBase:
+def suffixes(source: str) -> tuple[str, str]:
+    """What a file's name ends in, (".csv", ".gz") for example; "" for what it lacks."""
+    found = [suffix.lower() for suffix in Path(source).suffixes]
+    compression = found.pop() if found and found[-1] in OPENERS else ""
+    return (found[-1] if found else ""), compression
+
+
+def open_text(source: str, compression: str, encoding: str) -> io.TextIOBase:
+    """A text file, unpacked as it is read; its line ends stay as they are."""
     return OPENERS.get(compression, open)(source, "rt", encoding=_without_mark(encoding), newline="")
 
 
@@ -123,16 +138,19 @@ def _without_mark(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def _explain_broken_files(rows: Iterator[Row], source: str, compression: str, encoding: str) -> Iterator[Row]:
+def explain_broken_files(
+    rows: Iterator[T], source: str, compression: str, encoding: str, section: str = "data"
+) -> Iterator[T]:
+    """The same rows; errors of reading and decoding become a UserError with file and line."""
     try:
         yield from rows
     except UnicodeDecodeError as error:
         line, byte = _first_undecodable(source, compression, encoding)
         raise UserError(
-            f"{source}, line {line}: not valid {encoding} at byte {byte} ({error.reason}); set data.encoding."
+            f"{source}, line {line}: not valid {encoding} at byte {byte} ({error.reason}); set {section}.encoding."
         ) from error
     except (LookupError, UnicodeError) as error:
-        raise UserError(f"data.encoding {encoding!r} is not an encoding that Python knows.") from error
+        raise UserError(f"{section}.encoding {encoding!r} is not an encoding that Python knows.") from error
     except (EOFError, lzma.LZMAError, OSError) as error:
         raise UserError(f"{source} cannot be read: {error}") from error
 
@@ -161,7 +179,7 @@ def _csv(source: str, compression: str, columns: list[str], kind: str, config: D
     """RFC 4180 for csv; in tsv a quote is an ordinary character and a record is a line."""
     csv.field_size_limit(LARGEST_CELL)
     dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {"strict": True}
-    with _open(source, compression, config.encoding) as file:
+    with open_text(source, compression, config.encoding) as file:
         reader = csv.reader(file, **dialect)
         line = 0
         try:
@@ -212,7 +230,7 @@ def _folder(source: str, config: DataConfig) -> Iterator[Row]:
 
 
 def _jsonl(source: str, compression: str, columns: list[str], config: DataConfig) -> Iterator[Row]:
-    with _open(source, compression, config.encoding) as file:
+    with open_text(source, compression, config.encoding) as file:
         checked = False
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -293,7 +311,7 @@ def _tfds(source: str, config: DataConfig, columns: list[str], default_split: st
         raise UserError(f"{source} cannot be loaded: {str(error).splitlines()[0]}") from error
     features = builder.info.features
     _places(source, list(features), columns)
-    label = features[config.label_column]
+    label = features[config.label_column] if config.label_column else None
     several = isinstance(label, tfds.features.Sequence)
     names = label.feature if several else label
     named = isinstance(names, tfds.features.ClassLabel)

