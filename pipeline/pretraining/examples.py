@@ -168,8 +168,8 @@ def pretraining_batches(
         inputs: token_ids, segment_ids, padding_mask int32 [rows, length];
         masked_positions int32 [rows, max_predictions];
         targets: masked_ids int32 [rows, max_predictions]; next_sentence int32 [rows] (0: B follows A, 1: it does not);
-        weights: masked_weights float32 [rows, max_predictions], 0 in unused slots; next_sentence_weights float32 [rows],
-        0 on rows without a pair. Both are 0 on rows that only fill the last batch.
+        weights: masked_weights float32 [rows, max_predictions], 0 in unused slots; next_sentence_weights float32
+        [rows], 0 on rows without a pair. Both are 0 on rows that only fill the last batch.
 
     Raises:
         UserError: see `plan`; a vocabulary that the tokens are not of; settings that are out of range.

@@ -2,9 +2,9 @@
 
     python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens
 
-The files are divided into shards; each worker process writes one shard at a time, and a shard takes its name only when
-it is complete. Prepare that is killed goes on, run again, with the shards that are missing. Memory does not grow with
-the corpus.
+The corpus is divided into shards; each worker process writes one at a time, and a shard takes its name only when it is
+complete. Prepare that is killed goes on, run again, with the shards that are missing. Memory does not grow with the
+corpus. A corpus of many files is prepared fastest, for a shard then reads only its own.
 
 Why tokens, and not TFRecord files of finished examples: such files hold one choice of pairs and masks, and are written
 over again for each other choice (google-research/bert writes the corpus ten times, with `dupe_factor`, to have ten
@@ -31,24 +31,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
-from pipeline.pretraining.tokens import VERSION, TokenCorpus, write_store
+from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, write_store
 
-# Bytes of files in a shard, where nobody says how many shards there should be.
-SHARD_BYTES = 256 << 20
+# Bounds on the number of shards, where nobody says how many there should be.
+FEWEST, MOST = 4, 256
 
 Reader = Callable[..., Iterator[list[str]]]
-"""read(files, shard=(i, n)): the i-th of n parts of the documents of some files, each a list of sentences.
+"""read(shard=(i, n)): the i-th of n parts of a corpus; documents, each a list of sentences.
 
 Worker processes import it: a function of a module, or a functools.partial of one.
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """The part of the input that one shard holds: of `files`, the documents of `part` = (i, n)."""
-
-    files: tuple[str, ...]
-    part: tuple[int, int] = (0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,77 +52,53 @@ class Tokenization:
     splitter: str | None = None
 
 
-def divide(files: list[str], shards: int | None = None) -> list[Shard]:
-    """Files to shards: neighbouring files together where there are more files than shards, else parts of a file.
-
-    It does not depend on the number of workers, so that the prepared corpus does not either.
-
-    Args:
-        files: in order.
-        shards: about how many; None: one for each SHARD_BYTES.
-    """
-    sizes = [os.path.getsize(file) if os.path.exists(file) else 0 for file in files]
-    each = max(1, sum(sizes) / shards if shards else SHARD_BYTES)
-    found: list[Shard] = []
-    group: list[str] = []
-    grouped = 0
-    for file, size in zip(files, sizes, strict=True):
-        if group and grouped + size > each:
-            found.append(Shard(tuple(group)))
-            group, grouped = [], 0
-        if size > each:
-            parts = round(size / each)
-            found += [Shard((file,), (i, parts)) for i in range(parts)]
-            continue
-        group.append(file)
-        grouped += size
-    return found + ([Shard(tuple(group))] if group else [])
-
-
 def prepare(
-    shards: list[Shard],
     read: Reader,
+    files: list[str],
     tokenization: Tokenization,
     output: str | os.PathLike,
+    *,
+    shards: int | None = None,
     workers: int = 1,
     progress: Callable[[str], None] = lambda line: None,
 ) -> TokenCorpus:
     """Write the shards that are missing from `output`, and the list of all.
 
     Args:
-        shards: see `divide`.
         read: documents of a shard.
+        files: what `read` reads; when one of them changes, all is written anew.
         tokenization: how tokens are made.
         output: folder; shards that an earlier call finished from the same input stay.
+        shards: parts; None: as many as files, within FEWEST and MOST. It is not taken from `workers`, so that the
+            prepared corpus is the same whatever their number.
         workers: processes; 1: this one.
         progress: is given a line for each finished shard.
 
     Raises:
-        UserError: another process writes there; a worker died; no tokens at all; and what `read` raises.
+        UserError: another process writes there; a worker died; and what `read` raises.
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    names = [f"shard-{i:05}-of-{len(shards):05}" for i in range(len(shards))]
+    shards = shards or min(max(len(files), FEWEST), MOST)
+    names = [f"shard-{i:05}-of-{shards:05}" for i in range(shards)]
+    key = _key(read, files, tokenization)
     try:
         with FileLock(output / ".lock", timeout=0):
-            keys = [_key(shard, read, tokenization) for shard in shards]
-            missing = [i for i, name in enumerate(names) if _stored_key(output / name) != keys[i]]
-            (output / "corpus.json").unlink(missing_ok=True) if missing else None
-            for old in output.glob("shard-*-of-*"):  # of other divisions
+            missing = [i for i, name in enumerate(names) if _stored_key(output / name) != key]
+            if missing:
+                (output / "corpus.json").unlink(missing_ok=True)
+            for old in output.glob("shard-*-of-*"):  # of another number of shards
                 if old.name not in names:
                     shutil.rmtree(old)
-            jobs = [(shards[i], read, tokenization, str(output / names[i]), keys[i]) for i in missing]
+            jobs = [(read, (i, shards), tokenization, str(output / names[i]), key) for i in missing]
             for done, (name, tokens) in enumerate(_run(jobs, workers), 1):
-                progress(f"{name}: {tokens:,} tokens ({len(shards) - len(missing) + done} of {len(shards)} shards)")
+                progress(f"{name}: {tokens:,} tokens ({shards - len(missing) + done} of {shards} shards)")
             temporary = output / ".corpus.json"
             temporary.write_text(json.dumps({"shards": names}), encoding="utf-8")
             os.replace(temporary, output / "corpus.json")
     except Timeout as error:
         raise UserError(f"another process is preparing {output}.") from error
-    corpus = TokenCorpus.open(output)
-    if not corpus.tokens:
-        raise UserError("The corpus has no text: there is nothing to train on.")
-    return corpus
+    return TokenCorpus.open(output)
 
 
 def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
@@ -164,29 +132,30 @@ def _worker() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _write_shard(shard: Shard, read: Reader, tokenization: Tokenization, folder: str, key: str) -> tuple[str, int]:
-    from pipeline.pretraining.tokens import word_splitter
+def _write_shard(
+    read: Reader, part: tuple[int, int], tokenization: Tokenization, folder: str, key: str
+) -> tuple[str, int]:
     from pipeline.text import TextEncoder
 
     splitter = word_splitter(tokenization.splitter)
     encoder = TextEncoder(tokenization.vocabulary, tokenization.lowercase)
-    store = write_store(read(list(shard.files), shard=shard.part), encoder, folder, splitter, key)
+    store = write_store(read(shard=part), encoder, folder, splitter, key)
     return Path(folder).name, store.meta.tokens
 
 
-def _key(shard: Shard, read: Reader, tokenization: Tokenization) -> str:
-    """sha256 of all that decides a shard: its files as they are now, how they are read, and how tokens are made."""
+def _key(read: Reader, files: list[str], tokenization: Tokenization) -> str:
+    """sha256 of all that decides a shard: the files as they are now, how they are read, and how tokens are made."""
     try:
         vocabulary = Path(tokenization.vocabulary).read_bytes()
     except OSError as error:
         raise UserError(f"{tokenization.vocabulary}: the vocabulary cannot be read ({error.strerror}).") from error
+    states = []
+    for file in files:
+        status = os.stat(file) if os.path.exists(file) else None  # tfds: names are no files
+        states.append((file, status and status.st_size, status and status.st_mtime_ns))
     function, settings = (read.func, (read.args, read.keywords)) if isinstance(read, partial) else (read, ())
-    files = []
-    for file in shard.files:
-        status = os.stat(file) if os.path.exists(file) else None
-        files.append((file, status and status.st_size, status and status.st_mtime_ns))
-    reader = (function.__module__, function.__qualname__, repr(settings))
-    parts = (VERSION, files, shard.part, reader, tokenization.lowercase, tokenization.splitter)
+    reader = (function.__module__, function.__qualname__, settings)
+    parts = (VERSION, states, reader, tokenization.lowercase, tokenization.splitter)
     return hashlib.sha256(repr(parts).encode() + vocabulary).hexdigest()
 
 
@@ -201,36 +170,35 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
     from jsonargparse import ArgumentParser, set_parsing_settings
 
-    from pipeline.config import CorpusConfig
-    from pipeline.data.sources import expand
-    from pipeline.pretraining.corpus import documents
+    from pipeline.pretraining.corpus import CorpusConfig, files_of, training_documents, validation_documents
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
-        prog="python -m pipeline.pretraining.prepare", description=__doc__.partition("\n")[0], allow_abbrev=False
+        prog="python -m pipeline.pretraining.prepare",
+        description="Tokenize a corpus once, for any number of epochs of pre-training.",
+        allow_abbrev=False,
     )
     parser.add_class_arguments(CorpusConfig, "corpus")
     parser.add_argument("--vocabulary", type=str, required=True, help="vocab.txt")
     parser.add_argument("--lowercase", type=bool, default=True, help="Lower-case and strip accents.")
     parser.add_argument("--splitter", type=str, default=None, help="Words of Chinese text: jieba, or module:function.")
-    parser.add_argument("--output", type=str, required=True, help="Folder of the prepared corpus.")
+    parser.add_argument("--output", type=str, required=True, help="Folder for train/ and validation/.")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="Processes.")
-    parser.add_argument("--shards", type=int, default=None, help="About how many; none: by the size of the files.")
+    parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: as many as files.")
     values = parser.parse_args(arguments)
+    config = CorpusConfig(**values.corpus.as_dict())
+    tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)
+    settings = {"shards": values.shards, "workers": values.workers, "progress": print}
     try:
-        config = CorpusConfig(**values.corpus.as_dict())
-        corpus = prepare(
-            divide(expand(config.train), values.shards),
-            partial(documents, config=config),
-            Tokenization(values.vocabulary, values.lowercase, values.splitter),
-            values.output,
-            values.workers,
-            print,
-        )
+        for name, read in (("train", training_documents), ("validation", validation_documents)):
+            source = config.train if name == "train" else config.validation or config.train
+            folder = Path(values.output, name)
+            corpus = prepare(partial(read, config), files_of(source or []), tokenization, folder, **settings)
+            counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
+            print(f"{folder}: {counts}")
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens")
     return 0
 
 

@@ -240,10 +240,7 @@ class _Writer:
     """Collects sentences, and tokenizes and writes them many at a time."""
 
     def __init__(self, folder: Path, encoder: "TextEncoder", splitter: Splitter | None):
-        import tensorflow as tf
-
         self.encoder, self.splitter = encoder, splitter
-        self.tokenize = tf.function(encoder.tokenize, input_signature=[tf.TensorSpec([None], tf.string)])
         self.dtype = np.dtype(np.uint16 if len(encoder.vocabulary) <= 1 << 16 else np.int32)
         self.begins_word = word_beginnings(encoder.vocabulary)
         names = ("tokens", "sentences", "documents", *(["words"] if splitter else []))
@@ -318,7 +315,7 @@ class _Writer:
         if not strings:
             return np.zeros(0, np.int32), np.zeros(0, np.int64)
         # A surrogate that a broken file left in a string is no character; BERT drops it like bytes that are not UTF-8.
-        rows = self.tokenize([string.encode("utf-8", "ignore") for string in strings])
+        rows = self.encoder.tokenize([string.encode("utf-8", "ignore") for string in strings])
         return rows.values.numpy(), rows.row_lengths().numpy()
 
     def _word_starts(self, values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
