@@ -1,0 +1,206 @@
+"""Tokenize a corpus once, in parallel, for any number of epochs of pre-training.
+
+    python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens
+
+The corpus is divided into shards; each worker process writes one at a time, and a shard takes its name only when it is
+complete. Prepare that is killed goes on, run again, with the shards that are missing. Memory does not grow with the
+corpus. A corpus of many files is prepared fastest, for a shard then reads only its own.
+
+Why tokens, and not TFRecord files of finished examples: such files hold one choice of pairs and masks, and are written
+over again for each other choice (google-research/bert writes the corpus ten times, with `dupe_factor`, to have ten
+masks); a reader must go through what comes before to be at a place, so that a run that is taken up again starts its
+data anew or reads for long; and they take some thirty bytes a token. Memory-mapped tokens take two. Pairs and masks are
+made from (seed, epoch) as training goes, new each epoch; any batch is made from its number, so that a run goes on
+exactly where it stood, and N workers read N slices of each batch. Training machines read the same folder, or a copy.
+"""
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import UserError
+from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, write_store
+
+# Bounds on the number of shards, where nobody says how many there should be.
+FEWEST, MOST = 4, 256
+
+Reader = Callable[..., Iterator[list[str]]]
+"""read(shard=(i, n)): the i-th of n parts of a corpus; documents, each a list of sentences.
+
+Worker processes import it: a function of a module, or a functools.partial of one.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenization:
+    """How tokens are made: path of a vocab.txt, lower-casing, and the name of a word splitter (see word_splitter)."""
+
+    vocabulary: str
+    lowercase: bool = True
+    splitter: str | None = None
+
+
+def prepare(
+    read: Reader,
+    files: list[str],
+    tokenization: Tokenization,
+    output: str | os.PathLike,
+    *,
+    shards: int | None = None,
+    workers: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> TokenCorpus:
+    """Write the shards that are missing from `output`, and the list of all.
+
+    Args:
+        read: documents of a shard.
+        files: what `read` reads; when one of them changes, all is written anew.
+        tokenization: how tokens are made.
+        output: folder; shards that an earlier call finished from the same input stay.
+        shards: parts; None: as many as files, within FEWEST and MOST. It is not taken from `workers`, so that the
+            prepared corpus is the same whatever their number.
+        workers: processes; 1: this one.
+        progress: is given a line for each finished shard.
+
+    Raises:
+        UserError: another process writes there; a worker died; and what `read` raises.
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    shards = shards or min(max(len(files), FEWEST), MOST)
+    names = [f"shard-{i:05}-of-{shards:05}" for i in range(shards)]
+    key = _key(read, files, tokenization)
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            missing = [i for i, name in enumerate(names) if _stored_key(output / name) != key]
+            if missing:
+                (output / "corpus.json").unlink(missing_ok=True)
+            for old in output.glob("shard-*-of-*"):  # of another number of shards
+                if old.name not in names:
+                    shutil.rmtree(old)
+            jobs = [(read, (i, shards), tokenization, str(output / names[i]), key) for i in missing]
+            for done, (name, tokens) in enumerate(_run(jobs, workers), 1):
+                progress(f"{name}: {tokens:,} tokens ({shards - len(missing) + done} of {shards} shards)")
+            temporary = output / ".corpus.json"
+            temporary.write_text(json.dumps({"shards": names}), encoding="utf-8")
+            os.replace(temporary, output / "corpus.json")
+    except Timeout as error:
+        raise UserError(f"another process is preparing {output}.") from error
+    return TokenCorpus.open(output)
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
+    """Name and tokens of each shard as it is finished."""
+    if min(workers, len(jobs)) <= 1:
+        yield from (_write_shard(*job) for job in jobs)
+        return
+    # TensorFlow does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_worker) as pool:
+        try:
+            for future in as_completed([pool.submit(_write_shard, *job) for job in jobs]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A worker process was killed, perhaps for want of memory: run it again, with fewer workers; "
+                "finished shards stay."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _worker() -> None:
+    """One core, and the end of the process that started it is its own."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.set_visible_devices([], "GPU")
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _write_shard(
+    read: Reader, part: tuple[int, int], tokenization: Tokenization, folder: str, key: str
+) -> tuple[str, int]:
+    from pipeline.text import TextEncoder
+
+    splitter = word_splitter(tokenization.splitter)
+    encoder = TextEncoder(tokenization.vocabulary, tokenization.lowercase)
+    store = write_store(read(shard=part), encoder, folder, splitter, key)
+    return Path(folder).name, store.meta.tokens
+
+
+def _key(read: Reader, files: list[str], tokenization: Tokenization) -> str:
+    """sha256 of all that decides a shard: the files as they are now, how they are read, and how tokens are made."""
+    try:
+        vocabulary = Path(tokenization.vocabulary).read_bytes()
+    except OSError as error:
+        raise UserError(f"{tokenization.vocabulary}: the vocabulary cannot be read ({error.strerror}).") from error
+    states = []
+    for file in files:
+        status = os.stat(file) if os.path.exists(file) else None  # tfds: names are no files
+        states.append((file, status and status.st_size, status and status.st_mtime_ns))
+    function, settings = (read.func, (read.args, read.keywords)) if isinstance(read, partial) else (read, ())
+    reader = (function.__module__, function.__qualname__, settings)
+    parts = (VERSION, states, reader, tokenization.lowercase, tokenization.splitter)
+    return hashlib.sha256(repr(parts).encode() + vocabulary).hexdigest()
+
+
+def _stored_key(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "meta.json").read_text(encoding="utf-8"))["key"]
+    except (OSError, KeyError, json.JSONDecodeError):
+        return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    from pipeline.pretraining.corpus import CorpusConfig, files_of, training_documents, validation_documents
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="python -m pipeline.pretraining.prepare",
+        description="Tokenize a corpus once, for any number of epochs of pre-training.",
+        allow_abbrev=False,
+    )
+    parser.add_class_arguments(CorpusConfig, "corpus")
+    parser.add_argument("--vocabulary", type=str, required=True, help="vocab.txt")
+    parser.add_argument("--lowercase", type=bool, default=True, help="Lower-case and strip accents.")
+    parser.add_argument("--splitter", type=str, default=None, help="Words of Chinese text: jieba, or module:function.")
+    parser.add_argument("--output", type=str, required=True, help="Folder for train/ and validation/.")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="Processes.")
+    parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: as many as files.")
+    values = parser.parse_args(arguments)
+    config = CorpusConfig(**values.corpus.as_dict())
+    tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)
+    settings = {"shards": values.shards, "workers": values.workers, "progress": print}
+    try:
+        for name, read in (("train", training_documents), ("validation", validation_documents)):
+            source = config.train if name == "train" else config.validation or config.train
+            folder = Path(values.output, name)
+            corpus = prepare(partial(read, config), files_of(source or []), tokenization, folder, **settings)
+            counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
+            print(f"{folder}: {counts}")
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
