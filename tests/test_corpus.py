@@ -97,6 +97,12 @@ def test_plain_text(tmp_path, name, mode):
     assert read(write(tmp_path / name, texts(mode)), lines=mode) == DOCUMENTS
 
 
+def test_blank_lines_within_a_document_that_is_a_file(tmp_path):
+    path = write(tmp_path / "a.txt", "One. Two.\n\nThree.\n \nFour.\n")
+    assert read(path) == [["One.", "Two."], ["Three."], ["Four."]]
+    assert read(path, document_per_file=True) == [["One.", "Two.", "Three.", "Four."]]
+
+
 def test_lines_of_sentences_are_left_whole(tmp_path):
     path = write(tmp_path / "a.txt", "\ufeffOne. Two.\r\n  Three \n\n\n")
     assert read(path, lines="sentences") == [["One. Two.", "Three"]]

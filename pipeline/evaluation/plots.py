@@ -20,7 +20,7 @@ def line_chart(
     tick_format: Callable[[float], str],
     marked_x: float | None = None,
 ) -> str:
-    """Lines over whole-numbered x (epochs).
+    """Lines over whole-numbered x (epochs, updates).
 
     Args:
         series: name to points (x, y), all finite; line i has the CSS class `s<i>`.
@@ -108,8 +108,10 @@ def _whole_ticks(values: Sequence[float]) -> list[int]:
     low, high = math.floor(min(values)), math.ceil(max(values))
     if low == high:
         low, high = low - 1, high + 1
-    step = max(1, math.ceil((high - low) / 10))
-    return list(range(low, high + step, step))
+    if high - low <= 10:
+        return list(range(low, high + 1))
+    # In steps of 5 and more all ticks are whole.
+    return [round(tick) for tick in nice_ticks(low, high, about=min(6, (high - low) // 4))]
 
 
 def _scales(x_low, x_high, y_low, y_high) -> tuple[Callable, Callable]:

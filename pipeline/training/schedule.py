@@ -10,17 +10,20 @@ from keras import ops
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly from 0 to `peak` over `warmup_steps`, then falls to 0 at `total_steps`.
 
-    As in google-research/bert's optimization.py (linear), or along half a cosine, or not at all.
+    As in google-research/bert's optimization.py (linear, or to another power of what is left), or along half a
+    cosine, or not at all.
 
     Args:
         peak: the largest learning rate.
         total_steps: updates of the whole run.
         warmup_steps: updates of the warm-up.
         decay: "linear", "cosine" or "constant".
+        power: of a linear decay, which it makes a polynomial one.
     """
 
-    def __init__(self, peak: float, total_steps: int, warmup_steps: int, decay: str = "linear"):
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int, decay: str = "linear", power: float = 1.0):
         self.peak, self.total_steps, self.warmup_steps, self.decay = peak, total_steps, warmup_steps, decay
+        self.power = power
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
@@ -28,7 +31,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         warm = (step + 1.0) / max(self.warmup_steps, 1)
         done = ops.clip((step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1), 0.0, 1.0)
         if self.decay == "linear":
-            decayed = 1.0 - done
+            decayed = (1.0 - done) ** self.power
         elif self.decay == "cosine":
             decayed = 0.5 * (1.0 + ops.cos(math.pi * done))
         else:
@@ -41,4 +44,5 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "warmup_steps": self.warmup_steps,
             "decay": self.decay,
+            "power": self.power,
         }

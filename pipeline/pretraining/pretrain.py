@@ -1,0 +1,149 @@
+"""The road from raw text to a pre-trained checkpoint: vocabulary, tokens, updates, a Hugging Face folder."""
+
+import dataclasses
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+from pipeline.backbone import huggingface
+from pipeline.backbone.load import load_backbone
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.pretraining.corpus import files_of, training_documents, validation_documents
+from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
+from pipeline.pretraining.model import build_pretraining_model, heads_of
+from pipeline.pretraining.prepare import Tokenization, prepare
+from pipeline.text import TextEncoder
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.numerics import choose_dtype
+from pipeline.training.optimizer import AdamW, Lamb, build
+from pipeline.training.schedule import WarmupDecay
+from pipeline.training.strategy import choose_strategy, describe
+from pipeline.vocabulary import learn, save_vocabulary
+
+
+def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
+    """Pre-train from where a run stands to the end.
+
+    Args:
+        config: checked, with corpus.train set.
+        run_dir: takes vocab.txt, corpus/ (tokens), pretraining/ (checkpoints) and, at the end, pretrained/.
+
+    Returns:
+        (pretrained/, a Hugging Face folder with the heads; scores, with the history of all looks at held-out text).
+
+    Raises:
+        UserError: one sentence on what is wrong with the input.
+        Stopped: SIGTERM came; the state is saved.
+    """
+    target, scores = run_dir / "pretrained", run_dir / "pretraining.json"
+    if target.is_dir() and scores.is_file():
+        print(f"pre-training is already complete: {target}")
+        return target, json.loads(scores.read_text())
+    pretraining, training = config.pretraining, config.training
+
+    # Vocabulary: the checkpoint's, the given one, or one learned from the corpus.
+    vocabulary = run_dir / "vocab.txt"
+    text = config.text
+    if config.model.backbone is None and text.vocabulary is None:
+        if not vocabulary.is_file():
+            learned = learn(
+                training_documents(config.corpus),
+                pretraining.vocabulary_size,
+                pretraining.vocabulary_min_count,
+                text.lowercase is not False,
+            )
+            save_vocabulary(learned, vocabulary)
+            print(f"learned a vocabulary of {len(learned)} pieces")
+        text = dataclasses.replace(text, vocabulary=str(vocabulary))
+
+    # Model: a backbone with the heads of pre-training.
+    sizes = [phase.batch_size for phase in pretraining.phases]
+    strategies = [choose_strategy(training.strategy, size, pretraining.accumulation) for size in sizes]
+    dtype = choose_dtype(training.dtype)
+    print(describe(strategies[0], sizes[0], dtype))
+    with strategies[0].scope():
+        loaded = load_backbone(config.model, text, training.seed, dtype)
+        model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
+        model.accumulation, model.z_loss = pretraining.accumulation, pretraining.z_loss
+        total = sum(phase.steps for phase in pretraining.phases)
+        warmup = round(pretraining.warmup * total)
+        optimizer = (Lamb if pretraining.optimizer == "lamb" else AdamW)(
+            WarmupDecay(pretraining.learning_rate, total, warmup, pretraining.schedule, pretraining.decay_power),
+            weight_decay=pretraining.weight_decay,
+            beta_2=pretraining.beta_2,
+            epsilon=1e-6,
+            clip_norm=pretraining.clip_norm,
+        )
+        model.compile(optimizer=build(optimizer, model), jit_compile=False)
+    longest = max(phase.sequence_length for phase in pretraining.phases)
+    if longest > loaded.backbone.max_sequence_length:
+        raise UserError(
+            f"pretraining.phases ask for {longest} tokens, but {loaded.source} has "
+            f"{loaded.backbone.max_sequence_length} positions."
+        )
+
+    # Tokens: the corpus on disk, tokenized once.
+    lowercase = text.lowercase if text.lowercase is not None else loaded.lowercase
+    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, longest)
+    if not vocabulary.is_file():
+        save_vocabulary(list(loaded.vocabulary), vocabulary)
+    tokenization = Tokenization(str(vocabulary), encoder.lowercase, pretraining.word_splitter)
+    corpora = {}
+    for name, read in (("train", training_documents), ("validation", validation_documents)):
+        source = config.corpus.validation if name == "validation" and config.corpus.validation else config.corpus.train
+        corpus = prepare(
+            partial(read, config.corpus),
+            files_of(source),
+            tokenization,
+            run_dir / "corpus" / name,
+            workers=pretraining.workers or os.cpu_count() or 1,
+        )
+        corpora[name] = corpus
+        print(f"{name}: {corpus.documents} documents, {corpus.sentences} sentences, {corpus.tokens} tokens")
+    entropy = unigram_entropy(corpora["train"], len(encoder.vocabulary))
+    held_out = corpora["validation"] if corpora["validation"].tokens else None
+    print(f"{model.count_params() / 1e6:.1f} M parameters; unigram entropy of the corpus {entropy:.3f} nats a token")
+
+    # Training, from the newest checkpoint, if there is one.
+    identity = {"tokenization": encoder.fingerprint, "corpus": corpora["train"].fingerprint}
+    checkpoints = Checkpoints(run_dir / "pretraining", model, optimizer, identity, PretrainingProgress)
+    progress = fit(
+        model,
+        corpora["train"],
+        held_out,
+        encoder,
+        pretraining,
+        training.seed,
+        training.checkpoint_seconds,
+        checkpoints,
+        run_dir / "logs" / "pretraining",
+    )
+    seconds = sum(row["seconds"] for row in progress.history)
+    examples = sum(phase.steps * phase.batch_size for phase in pretraining.phases)
+    summary = {
+        "updates": progress.updates,
+        "examples": examples,
+        "seconds": seconds,
+        "examples_per_second": examples / max(seconds, 1e-9),
+        "parameters": model.count_params(),
+        "vocabulary": len(encoder.vocabulary),
+        "tokens": corpora["train"].tokens,
+        "unigram_entropy": entropy,
+        "history": progress.history,
+    }
+
+    # A checkpoint that fine-tuning and other programs load.
+    huggingface.save(
+        dataclasses.replace(
+            loaded,
+            lowercase=encoder.lowercase,
+            has_pooler=loaded.has_pooler or model.next_sentence,
+            heads=heads_of(model),
+        ),
+        target,
+    )
+    scores.write_text(json.dumps(summary, indent=1, allow_nan=False))
+    print(f"pre-trained: {target}")
+    return target, summary
