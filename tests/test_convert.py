@@ -12,6 +12,7 @@ import keras_nlp
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from test_backbone import (
     ACTIVATIONS,
@@ -632,6 +633,8 @@ def test_a_way_round_all_formats_changes_no_bit(tmp_path, capsys):
     assert {key: config[key] for key in expected} == expected
     assert (tmp_path / "hf2" / "vocab.txt").read_text() == (source / "vocab.txt").read_text()
     assert json.loads((tmp_path / "hf2" / "tokenizer_config.json").read_text())["do_lower_case"] is True
+    with safe_open(tmp_path / "hf2" / "model.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"format": "pt"}
     # All as readable as any new file.
     assert len({file.stat().st_mode for file in (tmp_path / "hf2").iterdir()}) == 1
 

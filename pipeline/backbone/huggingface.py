@@ -112,7 +112,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         write_json(hidden / "config.json", config)
         write_vocabulary(loaded, hidden)
         write_json(hidden / "tokenizer_config.json", tokenizer)
-        # transformers refuses a file that does not say which framework's layout it has.
+        # transformers before 5 refuses a file that does not say which framework's layout it has.
         save_file(tensors, hidden / "model.safetensors", metadata={"format": "pt"})
         # Which safetensors leaves readable to its owner alone.
         (hidden / "model.safetensors").chmod(stat.S_IMODE((hidden / "vocab.txt").stat().st_mode))
