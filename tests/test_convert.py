@@ -12,6 +12,7 @@ import keras_nlp
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from test_backbone import (
     ACTIVATIONS,
@@ -112,15 +113,20 @@ def encoder_of_models(tensors, prefix=""):
 
 
 def write_google(folder, tensors=None, name="bert_model.ckpt", config=None, slots=True):
-    """A folder as google-research/bert's run_pretraining.py leaves it, written by TensorFlow 1's Saver."""
+    """A folder as google-research/bert's run_pretraining.py leaves it; with slots, written by TensorFlow 1's Saver."""
     folder.mkdir(exist_ok=True)
     keys = {key: value for key, value in CONFIG.items() if key not in ("model_type", "layer_norm_eps")}
     (folder / "bert_config.json").write_text(json.dumps(keys | (config or {})))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     tensors = google(random_tensors(CONFIG) | random_heads()) if tensors is None else tensors
-    extra = {"global_step": np.int64(7)} if slots else {}
-    if slots:
-        extra |= {f"{name}/adam_{slot}": value for name, value in tensors.items() for slot in "mv"}
+    if not slots:
+        write = {"tensor_names": list(tensors), "shape_and_slices": [""] * len(tensors)}
+        tf.raw_ops.SaveV2(
+            prefix=str(folder / name), tensors=[tf.constant(value) for value in tensors.values()], **write
+        )
+        return folder
+    extra = {f"{name}/adam_{slot}": value for name, value in tensors.items() for slot in "mv"}
+    extra["global_step"] = np.int64(7)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         for key, value in (tensors | extra).items():
             tf.compat.v1.get_variable(key, initializer=tf.constant(value))
@@ -184,7 +190,7 @@ def test_a_google_checkpoint_computes_what_the_reference_does(tmp_path):
 
 
 def test_a_google_checkpoint_after_further_training(tmp_path):
-    write_google(tmp_path, google(random_tensors(CONFIG, seed=1)), "model.ckpt-1")
+    write_google(tmp_path, google(random_tensors(CONFIG, seed=1)), "model.ckpt-1", slots=False)
     write_google(tmp_path, google(random_tensors(CONFIG)) | {"output_weights": np.zeros((3, HIDDEN))}, "model.ckpt-2")
     loaded = load(tmp_path, num_layers=2)
     assert_computes(loaded.backbone, TANH | {"num_hidden_layers": 2}, random_tensors(CONFIG))
@@ -195,7 +201,7 @@ def test_a_google_checkpoint_after_further_training(tmp_path):
 
 
 def test_a_checkpoint_of_tensorflow_models(tmp_path):
-    write_google(tmp_path)
+    write_google(tmp_path, slots=False)
     for file in tmp_path.glob("bert_model.ckpt*"):
         file.unlink()
     # By object, inside a pre-training model; the variables' names are in the object graph only.
@@ -312,7 +318,7 @@ def test_says_what_is_wrong_with_a_google_checkpoint(tmp_path, tensors, config, 
 
 
 def test_damaged_and_missing_files_of_a_google_checkpoint(tmp_path):
-    folder = write_google(tmp_path / "model")
+    folder = write_google(tmp_path / "model", slots=False)
     data, index = folder / "bert_model.ckpt.data-00000-of-00001", folder / "bert_model.ckpt.index"
     whole = data.read_bytes()
     data.write_bytes(whole[: len(whole) // 2])
@@ -585,11 +591,22 @@ def test_activations_that_a_format_cannot_hold_are_refused(tmp_path):
     assert_computes(load(tmp_path / "to").backbone, CONFIG | {"hidden_act": "relu"}, random_tensors(CONFIG))
 
 
-def test_weights_in_bfloat16_are_saved_as_they_are(tmp_path):
-    loaded = load(write_folder(tmp_path / "from"), dtype="bfloat16")
+@pytest.mark.parametrize("kind", ["bfloat16", "mirrored"])
+def test_weights_are_saved_as_they_are(tmp_path, kind):
+    source = write_folder(tmp_path / "from", with_heads(random_tensors(CONFIG)))
+    if kind == "bfloat16":
+        loaded = load(source, dtype="bfloat16")
+    else:
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            loaded = load(source)
     for module, name in ((huggingface, "hf"), (tf_checkpoint, "tf"), (preset, "keras")):
         module.save(loaded, tmp_path / name)
-        assert different(loaded, load(tmp_path / name, dtype="float32"), heads=False) in ([], ["do_lower_case"])
+        again = load_checkpoint(str(tmp_path / name), dtype="float32")
+        assert different(loaded, again, heads=module is not preset) == []
+    # A comparison that finds something.
+    again.backbone.get_layer("pooled_dense").bias.assign_add(np.full(HIDDEN, 0.01, np.float32))
+    assert different(loaded, again, heads=False) == ["bert/pooler/dense/bias"]
+    assert "cls/predictions/output_bias" in different(loaded, again)
 
 
 # The command line
@@ -616,19 +633,20 @@ def test_a_way_round_all_formats_changes_no_bit(tmp_path, capsys):
     assert {key: config[key] for key in expected} == expected
     assert (tmp_path / "hf2" / "vocab.txt").read_text() == (source / "vocab.txt").read_text()
     assert json.loads((tmp_path / "hf2" / "tokenizer_config.json").read_text())["do_lower_case"] is True
+    with safe_open(tmp_path / "hf2" / "model.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"format": "pt"}
+    # All as readable as any new file.
+    assert len({file.stat().st_mode for file in (tmp_path / "hf2").iterdir()}) == 1
 
 
-def test_help_comes_without_tensorflow():
-    code = (
-        "import sys\n"
-        "from pipeline.backbone.convert import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_the_module_runs_and_its_help_comes_without_tensorflow():
+    command = [sys.executable, "-X", "importtime", "-m", "pipeline.backbone.convert"]
+    result = subprocess.run([*command, "--help"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "--vocabulary vocab.txt" in result.stdout
+    imported = {line.split()[-1].partition(".")[0] for line in result.stderr.splitlines() if line.startswith("import")}
+    assert "argparse" in imported and not imported & {"tensorflow", "keras", "numpy"}
+    assert subprocess.run([*command, "from"], capture_output=True).returncode == 2
 
 
 def test_bad_command_lines_end_with_one_sentence_and_status_2(tmp_path, capsys):

@@ -114,3 +114,7 @@ def different(first, second, heads: bool = True) -> list[str]:
 
     one, other = settings(first), settings(second)
     return names + [name for name in one if one[name] != other[name]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

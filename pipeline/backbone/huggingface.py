@@ -1,5 +1,6 @@
 """A backbone from and to a Hugging Face folder: config.json, model.safetensors, and vocab.txt or tokenizer.json."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,8 +112,10 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         write_json(hidden / "config.json", config)
         write_vocabulary(loaded, hidden)
         write_json(hidden / "tokenizer_config.json", tokenizer)
-        # transformers refuses a file that does not say which framework's layout it has.
+        # transformers before 5 refuses a file that does not say which framework's layout it has.
         save_file(tensors, hidden / "model.safetensors", metadata={"format": "pt"})
+        # Which safetensors leaves readable to its owner alone.
+        (hidden / "model.safetensors").chmod(stat.S_IMODE((hidden / "vocab.txt").stat().st_mode))
     return ()
 
 

@@ -71,9 +71,9 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     """Write a preset that keras-nlp's BertBackbone.from_preset and BertTokenizer.from_preset take.
 
     keras-nlp builds every BertBackbone with GELU's tanh form and epsilon 1e-12. Its own conversions of Hugging Face
-    checkpoints, which mean the exact GELU, do so without a word; here it is said, and a key of config.json that
-    keras-nlp passes over keeps the two settings, so that `load` computes what the backbone does. Any other activation
-    would be another model in keras-nlp, and is refused.
+    checkpoints, which mean the exact GELU, do so without a word (the outputs of a MiniLM of six layers move by up to
+    0.0035). Here it is said, and a key of config.json that keras-nlp passes over keeps the two settings, so that `load`
+    computes what the backbone does. Any other activation would be another model in keras-nlp, and is refused.
 
     Args:
         loaded: any backbone; weights are written in float32.

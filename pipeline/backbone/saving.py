@@ -14,7 +14,9 @@ from pipeline.text import load_vocabulary
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside the wanted one to write into, renamed at the end: a killed save leaves no half of one.
+    """A hidden folder beside the wanted one to write into, renamed at the end.
+
+    A save that fails leaves nothing, one that is killed at most the hidden folder.
 
     Raises:
         UserError: the folder exists and is not empty, or is a file.
