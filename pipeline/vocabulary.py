@@ -37,8 +37,11 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
     merges the most frequent pair of pieces, again and again. The order is: special tokens, characters, characters
     within words (##), then merged pieces, the most useful first. The same corpus gives the same list.
 
-    100 MB of English take about TIME on two cores, of which the trainer has under a third, and under 1 GB of memory,
-    which does not grow with the corpus. (tensorflow-text's learner needs MORE.)
+    98 MB of English took 27 s of processor time, 45 s on a busy machine of two cores (reading, counting and merging
+    together), and 1 GB of memory, which does not grow with the corpus beyond MOST_WORDS. tensorflow-text's learner took
+    236 s on the same machine for the words of 20 MB, where the trainer here took 2 to 3 s; under its default threshold
+    it found 19,006 pieces of 30,522 wanted. At that size both give as many pieces a word on held-out text (1.053 and
+    1.054).
 
     Args:
         documents: lists of sentences, read once.
@@ -90,7 +93,7 @@ def extend(
         lowercase: as the checkpoint is used.
 
     Raises:
-        UserError: no vocabulary for a TextEncoder, or no words in the corpus.
+        UserError: no vocabulary for a TextEncoder, no words in the corpus, or a count below 1.
     """
     encoder = _encoder(vocabulary, lowercase)
     words, _, _ = _count(documents, encoder)
@@ -234,6 +237,8 @@ def _repeated(words: Iterable[tuple[str, int]]) -> Iterator[str]:
 def _new_words(encoder: "TextEncoder", words: Mapping[str, int], count: int, min_count: int) -> list[str]:
     from pipeline.text import MAX_PIECE_BYTES
 
+    if count < 1:
+        raise UserError(f"count is {count}: it must be at least 1.")
     saved: dict[str, int] = {}
     frequent = [word for word, frequency in words.items() if frequency >= min_count]
     for word, pieces, unknown in _cut(encoder, frequent):
@@ -293,7 +298,7 @@ def _extend(given: Namespace) -> None:
     new = _new_words(encoder, words, given.count, given.min_count)
     pieces = [*encoder.vocabulary, *new]
     save_vocabulary(pieces, given.output)
-    print(f"{given.output}: {len(pieces)} pieces, {len(new)} of them new ({', '.join(new[:10])}, ...)")
+    print(f"{given.output}: {len(pieces)} pieces, {len(new)} of them new, first {', '.join(new[:10]) or 'none'}")
     after = _encoder(pieces, given.lowercase)
     _print_table(
         {"before": _add_coverage(Coverage(), encoder, words), "after": _add_coverage(Coverage(), after, words)}

@@ -293,6 +293,7 @@ def test_the_command_line(tmp_path, capsys):
         (["learn", "--source", "none.txt", "--output", "v.txt"], "none.txt: no such file"),
         (["extend", "--source", "a.txt", "--vocabulary", "none.txt", "--output", "v.txt"], "none.txt: the vocabulary"),
         (["learn", "--source", "a.txt", "--size", "6", "--output", "v.txt", "--min_count", "1"], "size is 6"),
+        (["extend", "--source", "a.txt", "--vocabulary", "v", "--count", "-1", "--output", "v.txt"], "count is -1"),
         (["learn", "--source", "empty.txt", "--output", "v.txt"], "there is no text"),
     ],
 )
@@ -300,6 +301,7 @@ def test_errors_are_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, arg
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("Some text.")
     (tmp_path / "empty.txt").write_text("\n")
+    save_vocabulary(OLD, "v")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
