@@ -198,6 +198,18 @@ def test_next_follows_in_its_document_and_others_are_of_other_documents(pairs, p
     assert (a_end == b)[~full].all() and (a_end != b).any()
 
 
+def test_the_other_document_is_any_but_the_same_one_in_any_store(encoder, tmp_path):
+    documents = [[f"w{10 * d + i}" for i in range(10)] for d in range(4)]
+    corpus = TokenCorpus([write_store(documents[i : i + 1], encoder, tmp_path / f"{i}") for i in range(4)])
+    found = np.concatenate([np.stack(columns(plan(corpus, 8, "nsp", 0, e)), axis=1) for e in range(40)])
+    a, b = (found[found[:, 4] == 1][:, column] // 10 for column in (0, 2))
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (a, b), 1)
+    assert (np.diag(counts) == 0).all()
+    others = counts[~np.eye(4, dtype=bool)]
+    assert abs(others / others.mean() - 1).max() < 5 / others.mean() ** 0.5
+
+
 def test_pairs_are_half_and_half(corpus):
     for objective in ("nsp", "sop"):
         found = [plan(corpus, LENGTH, objective, seed=1, epoch=epoch).labels for epoch in range(20)]
