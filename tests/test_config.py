@@ -50,7 +50,7 @@ def test_every_recipe_is_valid(recipe):
         (["--data.test_fraction", "1.5"], "data.test_fraction is 1.5"),
         (["--text.sequence_length", "2"], "leaves no room"),
         (["--text.sequence_length", "64"], "exceeds model.max_sequence_length 32"),
-        (["--text.vocabulary", "null"], "name a checkpoint, or a vocab.txt"),
+        (["--text.vocabulary", "null"], "name a checkpoint, a vocab.txt"),
         (["--model.hidden_dim", "15"], "not a multiple of model.num_heads"),
         (["--model.pooling", "cls"], "needs a checkpoint's pooler"),
         (["--data.label_separator", "|", "--training.class_weights", "balanced"], "one label a row"),

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from pipeline.config import CorpusConfig
 from pipeline.errors import UserError
 from pipeline.pretraining import corpus
-from pipeline.pretraining.corpus import CorpusConfig, documents, training_documents, validation_documents
+from pipeline.pretraining.corpus import documents, training_documents, validation_documents
 from pipeline.pretraining.sentences import split_sentences
 
 DOCUMENTS = [["The cat sat.", "It was here!"], ["中文句子。", "第二句？", "Ends without a mark"], ["Café é."]]

