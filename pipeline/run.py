@@ -17,7 +17,8 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from pipeline.config import Config, differences, parse, to_yaml
+from pipeline.command_line import parse
+from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from pipeline.config import CorpusConfig
+from pipeline.data.corpus import documents
 from pipeline.errors import UserError
-from pipeline.pretraining.corpus import documents
 
 if TYPE_CHECKING:
     # TensorFlow takes seconds to import: --help and wrong arguments do not wait for it.

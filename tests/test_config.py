@@ -8,7 +8,8 @@ import pytest
 import yaml
 from tiny import write_config
 
-from pipeline.config import RECIPES, Config, differences, parse, to_yaml
+from pipeline.command_line import RECIPES, parse
+from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import UserError
 
 

@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 
 from pipeline.config import CorpusConfig
+from pipeline.data import corpus
+from pipeline.data.corpus import documents, training_documents, validation_documents
+from pipeline.data.sentences import split_sentences
 from pipeline.errors import UserError
-from pipeline.pretraining import corpus
-from pipeline.pretraining.corpus import documents, training_documents, validation_documents
-from pipeline.pretraining.sentences import split_sentences
 
 DOCUMENTS = [["The cat sat.", "It was here!"], ["中文句子。", "第二句？", "Ends without a mark"], ["Café é."]]
 COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
@@ -261,7 +261,7 @@ def test_a_missing_file_is_noticed_at_once(tmp_path):
 def test_tensorflow_is_not_imported_for_plain_text(tmp_path):
     path = write(tmp_path / "a.txt", "Text.")
     code = (
-        "import sys; from pipeline.pretraining.corpus import *; import pipeline.vocabulary;"
+        "import sys; from pipeline.data.corpus import *; import pipeline.vocabulary;"
         f"print(list(documents({path!r}, CorpusConfig())), 'tensorflow' in sys.modules)"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,7 +16,8 @@ from tiny import FILLER, SUBJECTS, VOCABULARY, write_config
 
 from pipeline.backbone import huggingface
 from pipeline.backbone.fresh import build as fresh_backbone
-from pipeline.config import ModelConfig, parse
+from pipeline.command_line import parse
+from pipeline.config import ModelConfig
 from pipeline.errors import UserError
 from pipeline.pretraining.fit import unigram_entropy
 from pipeline.pretraining.model import build_pretraining_model, heads_of

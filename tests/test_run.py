@@ -40,7 +40,7 @@ def test_the_run_directory_holds_what_the_contract_says(finished):
 
 def test_the_served_model_scores_what_was_evaluated(finished):
     """Over all test rows, through strings, against metrics.json."""
-    from pipeline.config import parse
+    from pipeline.command_line import parse
     from pipeline.data.load import load
 
     config, run_dir = finished

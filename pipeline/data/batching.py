@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.load import Split
+from pipeline.data.split import Split
 from pipeline.text import TextEncoder
 
 # Batches a window: enough to find rows of like length, few enough that the order stays random.

@@ -1,17 +1,75 @@
-"""Splitting rows off: by label, with equal texts kept together, the same on every machine."""
+"""Splits: rows of a store, and rows split off by label, with equal texts together, the same on every machine."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.data.store import Store
 from pipeline.errors import UserError
 
-if TYPE_CHECKING:
-    from pipeline.data.load import Split
+
+@dataclass
+class Split:
+    """Some rows of a store.
+
+    Attributes:
+        name: "train", "validation" or "test".
+        store: the converted source.
+        rows: int64 [n], which rows of the store.
+        classes: int32, the class of each label string of the store.
+        num_classes: C.
+        multi_label: whether a row has any number of labels.
+    """
+
+    name: str
+    store: Store
+    rows: np.ndarray
+    classes: np.ndarray
+    num_classes: int
+    multi_label: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def texts(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One object array of UTF-8 bytes a text column."""
+        return self.store.texts(self.rows[indices])
+
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """int32 [n] classes, or float32 [n, C] multi-hot with several labels a row."""
+        rows = self.rows[indices]
+        if not self.multi_label:
+            return self.classes[self.store.label_ids[rows]]
+        hot = np.zeros((len(rows), self.num_classes), np.float32)
+        counts, flat = self._flat(rows)
+        hot[np.repeat(np.arange(len(rows)), counts), flat] = 1.0
+        return hot
+
+    def first_labels(self) -> np.ndarray:
+        """int32 [n], the first class of each row, -1 where it has none."""
+        starts = self.store.label_starts[self.rows]
+        some = self.store.label_starts[self.rows + 1] > starts
+        first = np.full(len(self), -1, np.int32)
+        first[some] = self.classes[self.store.label_ids[starts[some]]]
+        return first
+
+    def hashes(self) -> np.ndarray:
+        """uint64 [n], equal for equal texts."""
+        return np.asarray(self.store.hashes)[self.rows]
+
+    def counts(self) -> np.ndarray:
+        """int64 [C], rows of each label."""
+        return np.bincount(self._flat(self.rows)[1], minlength=self.num_classes)
+
+    def _flat(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many labels each of these rows of the store has, and their classes one after the other."""
+        starts = self.store.label_starts[rows]
+        counts = self.store.label_starts[rows + 1] - starts
+        places = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return counts, self.classes[self.store.label_ids[places]]
 
 
-def split_off(split: "Split", name: str, fraction: float, seed: int) -> tuple["Split", "Split"]:
+def split_off(split: Split, name: str, fraction: float, seed: int) -> tuple[Split, Split]:
     """Take about `fraction` of the rows of each label away, at random.
 
     Rows of equal text go to the same side, so that no text of the one is in the other; the order that chooses is a

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from pipeline.classifier import probabilities
 from pipeline.data.batching import prediction_batches
-from pipeline.data.load import Split
+from pipeline.data.split import Split
 from pipeline.text import TextEncoder
 
 

@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     from pipeline.config import CorpusConfig
-    from pipeline.pretraining.corpus import files_of, training_documents, validation_documents
+    from pipeline.data.corpus import files_of, training_documents, validation_documents
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(

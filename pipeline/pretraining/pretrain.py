@@ -9,8 +9,8 @@ from pathlib import Path
 from pipeline.backbone import huggingface
 from pipeline.backbone.load import load_backbone
 from pipeline.config import Config
+from pipeline.data.corpus import files_of, training_documents, validation_documents
 from pipeline.errors import UserError
-from pipeline.pretraining.corpus import files_of, training_documents, validation_documents
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
 from pipeline.pretraining.model import build_pretraining_model, heads_of
 from pipeline.pretraining.prepare import Tokenization, prepare

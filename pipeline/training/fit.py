@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pipeline.config import TextConfig, TrainingConfig
 from pipeline.data.batching import steps_per_epoch, training_batches
-from pipeline.data.load import Split
+from pipeline.data.split import Split
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.watch import StopRequest, Watch, log

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.config import CorpusConfig, DataConfig
 from pipeline.data import sources
+from pipeline.data.sentences import split_sentences
 from pipeline.errors import UserError
-from pipeline.pretraining.sentences import split_sentences
 
 # A file without a blank line would be one document as large as the file: longer documents are cut.
 MOST_SENTENCES = 10_000
