@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from pipeline.command_line import parse
 from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError
+from pipeline.files import write_text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -284,13 +285,6 @@ def headline(metrics: dict) -> dict:
     """Accuracy and macro F1 of each split, for the model's metadata."""
     names = ("accuracy", "macro_f1")
     return {split: {n: metrics[split][n] for n in names} for split in ("validation", "test") if split in metrics}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import documents
 from pipeline.errors import UserError
+from pipeline.files import write_text
 
 if TYPE_CHECKING:
     # TensorFlow takes seconds to import: --help and wrong arguments do not wait for it.
@@ -141,11 +142,7 @@ def coverage(encoder: "TextEncoder", documents: Iterable[list[str]]) -> Coverage
 
 def save_vocabulary(pieces: Sequence[str], path: str | os.PathLike) -> None:
     """Write a vocab.txt, a piece a line: beside, then renamed, so that a reader never sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes("".join(f"{piece}\n" for piece in pieces).encode())
-    os.replace(partial, path)
+    write_text(path, "".join(f"{piece}\n" for piece in pieces))
 
 
 def _encoder(vocabulary: Sequence[str] | None, lowercase: bool) -> "TextEncoder":

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -14,6 +13,7 @@ from markupsafe import Markup, escape
 from pipeline.evaluation import plots
 from pipeline.evaluation.findings import confused_pairs, findings
 from pipeline.evaluation.table import worst_first
+from pipeline.files import write_text
 
 SPLITS = ("train", "validation", "test")
 # A table of cells up to here, one small square a cell above.
@@ -110,11 +110,7 @@ def write_report(
         config_yaml=config_yaml,
         environment=environment,
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(page.encode("utf-8", "replace"))
-    os.replace(partial, path)
+    write_text(path, page)
 
 
 def learning_curves(

@@ -31,6 +31,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
+from pipeline.files import write_text
 from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, write_store
 
 # Bounds on the number of shards, where nobody says how many there should be.
@@ -93,9 +94,7 @@ def prepare(
             jobs = [(read, (i, shards), tokenization, str(output / names[i]), key) for i in missing]
             for done, (name, tokens) in enumerate(_run(jobs, workers), 1):
                 progress(f"{name}: {tokens:,} tokens ({shards - len(missing) + done} of {shards} shards)")
-            temporary = output / ".corpus.json"
-            temporary.write_text(json.dumps({"shards": names}), encoding="utf-8")
-            os.replace(temporary, output / "corpus.json")
+            write_text(output / "corpus.json", json.dumps({"shards": names}))
     except Timeout as error:
         raise UserError(f"another process is preparing {output}.") from error
     return TokenCorpus.open(output)

@@ -11,6 +11,7 @@ from pipeline.backbone.load import load_backbone
 from pipeline.config import Config
 from pipeline.data.corpus import files_of, training_documents, validation_documents
 from pipeline.errors import UserError
+from pipeline.files import write_text
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
 from pipeline.pretraining.model import build_pretraining_model, heads_of
 from pipeline.pretraining.prepare import Tokenization, prepare
@@ -144,6 +145,6 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
         ),
         target,
     )
-    scores.write_text(json.dumps(summary, indent=1, allow_nan=False))
+    write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
     print(f"pre-trained: {target}")
     return target, summary

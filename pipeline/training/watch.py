@@ -1,7 +1,6 @@
 """What happens between the batches of model.fit: losses are looked at, the state is saved, SIGTERM is obeyed."""
 
 import math
-import os
 import signal
 import sys
 import threading
@@ -18,10 +17,13 @@ LOSS_EVERY = 50
 
 
 class StopRequest:
-    """A context in which SIGTERM only asks to stop, as a machine that is taken away does; a Watch obeys.
+    """A context in which SIGTERM, which a machine that is taken away sends, only asks to stop; a Watch obeys.
 
     Attributes:
         asked: whether SIGTERM came.
+
+    Raises (at the end):
+        Stopped: it came, and all that there was to do is done and saved.
     """
 
     def __init__(self):
@@ -39,7 +41,7 @@ class StopRequest:
             signal.signal(signal.SIGTERM, self._before)
             if self.asked and kind is None:
                 # It came after the last batch: no Watch saw it.
-                os.kill(os.getpid(), signal.SIGTERM)
+                raise Stopped("stopped as asked; the state is saved: start again to go on.")
 
     def _ask(self, number, frame):
         self.asked = True
