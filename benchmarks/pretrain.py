@@ -87,7 +87,7 @@ def write_corpus(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
         (documents, pieces)
     """
     from pipeline.config import CorpusConfig
-    from pipeline.pretraining.corpus import documents
+    from pipeline.data.corpus import documents
     from pipeline.text import load_vocabulary
     from pipeline.vocabulary import learn, save_vocabulary
 
@@ -129,7 +129,7 @@ def ours(options: argparse.Namespace) -> dict:
         TrainingConfig,
         check,
     )
-    from pipeline.pretraining.corpus import files_of, training_documents
+    from pipeline.data.corpus import files_of, training_documents
     from pipeline.pretraining.examples import plan, pretraining_batches
     from pipeline.pretraining.prepare import Tokenization, prepare
     from pipeline.pretraining.pretrain import pretrain

@@ -252,7 +252,7 @@ def run(config: Config) -> dict:
 def pretrained(run_dir: Path) -> tuple[Path, dict]:
     """What an earlier `--stage pretrain` of this run has made."""
     folder, scores = run_dir / "pretrained", run_dir / "pretraining.json"
-    if not scores.is_file():
+    if not folder.is_dir():
         raise UserError(f"stage finetune: {folder} is not there yet; run --stage pretrain, or --stage all, first.")
     return folder, json.loads(scores.read_text())
 

@@ -36,6 +36,8 @@ from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, wri
 
 # Bounds on the number of shards, where nobody says how many there should be.
 FEWEST, MOST = 4, 256
+# Bytes of a corpus that is one shard: done by the time that worker processes would have started.
+SMALL = 32 << 20
 
 Reader = Callable[..., Iterator[list[str]]]
 """read(shard=(i, n)): the i-th of n parts of a corpus; documents, each a list of sentences.
@@ -70,8 +72,8 @@ def prepare(
         files: what `read` reads; when one of them changes, all is written anew.
         tokenization: how tokens are made.
         output: folder; shards that an earlier call finished from the same input stay.
-        shards: parts; None: as many as files, within FEWEST and MOST. It is not taken from `workers`, so that the
-            prepared corpus is the same whatever their number.
+        shards: parts; None: one for a small corpus, else as many as files, within FEWEST and MOST. It is not taken
+            from `workers`, so that the prepared corpus is the same whatever their number.
         workers: processes; 1: this one.
         progress: is given a line for each finished shard.
 
@@ -80,7 +82,9 @@ def prepare(
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    shards = shards or min(max(len(files), FEWEST), MOST)
+    # What is no file, such as tfds:, is not known to be small.
+    small = all(map(os.path.isfile, files)) and sum(map(os.path.getsize, files)) < SMALL
+    shards = shards or (1 if small else min(max(len(files), FEWEST), MOST))
     names = [f"shard-{i:05}-of-{shards:05}" for i in range(shards)]
     key = _key(read, files, tokenization)
     try:
@@ -184,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--splitter", type=str, default=None, help="Words of Chinese text: jieba, or module:function.")
     parser.add_argument("--output", type=str, required=True, help="Folder for train/ and validation/.")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="Processes.")
-    parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: as many as files.")
+    parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: by its size and files.")
     values = parser.parse_args(arguments)
     config = CorpusConfig(**values.corpus.as_dict())
     tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)

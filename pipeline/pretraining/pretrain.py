@@ -15,6 +15,7 @@ from pipeline.files import write_text
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
 from pipeline.pretraining.model import build_pretraining_model, heads_of
 from pipeline.pretraining.prepare import Tokenization, prepare
+from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.numerics import choose_dtype
@@ -39,7 +40,7 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
         Stopped: SIGTERM came; the state is saved.
     """
     target, scores = run_dir / "pretrained", run_dir / "pretraining.json"
-    if target.is_dir() and scores.is_file():
+    if target.is_dir():
         print(f"pre-training is already complete: {target}")
         return target, json.loads(scores.read_text())
     pretraining, training = config.pretraining, config.training
@@ -91,28 +92,27 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
     if not vocabulary.is_file():
         save_vocabulary(list(loaded.vocabulary), vocabulary)
     tokenization = Tokenization(str(vocabulary), encoder.lowercase, pretraining.word_splitter)
-    corpora = {}
-    for name, read in (("train", training_documents), ("validation", validation_documents)):
-        source = config.corpus.validation if name == "validation" and config.corpus.validation else config.corpus.train
-        corpus = prepare(
-            partial(read, config.corpus),
-            files_of(source),
-            tokenization,
-            run_dir / "corpus" / name,
-            workers=pretraining.workers or os.cpu_count() or 1,
-        )
-        corpora[name] = corpus
+
+    def tokens(name: str, read, source) -> TokenCorpus:
+        read = partial(read, config.corpus)
+        workers = pretraining.workers or os.cpu_count() or 1
+        corpus = prepare(read, files_of(source), tokenization, run_dir / "corpus" / name, workers=workers)
         print(f"{name}: {corpus.documents} documents, {corpus.sentences} sentences, {corpus.tokens} tokens")
-    entropy = unigram_entropy(corpora["train"], len(encoder.vocabulary))
-    held_out = corpora["validation"] if corpora["validation"].tokens else None
+        return corpus
+
+    train, held_out = tokens("train", training_documents, config.corpus.train), None
+    if config.corpus.validation or config.corpus.validation_fraction:
+        held_out = tokens("validation", validation_documents, config.corpus.validation or config.corpus.train)
+        held_out = held_out if held_out.tokens else None
+    entropy = unigram_entropy(train, len(encoder.vocabulary))
     print(f"{model.count_params() / 1e6:.1f} M parameters; unigram entropy of the corpus {entropy:.3f} nats a token")
 
     # Training, from the newest checkpoint, if there is one.
-    identity = {"tokenization": encoder.fingerprint, "corpus": corpora["train"].fingerprint}
+    identity = {"tokenization": encoder.fingerprint, "corpus": train.fingerprint}
     checkpoints = Checkpoints(run_dir / "pretraining", model, optimizer, identity, PretrainingProgress)
     progress = fit(
         model,
-        corpora["train"],
+        train,
         held_out,
         encoder,
         pretraining,
@@ -130,12 +130,13 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
         "examples_per_second": examples / max(seconds, 1e-9),
         "parameters": model.count_params(),
         "vocabulary": len(encoder.vocabulary),
-        "tokens": corpora["train"].tokens,
+        "tokens": train.tokens,
         "unigram_entropy": entropy,
         "history": progress.history,
     }
+    write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
 
-    # A checkpoint that fine-tuning and other programs load.
+    # A checkpoint that fine-tuning and other programs load; it is what says that all is done.
     huggingface.save(
         dataclasses.replace(
             loaded,
@@ -145,6 +146,5 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
         ),
         target,
     )
-    write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
     print(f"pre-trained: {target}")
     return target, summary
