@@ -117,21 +117,20 @@ class TextEncoder:
         lengths = [text.row_lengths() for text in texts]
         if second is None:
             kept = [tf.minimum(lengths[0], room)]
+            token_ids = self._framed(texts[0], room, fixed_length)
         else:
             # Popping from the longer until both fit leaves no more than half to a text whose other has more than that.
             kept = [
                 tf.minimum(lengths[0], tf.maximum(room - lengths[1], room - room // 2)),
                 tf.minimum(lengths[1], tf.maximum(room - lengths[0], room // 2)),
             ]
-        token_ids = self._join(texts, kept).to_tensor(
-            self.pad_id, shape=[None, self.sequence_length if fixed_length else None]
-        )
-        if not fixed_length:  # an empty batch has the width of an empty text, not none
-            token_ids = tf.reshape(token_ids, [-1, tf.maximum(tf.shape(token_ids)[1], len(texts) + 1)])
+            token_ids = self._joined(texts, kept, fixed_length)
         position = tf.range(tf.shape(token_ids)[1])
         last = tf.cast(kept[0][:, tf.newaxis], tf.int32) + 1  # place of the last token, [SEP]
         segment_ids = tf.zeros_like(token_ids)
-        if second is not None:
+        if second is None:
+            token_ids = tf.where(position == last, self.sep_id, token_ids)
+        else:
             first_last, last = last, last + tf.cast(kept[1][:, tf.newaxis], tf.int32) + 1
             segment_ids = tf.cast((position > first_last) & (position <= last), tf.int32)
         return {
@@ -206,8 +205,17 @@ class TextEncoder:
 
         return tf.cond(tf.reduce_any(long), cut, lambda: self._wordpiece.tokenize(words))
 
-    def _join(self, texts: list[tf.RaggedTensor], kept: list[tf.Tensor]) -> tf.RaggedTensor:
-        """[CLS], then of each text the first `kept` tokens and [SEP]: int32 [batch, None]."""
+    def _framed(self, text: tf.RaggedTensor, room: int, fixed_length: bool) -> tf.Tensor:
+        """[CLS], the first `room` tokens, and a column for the last [SEP]: int32 [batch, length].
+
+        In few operations: in a small batch each costs as much as the tokens of several texts.
+        """
+        dense = text.to_tensor(self.pad_id, shape=[None, room if fixed_length else None])
+        dense = tf.pad(dense[:, :room], [[0, 0], [1, 0]], constant_values=self.cls_id)
+        return tf.pad(dense, [[0, 0], [0, 1]], constant_values=self.pad_id)
+
+    def _joined(self, texts: list[tf.RaggedTensor], kept: list[tf.Tensor], fixed_length: bool) -> tf.Tensor:
+        """[CLS], then of each text the first `kept` tokens and [SEP]: int32 [batch, length]."""
         # The output is gathered, as plain copies of slices, from a pool of ragged rows: [CLS], [SEP], then each
         # text's row in two, what is kept and what is not.
         numbers = tf.range(texts[0].nrows())
@@ -224,7 +232,10 @@ class TextEncoder:
             validate=False,
         )
         parts = tf.gather(pool, tf.reshape(tf.stack(order, axis=1), [-1]))
-        return tf.RaggedTensor.from_row_splits(parts.values, parts.row_splits[:: len(order)], validate=False)
+        rows = tf.RaggedTensor.from_row_splits(parts.values, parts.row_splits[:: len(order)], validate=False)
+        token_ids = rows.to_tensor(self.pad_id, shape=[None, self.sequence_length if fixed_length else None])
+        # An empty batch has the width of an empty text, not none.
+        return tf.reshape(token_ids, [-1, tf.maximum(tf.shape(token_ids)[1], len(texts) + 1)])
 
 
 def load_vocabulary(path: str | os.PathLike) -> list[str]:

@@ -22,7 +22,7 @@ from export.labels import LabelRule
 from export.loading import ModelError, Predictor, find_version
 from export.savedmodel import export_classifier, export_verified
 from export.verify import ExportDiffers, _answers, verify
-from pipeline.backbone.huggingface import ACTIVATIONS
+from pipeline.backbone.activations import ACTIVATIONS
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
 from pipeline.errors import UserError
