@@ -24,6 +24,7 @@ from pipeline.pretraining.model import build_pretraining_model, heads_of
 from pipeline.pretraining.tokens import TokenCorpus, TokenStore, write_store
 from pipeline.text import TextEncoder
 from pipeline.training.optimizer import AdamW, Lamb, build
+from pipeline.training.strategy import choose_strategy
 
 LENGTH, SLOTS, ROWS = 12, 3, 8
 SIZES = ModelConfig(
@@ -77,9 +78,14 @@ def train(strategy, accumulation=1, optimizer=AdamW):
 @pytest.mark.parametrize("optimizer", [AdamW, Lamb])
 def test_two_devices_and_parts_give_the_weights_of_one(optimizer):
     one = train(tf.distribute.get_strategy(), optimizer=optimizer)
-    two = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), accumulation=2, optimizer=optimizer)
+    two = train(choose_strategy("mirrored", ROWS, 2), accumulation=2, optimizer=optimizer)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6)
+
+
+def test_pretraining_and_finetuning_share_one_strategy():
+    """A second MirroredStrategy in a process makes TensorFlow refuse collective operations of another shape."""
+    assert choose_strategy("mirrored", ROWS, 1) is choose_strategy("mirrored", 2 * ROWS, 2)
 
 
 def test_losses_are_means_over_predicted_tokens_and_over_pairs():

@@ -12,6 +12,7 @@ from pipeline.config import ModelConfig, TrainingConfig
 from pipeline.training.model import TrainableClassifier, example_loss
 from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
 from pipeline.training.schedule import WarmupDecay
+from pipeline.training.strategy import choose_strategy
 
 CLASSES, ROWS, LENGTH = 3, 8, 10
 
@@ -60,7 +61,7 @@ def assert_equal_weights(first, second, tolerance=2e-6):
 def test_two_devices_give_the_weights_of_one(lazy, accumulation):
     """With clipping that bites, uneven weights, and a device without any weight in the last batch."""
     one = train(tf.distribute.get_strategy(), lazy=lazy)
-    two = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), lazy=lazy, accumulation=accumulation)
+    two = train(choose_strategy("mirrored", ROWS, 2), lazy=lazy, accumulation=accumulation)
     assert_equal_weights(one, two)
 
 

@@ -110,7 +110,7 @@ def write_report(
         config_yaml=config_yaml,
         environment=environment,
     )
-    write_text(path, page)
+    write_text(path, page, errors="replace")
 
 
 def learning_curves(

@@ -1,5 +1,7 @@
 """On which devices a run trains."""
 
+import functools
+
 import tensorflow as tf
 
 from pipeline.errors import UserError
@@ -29,7 +31,14 @@ def choose_strategy(wanted: str, batch_size: int, accumulation: int) -> tf.distr
             + (f" times {accumulation} accumulation steps" if accumulation > 1 else "")
             + f": use a multiple of {count * accumulation}."
         )
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One for the whole process: a second one would number its collective operations from the start again, and
+    TensorFlow refuses a number that comes back with another shape (as when pre-training precedes fine-tuning)."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def describe(strategy: tf.distribute.Strategy, batch_size: int, dtype: str) -> str:
