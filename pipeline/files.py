@@ -1,6 +1,9 @@
-"""Files that a reader never sees half of."""
+"""Files and folders that a reader never sees half of."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -11,3 +14,29 @@ def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> No
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(text.encode("utf-8", errors))
     os.replace(partial, path)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write into, which takes the place of `folder` at the end, or goes where writing fails.
+
+    What earlier processes left that were killed on the way is deleted.
+    """
+    temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+    for abandoned in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush all that a folder holds to disk, and itself, so that a rename cannot outlive what it names."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.errors import UserError
+from pipeline.files import sync_folder
 from pipeline.text import load_vocabulary
 
 
@@ -32,10 +33,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     hidden.mkdir()
     try:
         yield hidden
-        for file in [*hidden.rglob("*"), hidden]:
-            descriptor = os.open(file, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+        sync_folder(hidden)
         # Onto a folder that another process has filled meanwhile this fails.
         os.rename(hidden, folder)
     finally:

@@ -7,8 +7,6 @@ read those. Text is kept as UTF-8 bytes with the place where each begins.
 import hashlib
 import json
 import mmap
-import os
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from pipeline.config import DataConfig
 from pipeline.data import sources
 from pipeline.data.rows import clean
 from pipeline.errors import UserError
+from pipeline.files import replaced_folder
 
 # Raise it when the same source is converted to something else: stores of earlier versions are then not used again.
 VERSION = 2
@@ -93,16 +92,8 @@ def convert(source: str | list[str], config: DataConfig, cache: Path, split: str
     key = json.dumps([VERSION, [sources.identity(item, config) for item in items], settings, split], sort_keys=True)
     folder = cache / f"{split}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not (folder / "meta.json").is_file():
-        temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-        for abandoned in cache.glob(f".{folder.name}-*"):  # by a run that was killed
-            shutil.rmtree(abandoned, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
+        with replaced_folder(folder) as temporary:
             _write(items, config, temporary, split)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return Store(folder)
 
 

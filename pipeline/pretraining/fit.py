@@ -172,9 +172,8 @@ class HeldOutScores:
     def __call__(self, phase: PhaseConfig) -> dict[str, float]:
         """masked_loss (nats a token), perplexity, masked_accuracy and, with pairs, next_sentence_accuracy."""
         size = self.config.evaluation_batch_size
-        batches = held_out_batches(
-            self.corpus, self.encoder, batch_size=size, **example_settings(self.config, phase)
-        )  # fmt: skip
+        settings = example_settings(self.config, phase)
+        batches = held_out_batches(self.corpus, self.encoder, batch_size=size, **settings)
         totals: dict[str, float] = {}
         counts = np.zeros(2)
         for data in batches.take(math.ceil(self.config.evaluation_examples / size)):

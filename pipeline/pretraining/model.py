@@ -63,8 +63,8 @@ class MaskedTokenHead(keras.layers.Layer):
 
     def __init__(self, table: keras.Variable, activation, epsilon: float, **kwargs):
         super().__init__(**kwargs)
-        # In a list of a kind that Keras does not track: the table stays the backbone's.
-        self._table = (lambda: table,)
+        # In a closure, into which Keras does not look: the table stays the backbone's.
+        self._table = lambda: table
         self.vocabulary_size, self.hidden_dim = table.shape
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
         self.transform = keras.layers.Dense(
@@ -81,7 +81,7 @@ class MaskedTokenHead(keras.layers.Layer):
         x = tf.gather(sequence, positions, batch_dims=1)
         x = tf.reshape(self.norm(self.transform(x)), [-1, self.hidden_dim])
         # Not through autocast: the table's own layer keeps it in float32, but this product must be in the fast dtype.
-        table = tf.cast(tf.convert_to_tensor(self._table[0]().value), x.dtype)
+        table = tf.cast(tf.convert_to_tensor(self._table().value), x.dtype)
         logits = tf.cast(tf.matmul(x, table, transpose_b=True), tf.float32) + tf.cast(self.bias, tf.float32)
         return tf.reshape(logits, [-1, tf.shape(positions)[1], self.vocabulary_size])
 
@@ -116,7 +116,8 @@ def build_pretraining_model(loaded: LoadedBackbone, *, next_sentence: bool, dtyp
         outputs["next_sentence_logits"] = order(vectors["pooled_output"])
     model = PretrainingModel(inputs={**backbone.input, "masked_positions": positions}, outputs=outputs, name="bert")
     if loaded.heads is not None:
-        for variable, value in _head_variables(model, loaded.heads):
+        for name, variable in _head_variables(model).items():
+            value = getattr(loaded.heads, name)
             if value is not None:
                 variable.assign(value)
     return model
@@ -124,20 +125,24 @@ def build_pretraining_model(loaded: LoadedBackbone, *, next_sentence: bool, dtyp
 
 def heads_of(model: PretrainingModel) -> PretrainingHeads:
     """The weights of a model's heads, as checkpoints hold them."""
-    names = list(PretrainingHeads.__dataclass_fields__)
-    values = [tf.cast(variable.value, tf.float32).numpy() for variable, _ in _head_variables(model, None)]
-    return PretrainingHeads(**dict(zip(names, values, strict=False)))
+    variables = _head_variables(model)
+    return PretrainingHeads(**{name: tf.cast(v.value, tf.float32).numpy() for name, v in variables.items()})
 
 
-def _head_variables(model: PretrainingModel, heads: PretrainingHeads | None):
-    """(variable, value in heads) of all that the model has, in the order of PretrainingHeads' fields."""
+def _head_variables(model: PretrainingModel) -> dict[str, keras.Variable]:
+    """The variables of the heads that a model has, by PretrainingHeads' fields."""
     head = model.get_layer("masked_token_head")
-    variables = [head.transform.kernel, head.transform.bias, head.norm.gamma, head.norm.beta, head.bias]
+    variables = {
+        "transform_kernel": head.transform.kernel,
+        "transform_bias": head.transform.bias,
+        "norm_gamma": head.norm.gamma,
+        "norm_beta": head.norm.beta,
+        "output_bias": head.bias,
+    }
     if model.next_sentence:
         order = model.get_layer("next_sentence_logits")
-        variables += [order.kernel, order.bias]
-    names = list(PretrainingHeads.__dataclass_fields__)
-    return [(v, getattr(heads, name) if heads else None) for v, name in zip(variables, names, strict=False)]
+        variables |= {"next_sentence_kernel": order.kernel, "next_sentence_bias": order.bias}
+    return variables
 
 
 def _mean_cross_entropy(labels, logits, shares):

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.files import replaced_folder
 
 if TYPE_CHECKING:  # reading a store needs no TensorFlow
     from pipeline.text import TextEncoder
@@ -217,11 +217,7 @@ def write_store(
         key: kept in meta.json.
     """
     folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-    for abandoned in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
-        shutil.rmtree(abandoned, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with replaced_folder(folder) as temporary:
         writer = _Writer(temporary, encoder, splitter)
         for document in documents:
             for sentence in document:
@@ -229,10 +225,6 @@ def write_store(
             writer.end_document()
         meta = writer.close(key)
         (temporary / "meta.json").write_text(json.dumps(asdict(meta)), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return TokenStore(folder)
 
 

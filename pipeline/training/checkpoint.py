@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from pipeline.errors import UserError
+from pipeline.files import sync_folder
 
 
 @dataclass
@@ -119,8 +120,5 @@ def _write(checkpoint: tf.train.Checkpoint, target: Path, progress: str) -> None
     temporary.mkdir(parents=True)
     checkpoint.write(str(temporary / "variables"))
     (temporary / "progress.json").write_text(progress)
-    for file in [*temporary.iterdir(), temporary]:
-        descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+    sync_folder(temporary)
     os.rename(temporary, target)
