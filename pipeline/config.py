@@ -176,6 +176,9 @@ class ModelConfig:
     """Width of the feed-forward layers of a fresh backbone."""
     max_sequence_length: int = 512
     """Position embeddings of a fresh backbone."""
+    initializer_range: float | None = None
+    """Standard deviation of a fresh backbone's kernels and embeddings (BERT's paper: 0.02); none: 1 / sqrt(hidden_dim),
+    with which small models leave the plateau at the start of pre-training much sooner."""
     pooling: Literal["mean", "cls", "fresh"] = "fresh"
     """Sequence to vector: mean of the tokens, the checkpoint's own [CLS] pooler, or a newly initialised one."""
     dropout: float = 0.1

@@ -8,7 +8,7 @@ from pipeline.config import ModelConfig
 
 
 def build(model: ModelConfig, vocabulary: list[str], seed: int, dtype: str | None = None) -> LoadedBackbone:
-    """A BertBackbone of the config's sizes; weights are drawn as in the BERT paper, truncated normal of 0.02.
+    """A BertBackbone of the config's sizes; kernels and embeddings are drawn from a truncated normal distribution.
 
     Args:
         model: the sizes.
@@ -27,4 +27,10 @@ def build(model: ModelConfig, vocabulary: list[str], seed: int, dtype: str | Non
         max_sequence_length=model.max_sequence_length,
         dtype=dtype,
     )
+    # BertBackbone knows only 0.02, which is right for a width of 768: narrower, the dot products of attention start so
+    # near to zero that it takes long to learn anything from the context.
+    scale = (model.initializer_range or model.hidden_dim**-0.5) / 0.02
+    for variable in backbone.trainable_variables:
+        if variable.path.endswith(("kernel", "embeddings")):
+            variable.assign(variable * scale)
     return LoadedBackbone(backbone, tuple(vocabulary), lowercase=None, has_pooler=False)
