@@ -130,7 +130,8 @@ def ours(options: argparse.Namespace) -> dict:
         check,
     )
     from pipeline.data.corpus import files_of, training_documents
-    from pipeline.pretraining.examples import plan, pretraining_batches
+    from pipeline.pretraining.examples import pretraining_batches
+    from pipeline.pretraining.plan import plan
     from pipeline.pretraining.prepare import Tokenization, prepare
     from pipeline.pretraining.pretrain import pretrain
     from pipeline.text import TextEncoder

@@ -44,7 +44,7 @@ import tensorflow as tf  # noqa: E402
 
 from pipeline.pretraining import masking  # noqa: E402
 from pipeline.pretraining.examples import pretraining_batches  # noqa: E402
-from pipeline.pretraining.tokens import write_store  # noqa: E402
+from pipeline.pretraining.tokens import TokenCorpus, write_store  # noqa: E402
 from pipeline.text import SPECIAL_TOKENS, TextEncoder  # noqa: E402
 
 MOST = 20  # predictions a sequence
@@ -115,6 +115,7 @@ def main() -> None:
         seconds = time.process_time() - start
         print(f"one core, {len(texts)} texts, {store.meta.tokens:,} tokens, {len(encoder.vocabulary)} pieces")
         print(f"prepared once in {seconds:.1f} s: {store.meta.tokens / seconds:,.0f} tokens per second")
+        corpus = TokenCorpus([store])
         settings = {
             "batch_size": arguments.batch_size,
             "sequence_length": arguments.length,
@@ -125,7 +126,7 @@ def main() -> None:
         def prepared(objective: str, whole_words: bool):
             for epoch in itertools.count():
                 yield from pretraining_batches(
-                    store, encoder, objective=objective, whole_words=whole_words, epoch=epoch, **settings
+                    corpus, encoder, objective=objective, whole_words=whole_words, epoch=epoch, **settings
                 )
 
         options = tf.data.Options()

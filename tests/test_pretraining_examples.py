@@ -21,7 +21,8 @@ from tiny import VOCABULARY as TINY
 
 from pipeline.errors import UserError
 from pipeline.pretraining import masking, tokens
-from pipeline.pretraining.examples import held_out_batches, plan, pretraining_batches
+from pipeline.pretraining.examples import held_out_batches, pretraining_batches
+from pipeline.pretraining.plan import plan
 from pipeline.pretraining.prepare import Tokenization, prepare
 from pipeline.pretraining.tokens import TokenCorpus, TokenStore, word_splitter, write_store
 from pipeline.text import TextEncoder
@@ -139,7 +140,7 @@ def test_a_vocabulary_of_more_than_65536_pieces(tmp_path):
         [[f"w{i} w{i + 1}", f"w{i + 2} w{i + 3}"] for i in range(0, 70_000, 4)], encoder, tmp_path / "s"
     )
     assert store.tokens.dtype == np.int32 and store.tokens.tolist() == list(range(5, 70_005))
-    rows = joined(batches(store, encoder, objective="none", sequence_length=128))
+    rows = joined(batches(TokenCorpus([store]), encoder, objective="none", sequence_length=128))
     assert rows["original"].max() == 70_004
 
 
@@ -305,7 +306,7 @@ def test_short_share(encoder, tmp_path):
     # Sentences of one token, so that targets are met exactly.
     store = write_store([[f"w{400 * d + i}" for i in range(400)] for d in range(70)], encoder, tmp_path / "s")
     for objective, room in (("nsp", LENGTH - 3), ("sop", LENGTH - 3), ("none", LENGTH - 2)):
-        found = [plan(store, LENGTH, objective, 0, epoch) for epoch in range(8)]
+        found = [plan(TokenCorpus([store]), LENGTH, objective, 0, epoch) for epoch in range(8)]
         ends = store.document_tokens[1:]
         sizes = []
         for examples in found:
@@ -319,7 +320,7 @@ def test_short_share(encoder, tmp_path):
         assert abs(share - 0.1 * (room - 2) / (room - 1)) < 5 * (0.09 / len(sizes)) ** 0.5, objective
         short = sizes[sizes < room]
         assert short.min() <= 4 and abs(short.mean() - (2 + room - 1) / 2) < 5 * room / 12**0.5 / len(short) ** 0.5
-        sizes = plan(store, LENGTH, objective, 0, 0, short_share=0.0)
+        sizes = plan(TokenCorpus([store]), LENGTH, objective, 0, 0, short_share=0.0)
         assert (sizes.a_lengths.astype(int) + sizes.b_lengths < room).mean() < 0.15  # ends of documents, other's ends
 
 
@@ -342,7 +343,7 @@ def test_full_sentences_see_every_token_once_and_break_only_at_sentences(corpus,
 
 def test_blocks_of_sentences_do_not_show(corpus, places, monkeypatch):
     """What comes out of small blocks obeys the same rules: examples go on from one block into the next."""
-    monkeypatch.setattr("pipeline.pretraining.examples.BLOCK", 7)
+    monkeypatch.setattr("pipeline.pretraining.plan.BLOCK", 7)
     a, a_length, *_ = columns(plan(corpus, LENGTH, "none", seed=1, epoch=0))
     order = np.argsort(a)
     assert (a + a_length)[order].tolist() == [*a[order][1:], corpus.tokens]
@@ -356,21 +357,21 @@ def test_a_plan_is_small(corpus):
 
 
 def test_corpora_that_cannot_be_paired(encoder, tmp_path):
-    one = write_store([["w1 w2", "w3", "w4"]], encoder, tmp_path / "one")
+    one = TokenCorpus([write_store([["w1 w2", "w3", "w4"]], encoder, tmp_path / "one")])
     with pytest.raises(UserError, match="is one document, so there is no other"):
         plan(one, LENGTH, "nsp", 0, 0)
     assert len(plan(one, LENGTH, "sop", 0, 0)) and len(plan(one, LENGTH, "none", 0, 0)) == 1
-    single = write_store([["w1 w2"], ["w3"], ["w4"]], encoder, tmp_path / "single")
+    single = TokenCorpus([write_store([["w1 w2"], ["w3"], ["w4"]], encoder, tmp_path / "single")])
     for objective in ("nsp", "sop"):
         with pytest.raises(UserError, match="No document has two sentences"):
             plan(single, LENGTH, objective, 0, 0)
-    empty = write_store([[], [""]], encoder, tmp_path / "empty")
+    empty = TokenCorpus([write_store([[], [""]], encoder, tmp_path / "empty")])
     with pytest.raises(UserError, match="has no tokens"):
         plan(empty, LENGTH, "none", 0, 0)
     with pytest.raises(UserError, match="sequence_length of 4 leaves no room"):
         plan(one, 4, "sop", 0, 0)
     # A store without tokens among others is none to complain of.
-    both = TokenCorpus([empty, one, empty, single])
+    both = TokenCorpus([*empty.stores, *one.stores, *empty.stores, *single.stores])
     assert sum(plan(both, LENGTH, "none", 0, 0).a_lengths) == 8
     assert sum(part["padding_mask"].sum() for part, *_ in batches(both, encoder, batch_size=2)) > 0
 
@@ -590,7 +591,9 @@ def test_a_row_of_nothing_but_unknown_words(tmp_path):
     encoder = TextEncoder(TINY)
     store = write_store([["zzz yyy", "xxx"], ["goal", "zzz"]], encoder, tmp_path / "s")
     for whole_words in (False, True):
-        (_, targets, weights), *_ = batches(store, encoder, objective="none", batch_size=1, whole_words=whole_words)
+        (_, targets, weights), *_ = batches(
+            TokenCorpus([store]), encoder, objective="none", batch_size=1, whole_words=whole_words
+        )
         assert targets["masked_ids"][0, 0] == TINY.index("goal") and weights["masked_weights"].sum() == 1
 
 
