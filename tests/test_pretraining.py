@@ -72,7 +72,8 @@ def train(strategy, accumulation=1, optimizer=AdamW):
         model.accumulation, model.z_loss = accumulation, 0.01
         model.compile(optimizer=build(optimizer(0.01, weight_decay=0.01, clip_norm=0.5), model), jit_compile=False)
     model.fit(batches(), epochs=2, shuffle=False, verbose=0)
-    return model.get_weights()
+    # Adam blows up the rounding of gradients that are zero: attention does not depend on the keys' bias.
+    return [weight.numpy() for weight in model.weights if not weight.path.endswith("key/bias")]
 
 
 @pytest.mark.parametrize("optimizer", [AdamW, Lamb])

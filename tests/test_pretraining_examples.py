@@ -294,7 +294,7 @@ def test_truncation_takes_from_front_and_end(encoder, tmp_path):
     documents = [[" ".join(f"w{200 * d + i}" for i in range(200))] for d in range(140)]
     documents[0] = [documents[0][0][: 100 * 5], "w199"]  # pairs must be possible somewhere
     store = write_store(documents, encoder, tmp_path / "s")
-    a, a_length, _, b_length, label = columns(plan(store, 43, "nsp", seed=0, epoch=0))
+    a, a_length, _, b_length, label = columns(plan(TokenCorpus([store]), 43, "nsp", seed=0, epoch=0))
     long = (a >= 200) & (label == 1) & (a_length == 20)
     front = (a - store.document_tokens[np.searchsorted(store.document_tokens, a, side="right") - 1])[long]
     assert long.sum() > 100 and abs(front.mean() - 90) < 3
