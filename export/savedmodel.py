@@ -12,9 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.check import require
 from export.fused import FusedClassifier, UnsupportedModel
+from export.graph import operations, read_graph
 from export.labels import LabelRule
+from export.recorded import write_recorded
+from export.serving import minimum_version
 from export.verify import verify
+from export.warmup import write_warmup
 from pipeline.errors import UserError
 from pipeline.text import TextEncoder
 
@@ -32,6 +37,8 @@ def export_verified(
     threshold: float = 0.5,
     separator: str = "|",
     metadata: dict | None = None,
+    warmup_batch_sizes: Sequence[int] = (),
+    recorded_examples: int = 16,
 ) -> Path:
     """Write the next version of a model, if and only if a fresh process gets the same answers out of it.
 
@@ -43,14 +50,24 @@ def export_verified(
         texts: one list of held-out strings, or two for a model of pairs.
         probabilities: float32 [n, C], what the evaluated model says to them.
         tolerance: largest difference of a probability that is taken as equal.
+        warmup_batch_sizes: of the requests that a server warms up with (see export.warmup).
+        recorded_examples: texts kept beside the model with their answers (see export.recorded).
 
     Returns:
         The numbered folder.
 
     Raises:
         ExportDiffers: the export answers otherwise; it has been removed.
+        UserError: it breaks a rule of TensorFlow Serving (see export.check); it has been removed.
     """
     rule = LabelRule(tuple(label_names), multi_label, threshold, separator)
+
+    def check(folder: Path) -> None:
+        verify(folder, texts, probabilities, tolerance, rule)
+        write_recorded(folder, texts, probabilities, tolerance, rule, recorded_examples)
+        write_warmup(folder, dict(zip(input_names(len(texts) == 2), texts, strict=True)), warmup_batch_sizes, encoder)
+        require(folder)
+
     return export_classifier(
         model,
         encoder,
@@ -61,7 +78,7 @@ def export_verified(
         threshold=threshold,
         separator=separator,
         metadata=metadata,
-        check=lambda folder: verify(folder, texts, probabilities, tolerance, rule),
+        check=check,
     )
 
 
@@ -116,7 +133,7 @@ def export_classifier(
     try:
         served = ServedClassifier(model, encoder, rule)
         served.save(hidden, pair)
-        description = _describe(encoder, rule, pair, served.fused, metadata or {})
+        description = _describe(encoder, rule, pair, served.fused, operations(read_graph(hidden)), metadata or {})
         extra = hidden / "assets.extra"
         extra.mkdir()
         (extra / "metadata.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -205,7 +222,7 @@ def input_names(pair: bool) -> list[str]:
     return ["text_a", "text_b"] if pair else ["text"]
 
 
-def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, metadata: dict) -> dict:
+def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, used: list[str], metadata: dict) -> dict:
     return {
         "task": "multi_label" if rule.multi_label else "single_label",
         "label_names": list(rule.names),
@@ -214,6 +231,8 @@ def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, me
         **({"threshold": rule.threshold, "separator": rule.separator} if rule.multi_label else {}),
         "tokenization": encoder.fingerprint,
         "fused": fused,
+        "operations": used,
+        "minimum_serving": minimum_version(used),
         "versions": {name: installed(name) for name in ("tensorflow", "tensorflow-text", "keras")},
         "run": metadata,
     }

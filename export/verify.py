@@ -40,11 +40,33 @@ def verify(
     Raises:
         ExportDiffers: a difference above the tolerance, another label, or the process failed.
     """
-    probabilities = np.asarray(probabilities)
     if not len(probabilities):
         raise ExportDiffers("the export cannot be verified without texts: give at least one.")
+    return compare(_answers(folder, texts), texts, probabilities, tolerance, rule)
+
+
+def compare(
+    answers: dict[str, dict],
+    texts: Sequence[Sequence[str]],
+    probabilities: np.ndarray,
+    tolerance: float,
+    rule: LabelRule,
+) -> float:
+    """Compare answers with recorded ones.
+
+    Args:
+        answers: by the way they were got: probabilities, float32 [n, C], with labels and scores, or with classes.
+        texts, probabilities, tolerance, rule: as in `verify`.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        ExportDiffers: a difference above the tolerance, or another label.
+    """
+    probabilities = np.asarray(probabilities, np.float32)
     worst = 0.0
-    for way, found in _answers(folder, texts).items():
+    for way, found in answers.items():
         wanted = (len(texts[0]), len(rule.names))
         if found["probabilities"].shape != wanted or probabilities.shape != wanted:
             shapes = f"{found['probabilities'].shape} ({way}), the model {probabilities.shape}; {wanted} was expected"

@@ -256,6 +256,11 @@ class ExportConfig:
     tolerance: float | None = None
     """Largest difference of a probability between export and live model; none: 1e-4, or 0.02 in bfloat16, where
     padding changes the rounding."""
+    warmup_batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 32])
+    """Sizes of the requests, made of held-out texts, that a server answers for itself before a version becomes
+    available; []: none."""
+    recorded_examples: int = 16
+    """Held-out texts kept beside the model with their answers, for `python -m export.check`; 0: none."""
 
 
 @dataclass

@@ -88,6 +88,12 @@ def check(config: Config) -> None:
     ):  # fmt: skip
         value = getattr(section, key)
         require(value is None or value > 0, f"{_section_name(section)}.{key} is {value}: it must be above 0.")
+    require(
+        all(size >= 1 for size in config.export.warmup_batch_sizes),
+        f"export.warmup_batch_sizes is {config.export.warmup_batch_sizes}: each must be at least 1.",
+    )
+    recorded = config.export.recorded_examples
+    require(recorded >= 0, f"export.recorded_examples is {recorded}: it must not be negative.")
     require(training.layer_decay <= 1, f"training.layer_decay is {training.layer_decay}: it must be at most 1.")
     require(training.weight_decay >= 0, f"training.weight_decay is {training.weight_decay}: it must not be negative.")
     require(

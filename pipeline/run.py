@@ -236,7 +236,14 @@ def run(config: Config) -> dict:
             multi_label=data.multi_label,
             threshold=config.evaluation.threshold,
             separator=config.data.label_separator or "|",
-            metadata={"data": data.fingerprint, "dtype": policy, "scores": headline(metrics)},
+            metadata={
+                "name": run_dir.resolve().name,
+                "data": data.fingerprint,
+                "dtype": policy,
+                "scores": headline(metrics),
+            },
+            warmup_batch_sizes=config.export.warmup_batch_sizes,
+            recorded_examples=config.export.recorded_examples,
         )
         print(f"exported and verified: {version}")
         for i in sorted({0, len(answers) // 2, len(answers) - 1}):

@@ -1,0 +1,143 @@
+"""Requests that TensorFlow Serving answers for itself before it lets clients at a model.
+
+The first calls of a graph are slow: TensorFlow optimises it, and its kernels are prepared. Serving runs the requests in
+assets.extra/tf_serving_warmup_requests, a TFRecord of at most 1000 PredictionLogs, before a version becomes available,
+and refuses the version if one of them fails (servables/tensorflow/saved_model_warmup_util.cc).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import prediction_log_pb2
+
+from export.graph import read_graph, signatures
+from export.loading import ModelError
+from pipeline.errors import UserError
+from pipeline.text import TextEncoder
+
+FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+MAX_RECORDS = 1000
+# Characters of a text that are kept: more than any model reads.
+LONGEST_TEXT = 4_000
+
+
+def write_warmup(
+    folder: Path, texts: Mapping[str, Sequence[str]], batch_sizes: Sequence[int], encoder: TextEncoder
+) -> int:
+    """Put a request of each batch size for each signature of a SavedModel beside it.
+
+    The names of a signature's inputs decide what it is sent: the texts, what the encoder makes of them (token_ids ...),
+    or serialized tf.Examples for `inputs`. Any other number is 1, any other string is empty.
+
+    Args:
+        folder: the SavedModel.
+        texts: typical strings, used in turn, by the name of the input that takes them: one list, or two of the same
+            length for a model of pairs.
+        batch_sizes: none: nothing is written.
+        encoder: the model's own.
+
+    Returns:
+        How many requests were written.
+
+    Raises:
+        UserError: more than a server takes.
+    """
+    wanted = signatures(read_graph(folder))
+    count = len(wanted) * len(batch_sizes)
+    if count > MAX_RECORDS:
+        raise UserError(
+            f"export.warmup_batch_sizes has {len(batch_sizes)} sizes, which makes {count} requests for {len(wanted)} "
+            f"signatures, but TensorFlow Serving takes {MAX_RECORDS}: give fewer."
+        )
+    if not count:
+        return 0
+    path = folder / FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in batch_sizes:
+            columns = {
+                key: np.array(
+                    [column[i % len(column)][:LONGEST_TEXT].encode("utf-8", "replace") for i in range(size)], object
+                )
+                for key, column in texts.items()
+            }
+            values = {key: value.numpy() for key, value in encoder(*columns.values()).items()} | columns
+            values["inputs"] = serialized_examples(columns)
+            for name, signature in wanted.items():
+                writer.write(_request(name, signature, values, size).SerializeToString())
+    return count
+
+
+def read_warmup(folder: Path) -> list[prediction_log_pb2.PredictionLog]:
+    """The requests beside a SavedModel; none where there is no file.
+
+    Raises:
+        ModelError: the file is no TFRecord of PredictionLogs.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    try:
+        records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        return [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+    except (tf.errors.DataLossError, DecodeError) as error:
+        raise ModelError(f"{FILE} is no TFRecord of PredictionLogs: {str(error).splitlines()[0]}") from error
+
+
+def inputs_of(log: prediction_log_pb2.PredictionLog) -> tuple[str, dict[str, np.ndarray]]:
+    """The signature that a request asks, and the arrays that a server feeds it, by the names of its inputs.
+
+    Raises:
+        ModelError: a kind of request that no server warms up with.
+    """
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        request = log.predict_log.request
+        arrays = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+    elif kind == "classify_log":
+        request = log.classify_log.request
+        examples = [example.SerializeToString() for example in request.input.example_list.examples]
+        arrays = {"inputs": np.array(examples, object)}
+    else:
+        raise ModelError(f"a request of the kind {kind} warms no server up.")
+    return request.model_spec.signature_name or "serving_default", arrays
+
+
+def _taken(column: Sequence[str], size: int) -> np.ndarray:
+    texts = (column[i % len(column)][:LONGEST_TEXT] for i in range(size))
+    return np.array([text.encode("utf-8", "replace") for text in texts], object)
+
+
+def serialized_examples(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Serialized tf.Examples, dtype object [n], of n texts by feature."""
+    examples = []
+    for row in zip(*columns.values(), strict=True):
+        features = {
+            key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+            for key, text in zip(columns, row, strict=True)
+        }
+        examples.append(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return np.array(examples, object)
+
+
+def _request(name: str, signature, values: Mapping[str, np.ndarray], batch: int) -> prediction_log_pb2.PredictionLog:
+    log = prediction_log_pb2.PredictionLog()
+    if list(signature.inputs) == ["inputs"] and set(signature.outputs) <= {"classes", "scores"}:
+        request = log.classify_log.request
+        request.model_spec.signature_name = name
+        request.input.example_list.examples.extend(map(tf.train.Example.FromString, values["inputs"]))
+        return log
+    request = log.predict_log.request
+    request.model_spec.signature_name = name
+    for key, spec in signature.inputs.items():
+        dtype = tf.as_dtype(spec.dtype)
+        value = values.get(key)
+        if value is None:
+            shape = [dim.size for dim in spec.tensor_shape.dim]
+            shape = [batch, *(max(size, 1) for size in shape[1:])] if shape else []
+            value = np.full(shape, b"" if dtype == tf.string else 1)
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value, dtype))
+    return log
