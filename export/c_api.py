@@ -149,12 +149,13 @@ class Session:
         Raises:
             TensorFlowError: there is no such tensor, or the graph failed.
         """
+        places = self._places(inputs), self._places(outputs)
         feeds = [self._tensor(value) for value in inputs.values()]
         fetched = (ctypes.c_void_p * len(outputs))()
         try:
             self._c.TF_SessionRun(
-                self._session, None, self._places(inputs), (ctypes.c_void_p * len(feeds))(*feeds), len(feeds),
-                self._places(outputs), fetched, len(outputs), None, 0, None, self._library.status,
+                self._session, None, places[0], (ctypes.c_void_p * len(feeds))(*feeds), len(feeds),
+                places[1], fetched, len(outputs), None, 0, None, self._library.status,
             )  # fmt: skip
             self._library.check()
             return [self._array(tensor) for tensor in fetched]
@@ -179,7 +180,9 @@ class Session:
         if strings:
             kind, size = STRING, STRING_BYTES * value.size
         else:
-            kind, size = next(code for code, dtype in DTYPES.items() if dtype == value.dtype), value.nbytes
+            kind, size = next((code for code, dtype in DTYPES.items() if dtype == value.dtype), None), value.nbytes
+            if kind is None:
+                raise TensorFlowError(f"an input has data type {value.dtype}, which no client sends")
         shape = (ctypes.c_int64 * value.ndim)(*value.shape)
         tensor = self._c.TF_AllocateTensor(kind, shape, value.ndim, size)
         data = self._c.TF_TensorData(tensor)

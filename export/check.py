@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from export.serving import NEWEST, libraries, parse_version
+from export.releases import NEWEST, libraries, parse_version
 from pipeline.errors import UserError
 
 

@@ -7,21 +7,22 @@ is nothing to check.
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import Message
 
 from export import graph as graphs
 from export.labels import LabelRule
 from export.loading import ModelError
 from export.recorded import FILE as RECORDED
 from export.recorded import read_recorded
+from export.releases import NEWEST, minimum_version, parse_version
 from export.server import Replies
-from export.serving import NEWEST, minimum_version, parse_version
 from export.verify import ExportDiffers, compare
 from export.warmup import FILE as WARMUP
 from export.warmup import MAX_RECORDS, inputs_of, read_warmup
@@ -196,11 +197,29 @@ def no_absolute_path(subject: Subject) -> str:
     """saved_model.pb names no file of the machine that exported."""
     here = [entry.name for entry in os.scandir("/") if entry.is_dir()]
     roots = b"|".join(re.escape(name.encode()) for name in sorted({*ROOTS, *here}))
-    content = (subject.folder / "saved_model.pb").read_bytes()
-    path = re.search(rb"(?<![\w./-])/(?:" + roots + rb")/[\w.@+-][\w./@+-]*", content)
-    if path:
-        raise Broken(path[0].decode()[:100])
-    return f"none in {len(content) / 1e6:.1f} MB"
+    pattern = re.compile(rb"(?<![\w./-])/(?:" + roots + rb")/[\w.@+-][\w./@+-]*")
+    # Not in the file as it is, where the length of a string, a byte like any other, stands before it.
+    for text in _texts(subject.graph):
+        path = pattern.search(text)
+        if path:
+            raise Broken(path[0].decode()[:100])
+    return "none"
+
+
+def _texts(value) -> Iterator[bytes]:
+    """All strings and bytes in a protocol buffer."""
+    if isinstance(value, str | bytes):
+        yield value.encode() if isinstance(value, str) else value
+    elif isinstance(value, Message):
+        for _, part in value.ListFields():
+            yield from _texts(part)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _texts(key)
+            yield from _texts(part)
+    elif isinstance(value, Sequence):
+        for part in value:
+            yield from _texts(part)
 
 
 def no_xla(subject: Subject) -> str:
@@ -253,13 +272,10 @@ def weights_once(subject: Subject) -> str:
 
 def metadata(subject: Subject) -> str:
     """assets.extra/metadata.json is readable and tells of this graph."""
-    stored = subject.metadata
-    wanted = ("label_names", "task", "inputs", "tokenization", "operations", "minimum_serving", "versions", "run")
-    missing = [key for key in wanted if key not in stored]
-    if missing:
-        raise Broken(f"{METADATA} has no {', '.join(missing)}")
+    stored = _described(subject)
     for name, output in (("serving_default", "probabilities"), ("classify", "scores")):
-        columns = (shape_of(_signature(subject, name).outputs[output]) or [None])[-1]
+        outputs = _signature(subject, name).outputs
+        columns = shape_of(outputs[output])[-1] if output in outputs and shape_of(outputs[output]) else None
         if len(stored["label_names"]) != columns:
             raise Broken(f"it names {len(stored['label_names'])} labels; {name}'s {output} have {columns} columns")
     other = set(stored["operations"]) ^ set(graphs.operations(subject.graph))
@@ -315,7 +331,9 @@ def loads(subject: Subject) -> str:
     """It loads through TensorFlow's C API, without Python's TensorFlow, XLA off."""
     if subject.replies.error:
         raise Broken(subject.replies.error[:500])
-    return f"in TensorFlow {subject.replies.tensorflow}"
+    return (
+        f"in TensorFlow {subject.replies.tensorflow}, using at most {subject.replies.peak_bytes / 1e6:.0f} MB of memory"
+    )
 
 
 def answers_of_serving_default(subject: Subject) -> str:
@@ -347,7 +365,7 @@ def answers_of_warmup(subject: Subject) -> str:
     """All requests of the warm-up are answered; a server refuses a model that fails one."""
     answers = subject.answers("warm-up")
     if not answers:
-        raise NotChecked(f"there is no {WARMUP}")
+        raise NotChecked("there is nothing to ask")
     for number, answer in enumerate(answers, 1):
         if isinstance(answer, str):
             raise Broken(f"request {number} failed: {answer[:300]}")
@@ -387,14 +405,22 @@ def _compare(subject: Subject, name: str, columns: Callable[..., dict]) -> str:
         raise Broken(failed[:500])
     together, single = answers[0], [np.concatenate(parts) for parts in zip(*answers[1:], strict=True)]
     ways = {f"{name}, {way}": columns(*found) for way, found in (("in one batch", together), ("one by one", single))}
-    stored = subject.metadata
-    options = {key: stored[key] for key in ("threshold", "separator") if key in stored}
+    stored = _described(subject)
+    options = {item.name: stored[item.name] for item in fields(LabelRule) if item.name in stored}
     rule = LabelRule(tuple(stored["label_names"]), stored["task"] == "multi_label", **options)
     try:
         worst = compare(ways, recorded.texts, np.array(recorded.probabilities), recorded.tolerance, rule)
     except ExportDiffers as error:
         raise Broken(str(error)) from error
     return f"{len(recorded.labels)} texts, largest difference {worst:.1e}"
+
+
+def _described(subject: Subject) -> dict:
+    wanted = ("label_names", "task", "inputs", "tokenization", "operations", "minimum_serving", "versions", "run")
+    missing = [key for key in wanted if key not in subject.metadata]
+    if missing:
+        raise Broken(f"{METADATA} has no {', '.join(missing)}")
+    return subject.metadata
 
 
 def _registry(subject: Subject) -> dict[str, bool]:

@@ -17,7 +17,7 @@ from export.fused import FusedClassifier, UnsupportedModel
 from export.graph import operations, read_graph
 from export.labels import LabelRule
 from export.recorded import write_recorded
-from export.serving import minimum_version
+from export.releases import minimum_version
 from export.verify import verify
 from export.warmup import write_warmup
 from pipeline.errors import UserError

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tensorflow.core.framework import op_def_pb2
 
-from export.serving import NEWEST, libraries
+from export.releases import NEWEST, libraries
 
 Call = tuple[dict[str, np.ndarray], list[str]]
 """What to feed, by the name of the tensor, and the names of the tensors to fetch."""
@@ -43,7 +43,7 @@ def ask(folder: Path, calls: Sequence[Call], serving: str = NEWEST, site: Path |
         folder: the SavedModel.
         calls: one after the other.
         serving: the release.
-        site: as in `export.serving.libraries`.
+        site: as in `export.releases.libraries`.
 
     Raises:
         FileNotFoundError: a library is missing.

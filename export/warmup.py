@@ -58,12 +58,7 @@ def write_warmup(
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size in batch_sizes:
-            columns = {
-                key: np.array(
-                    [column[i % len(column)][:LONGEST_TEXT].encode("utf-8", "replace") for i in range(size)], object
-                )
-                for key, column in texts.items()
-            }
+            columns = {key: _taken(column, size) for key, column in texts.items()}
             values = {key: value.numpy() for key, value in encoder(*columns.values()).items()} | columns
             values["inputs"] = serialized_examples(columns)
             for name, signature in wanted.items():

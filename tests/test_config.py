@@ -56,6 +56,8 @@ def test_every_recipe_is_valid(recipe):
         (["--model.pooling", "cls"], "needs a checkpoint's pooler"),
         (["--data.label_separator", "|", "--training.class_weights", "balanced"], "one label a row"),
         (["--data.validation_fraction", "0", "--training.early_stopping", "1"], "needs validation rows"),
+        (["--export.warmup_batch_sizes", "[8, 0]"], r"export.warmup_batch_sizes is \[8, 0\]"),
+        (["--export.recorded_examples", "-1"], "export.recorded_examples is -1"),
         (["--config", "nowhere"], "no such recipe"),
     ],
 )
