@@ -20,6 +20,8 @@ from pipeline.text import TextEncoder
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
+# Signatures that run the model dozens of times for a text: one request of the smallest size, or a server takes minutes.
+COSTLY = ("explain",)
 # Characters of a text that are kept: more than any model reads.
 LONGEST_TEXT = 4_000
 
@@ -27,7 +29,7 @@ LONGEST_TEXT = 4_000
 def write_warmup(
     folder: Path, texts: Mapping[str, Sequence[str]], batch_sizes: Sequence[int], encoder: TextEncoder
 ) -> int:
-    """Put a request of each batch size for each signature of a SavedModel beside it.
+    """Put a request of each batch size for each signature of a SavedModel (COSTLY: of the smallest) beside it.
 
     The names of a signature's inputs decide what it is sent: the texts, what the encoder makes of them (token_ids ...),
     or serialized tf.Examples for `inputs`. Any other number is 1, any other string is empty.
@@ -46,7 +48,8 @@ def write_warmup(
         UserError: more than a server takes.
     """
     wanted = signatures(read_graph(folder))
-    count = len(wanted) * len(batch_sizes)
+    asked = [(size, name) for size in batch_sizes for name in wanted if name not in COSTLY or size == min(batch_sizes)]
+    count = len(asked)
     if count > MAX_RECORDS:
         raise UserError(
             f"export.warmup_batch_sizes has {len(batch_sizes)} sizes, which makes {count} requests for {len(wanted)} "
@@ -57,12 +60,11 @@ def write_warmup(
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for size in batch_sizes:
+        for size, name in asked:
             columns = {key: _taken(column, size) for key, column in texts.items()}
             values = {key: value.numpy() for key, value in encoder(*columns.values()).items()} | columns
             values["inputs"] = serialized_examples(columns)
-            for name, signature in wanted.items():
-                writer.write(_request(name, signature, values, size).SerializeToString())
+            writer.write(_request(name, wanted[name], values, size).SerializeToString())
     return count
 
 
