@@ -15,9 +15,11 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
+
+from export.texts import add_text_arguments, check_text_arguments, read_texts
 
 # Texts taken at a time from a large input; within them, texts of like length share a forward pass.
 WINDOW = 4096
@@ -33,10 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="run directory, directory of versions, or one version")
-    parser.add_argument("text", nargs="*", help="texts to answer; none: --input or standard input")
-    parser.add_argument("--input", type=Path, help="file of texts")
-    parser.add_argument("--text-column", action="append", help="column of a .csv, .tsv or .jsonl file; twice for pairs "
-                        "(default: the names of the model's inputs)")  # fmt: skip
+    add_text_arguments(parser)
     parser.add_argument("--output", type=Path, help="file to write; a .jsonl, else csv")
     parser.add_argument("--format", choices=["table", "csv", "jsonl"], help="of the answers (default: table)")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="give the K most probable labels (default: 1)")
@@ -46,16 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.batch_size < 1 or options.top < 1:
             raise ValueError("--batch-size and --top must be at least 1.")
-        if options.text and options.input:
-            raise ValueError("give texts on the command line or --input, not both.")
-        if options.input and not options.input.is_file():
-            raise ValueError(f"--input {options.input}: no such file.")
+        check_text_arguments(options)
         # TensorFlow takes seconds to import: only when the options are known to be good.
         from export.loading import Predictor, find_version
 
         find_version(options.model)
         predictor = Predictor(options.model)
-        rows = _rows(options, predictor.inputs)
+        rows = read_texts(options, predictor.inputs)
         if options.output:
             _write_file(predictor, rows, options)
         else:
@@ -92,64 +88,6 @@ def _write(predictor, rows: Iterator[tuple[str, ...]], options, file: TextIO, fo
             write(row, answers.labels[i], float(answers.scores[i]), top)
     if write is None:
         raise ValueError("there is no text to answer.")
-
-
-def _rows(options, names: list[str]) -> Iterator[tuple[str, ...]]:
-    """The texts, one or two a row."""
-    if options.text:
-        return _split(options.text, names, "the command line")
-    if options.input is None:
-        # Any bytes are a text.
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace", newline="\n")
-        return _split((line.rstrip("\r\n") for line in sys.stdin), names, "standard input")
-    if options.input.suffix in (".csv", ".tsv", ".jsonl"):
-        return _columns(options.input, options.text_column or names, names)
-    if options.text_column:
-        raise ValueError(f"--text-column is for .csv, .tsv and .jsonl files; {options.input} has one text a line.")
-    return _split(_lines(options.input), names, str(options.input))
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        for line in file:
-            yield line.rstrip("\r\n")
-
-
-def _split(lines: Iterable[str], names: list[str], source: str) -> Iterator[tuple[str, ...]]:
-    for number, line in enumerate(lines, 1):
-        parts = tuple(line.split("\t", 1)) if len(names) == 2 else (line,)
-        if len(parts) != len(names):
-            raise ValueError(f"{source}, text {number}: the model takes pairs; put a tab between the two texts.")
-        yield parts
-
-
-def _columns(path: Path, columns: list[str], names: list[str]) -> Iterator[tuple[str, ...]]:
-    if len(columns) != len(names):
-        raise ValueError(f"the model takes {' and '.join(names)}; --text-column names {len(columns)} column(s).")
-    for number, record in enumerate(_records(path), 1):
-        for column in columns:
-            if column not in record:
-                found = ", ".join(map(str, record)) or "nothing"
-                raise ValueError(f"{path}, row {number}: no column {column!r} but {found}; name it with --text-column.")
-        # A row that is cut short has None for its last cells.
-        yield tuple("" if record[column] is None else str(record[column]) for column in columns)
-
-
-def _records(path: Path) -> Iterator[dict]:
-    if path.suffix != ".jsonl":
-        csv.field_size_limit(2**31 - 1)
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        return
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            record = json.loads(line) if line.strip() else None
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict | None):
-            raise ValueError(f'{path}, line {number} is not a JSON object such as {{"text": "..."}}.')
-        if record is not None:
-            yield record
 
 
 def _table(file: TextIO, names: list[str], top: int) -> Callable:
