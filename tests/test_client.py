@@ -1,0 +1,249 @@
+"""The client against a test double of TensorFlow Serving on loopback."""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serving_double import ServingDouble
+from tiny_export import LABELS, TEXTS, export_tiny
+
+from export import client as module
+from export.client import Client
+from export.loading import Predictor
+from export.transport import OutOfTime, RequestFailed, TryAgain
+
+PROTOCOLS = ("grpc", "rest")
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("news")
+    for seed in (1, 2):
+        export_tiny(folder, seed=seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(versions):
+    with ServingDouble(versions, "news", {"stable": 1, "canary": 2}) as double:
+        yield double
+
+
+@pytest.fixture
+def double(running):
+    running.faults, running.delay, running.hold, running.batches, running.peak = [], 0.0, None, [], 0
+    return running
+
+
+@pytest.fixture(scope="module")
+def expected(versions) -> dict:
+    return {number: Predictor(versions / str(number))(TEXTS) for number in (1, 2)}
+
+
+def connect(double, protocol, **options) -> Client:
+    return Client(getattr(double, protocol), protocol=protocol, **{"model": "news", **options})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("options", "number"), [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1), ({"label": "canary"}, 2)]
+)
+def test_answers_are_those_of_the_version_that_was_asked(protocol, options, number, double, expected):
+    with connect(double, protocol, **options) as client:
+        answer = client(TEXTS)
+    assert sorted(answer) == ["label", "probabilities", "score"]
+    assert answer["label"].tolist() == expected[number].labels
+    np.testing.assert_allclose(answer["probabilities"], expected[number].probabilities, atol=1e-6)
+    assert answer["probabilities"].dtype == answer["score"].dtype == np.float32
+    assert expected[1].labels != expected[2].labels
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_large_inputs_are_cut_and_keep_their_order(protocol, double, expected):
+    double.delay = 0.05
+    with connect(double, protocol, batch_size=5, parallel=3) as client:
+        answer = client(TEXTS * 4)
+    assert answer["label"].tolist() == expected[2].labels * 4
+    assert sorted(double.batches, reverse=True) == [5] * 9 + [3]
+    assert 1 < double.peak <= 3
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_unavailable_is_tried_again(protocol, double, expected):
+    double.faults = ["UNAVAILABLE"] * 2
+    with connect(double, protocol) as client:
+        assert client(TEXTS)["label"].tolist() == expected[2].labels
+        assert double.batches == [len(TEXTS)]
+        double.faults = ["UNAVAILABLE"] * 9
+        with pytest.raises(TryAgain, match="is not available: ordered by the test"):
+            client(["bank"])
+        assert len(double.faults) == 9 - 5
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_other_failures_are_not_tried_again(protocol, double):
+    double.faults = ["INTERNAL", "UNAVAILABLE"]
+    with connect(double, protocol) as client, pytest.raises(RequestFailed, match="ordered by the test"):
+        client(["bank"])
+    assert double.faults == ["UNAVAILABLE"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_deadline_holds_over_all_attempts(protocol, double):
+    with connect(double, protocol, timeout=2) as client:
+        assert client.inputs == ["text"]
+        double.hold = threading.Event()
+        with pytest.raises(OutOfTime, match="gave no answer for model 'news' in the time"):
+            client(["bank"])
+        double.hold.set()
+    double.hold, double.faults = None, ["UNAVAILABLE"] * 100
+    with connect(double, protocol, timeout=2, attempts=100) as client, pytest.raises(TryAgain):
+        client(["bank"])
+    assert 50 < len(double.faults) < 99
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "other"}, "does not serve model 'other': "),
+        ({"version": 9}, "does not serve model 'news', version 9: "),
+        ({"label": "next"}, r"refused the request to model 'news', label 'next' \(INVALID_ARGUMENT\): .*next"),
+        ({"signature": "embed"}, "has no signature 'embed' but classify, serving_default"),
+    ],
+)
+def test_what_is_not_there_is_named(protocol, options, message, double):
+    with connect(double, protocol, **options) as client, pytest.raises(RequestFailed, match=message) as caught:
+        client(["bank"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_server_is_a_sentence(protocol):
+    with (
+        Client("localhost:9", model="news", protocol=protocol, timeout=1, attempts=2) as client,
+        pytest.raises(TryAgain, match="localhost:9 is not available: "),
+    ):
+        client(["bank"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "localhost"}, "'localhost' is no address: give host:port"),
+        ({"target": "http://localhost:8501"}, "is no address"),
+        ({"protocol": "soap"}, "it is grpc or rest"),
+        ({"version": 1, "label": "stable"}, "give one of them"),
+        ({"timeout": 0}, "must be above 0"),
+    ],
+)
+def test_wrong_arguments_are_refused(options, message):
+    with pytest.raises(RequestFailed, match=message):
+        Client(**{"target": "localhost:8500", "model": "news", **options})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_status_inputs_and_lists_that_do_not_fit(protocol, double):
+    with connect(double, protocol) as client:
+        assert client.versions() == {1: "AVAILABLE", 2: "AVAILABLE"}
+        assert client.inputs == ["text"]
+        assert client([]) == {}
+        with pytest.raises(RequestFailed, match="takes text, not 2 lists"):
+            client(["a"], ["b"])
+        with pytest.raises(RequestFailed, match="differ in length: 1, 2"):
+            client.predict({"text": ["a"], "other": ["b", "c"]})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_pairs(protocol, tmp_path):
+    export_tiny(tmp_path, pair=True)
+    first, second = TEXTS, TEXTS[::-1]
+    wanted = Predictor(tmp_path)(first, second)
+    with ServingDouble(tmp_path, "pairs") as double, connect(double, protocol, model="pairs", batch_size=5) as client:
+        assert client(first, second)["label"].tolist() == wanted.labels
+
+
+def test_rows_of_unequal_width_and_a_single_output(tmp_path):
+    """As token-wise signatures give: as wide as the longest text of a request."""
+    import tensorflow as tf
+
+    class Words(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def words(self, text):
+            return {"words": tf.strings.split(text).to_tensor("")}
+
+    module = Words()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"words": module.words})
+    with ServingDouble(tmp_path, "words") as double:
+        for protocol in PROTOCOLS:
+            with connect(double, protocol, model="words", signature="words", batch_size=1) as client:
+                answer = client(["a b c", "d", "e f"])
+            assert answer["words"].tolist() == [["a", "b", "c"], ["d", "", ""], ["e", "f", ""]]
+
+
+def test_batches_of_the_servers_own_scheduler(versions, expected):
+    batching = {"num_batch_threads": 1, "max_batch_size": 8, "batch_timeout_micros": 50_000}
+    with ServingDouble(versions, "news", batching=batching) as double, connect(double, "grpc", batch_size=1) as client:
+        assert client(TEXTS)["label"].tolist() == expected[2].labels
+
+
+def ask(capsys, double, *arguments, protocol="grpc") -> tuple[int, str, str]:
+    target = [] if double is None else ["--target", getattr(double, protocol), "--protocol", protocol]
+    status = module.main([*target, "--model", "news", *map(str, arguments)])
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_command_line(protocol, double, expected, tmp_path, capsys, monkeypatch):
+    texts = [text for text in TEXTS if text and text.isascii()]
+    wanted = dict(zip(TEXTS, expected[2].labels, strict=True))
+    status, lines, _ = ask(capsys, double, *texts, protocol=protocol)
+    assert status == 0
+    assert [line.split()[0] for line in lines.splitlines()] == [wanted[text] for text in texts]
+    (tmp_path / "a.csv").write_text("review\n" + "\n".join(f'"{text}"' for text in texts) + "\n")
+    options = ["--input", tmp_path / "a.csv", "--text-column", "review", "--format", "jsonl", "--batch-size", 2]
+    status, output, _ = ask(capsys, double, *options, protocol=protocol)
+    rows = [json.loads(line) for line in output.splitlines()]
+    assert [row["text"] for row in rows] == texts
+    assert [row["label"] for row in rows] == [wanted[text] for text in texts]
+    assert all(len(row["probabilities"]) == len(LABELS) for row in rows)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
+    assert ask(capsys, double, protocol=protocol)[1] == lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "faults", "status", "message"),
+    [
+        (["--label", "next", "a"], [], 2, "label 'next'"),
+        (["--version", "7", "a"], [], 2, "version 7"),
+        (["a"], ["UNAVAILABLE"] * 5, 75, "not available"),
+        (["--input", "absent.txt"], [], 2, "no such file"),
+        (["--key", "key.pem", "a"], [], 2, "go together"),
+        (["--root", "ca.pem", "a"], [], 2, "ca.pem: no such certificate"),
+    ],
+)
+def test_command_line_errors_are_one_sentence(arguments, faults, status, message, double, capsys):
+    double.faults = faults
+    found, _, error = ask(capsys, double, *arguments)
+    assert found == status
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_rest_needs_no_tensorflow(double, expected):
+    program = (
+        "import sys; from export.client import main; status = main(sys.argv[1:]);"
+        "print([name for name in ('tensorflow', 'grpc') if name in sys.modules]); sys.exit(status)"
+    )
+    arguments = ["--target", double.rest, "--protocol", "rest", "--model", "news", "bank"]
+    process = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert process.returncode == 0, process.stderr
+    answer, modules = process.stdout.splitlines()
+    assert answer.startswith(expected[2].labels[TEXTS.index("bank")]) and modules == "[]"
