@@ -1,0 +1,229 @@
+"""Everything that it takes to put an exported model behind TensorFlow Serving, made for that model.
+
+    python -m export.kit runs/quickstart
+    python -m export.kit runs/quickstart --out serving/news --name news --tls --image registry.example.com/news:1
+
+Writes docker-compose.yml, Kubernetes and KServe manifests, the server's config files, alerts, a dashboard, and
+deploy.md, which says how to use them and shows a request with the model's own answer. What is there of an earlier kit
+is replaced, other files in the folder are kept.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import jinja2
+
+from pipeline.files import write_text
+
+TEMPLATES = Path(__file__).parent / "serving"
+SERVER_IMAGE = "tensorflow/serving:2.20.0"
+EXAMPLE = "An example of a text that this model has never seen."
+CONFIGS = ("models.config", "batching.config", "monitoring.config")
+FILES = (
+    "docker-compose.yml", "Dockerfile", "kustomization.yaml", "kubernetes.yaml", "kserve.yaml", "prometheus.yml",
+    "alerts.yml", "grafana.json", "ask.mjs", "deploy.md",
+)  # fmt: skip
+# What a name may be in Kubernetes, with room for what is appended.
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    summary, _, details = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        "python -m export.kit",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, help="run directory, or directory of versions")
+    parser.add_argument("--out", type=Path, help="folder to write (default: serving, beside the versions' folder)")
+    parser.add_argument("--name", help="to serve it under (default: after the run directory)")
+    parser.add_argument("--example", action="append", metavar="TEXT", help="of the request shown; twice for pairs")
+    parser.add_argument("--stable", type=int, help="version with that label (default: the one before the canary)")
+    parser.add_argument("--canary", type=int, help="version with that label (default: the newest)")
+    parser.add_argument("--cpus", type=int, default=2, help="of a server (default: 2)")
+    parser.add_argument("--memory", type=int, metavar="MIB", help="of a server (default: by the size of the weights)")
+    parser.add_argument("--max-batch-size", type=int, default=32, help="texts a forward pass (default: 32)")
+    parser.add_argument("--batch-timeout", type=int, default=2000, metavar="MICROSECONDS", help="(default: 2000)")
+    parser.add_argument("--replicas", type=int, default=2, help="pods at least (default: 2)")
+    parser.add_argument("--max-replicas", type=int, default=6, help="pods at most (default: 6)")
+    parser.add_argument("--latency", type=int, default=500, metavar="MS", help="99th percentile to alert above "
+                        "(default: 500)")  # fmt: skip
+    parser.add_argument("--image", help="of model and server, for Kubernetes (default: one to be replaced)")
+    parser.add_argument("--storage-uri", help="of the versions, for KServe (default: pvc://NAME-models/NAME)")
+    parser.add_argument("--tls", action="store_true", help="encrypt gRPC; adds tls.sh, which makes certificates")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        out = make_kit(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{out / 'deploy.md'} says what to do next")
+    return 0
+
+
+def make_kit(options: argparse.Namespace) -> Path:
+    """Write the kit of parsed arguments; returns its folder.
+
+    Raises:
+        ValueError: no model, or settings that do not fit it; nothing is written.
+    """
+    for name in ("cpus", "max_batch_size", "batch_timeout", "replicas", "latency"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(options, name)}: it must be at least 1.")
+    if options.max_replicas < options.replicas:
+        raise ValueError(f"--max-replicas {options.max_replicas} is below --replicas {options.replicas}.")
+    if options.memory is not None and options.memory < 512:
+        raise ValueError(f"--memory {options.memory}: the server alone needs more; give MiB.")
+    values = _values(options)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.filters["shell"] = shlex.quote
+    names = {name: f"config/{name}" for name in CONFIGS} | {name: name for name in FILES}
+    if options.tls:
+        names["tls.sh"] = "tls.sh"
+    contents = {path: environment.get_template(f"{name}.j2").render(values) for name, path in names.items()}
+    out = values["out"]
+    for path, content in contents.items():
+        write_text(out / path, content)
+    if options.tls:
+        (out / "tls.sh").chmod(0o755)
+    return out
+
+
+def _values(options: argparse.Namespace) -> dict:
+    """What the templates are filled with."""
+    # TensorFlow takes seconds to import: only when the options are known to be good.
+    from export.loading import Predictor, find_version
+
+    newest = find_version(options.model)
+    if not newest.name.isdigit() or newest == options.model:
+        raise ValueError(f"{options.model} is one version: give the folder that its numbered versions are in.")
+    folder = newest.parent
+    present = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and (p / "saved_model.pb").is_file())
+    canary = present[-1] if options.canary is None else options.canary
+    before = [version for version in present if version < canary] or [canary]
+    stable = before[-1] if options.stable is None else options.stable
+    for label, version in (("canary", canary), ("stable", stable)):
+        if version not in present:
+            raise ValueError(f"--{label} {version}: {folder} holds {', '.join(map(str, present))}.")
+    predictor = Predictor(folder / str(stable))
+    example = options.example or [EXAMPLE, "Another one."][: len(predictor.inputs)]
+    answer = predictor(*([text] for text in example))
+    probabilities = [round(float(value), 4) for value in answer.probabilities[0]]
+    if len(probabilities) > 10:
+        probabilities = [*probabilities[:3], "..."]
+    shown = {"label": answer.labels[0], "score": round(float(answer.scores[0]), 4), "probabilities": probabilities}
+    instance = dict(zip(predictor.inputs, example, strict=True))
+    description = json.loads((predictor.version / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+
+    name = options.name or _name(folder.parent.name if folder.name == "saved_model" else folder.name)
+    if not NAME.fullmatch(name):
+        raise ValueError(f"--name {name!r}: lower-case letters, digits and hyphens, a letter first, at most 40.")
+    out = options.out or folder.parent / "serving"
+    versions = sorted({stable, canary})
+    weights = sum(p.stat().st_size for v in versions for p in (folder / str(v) / "variables").iterdir()) / 2**20
+    memory = options.memory or 256 * -(-int(512 + 4 * weights) // 256)
+    flags = [
+        "--port=8500",
+        "--rest_api_port=8501",
+        "--model_config_file=/config/models.config",
+        "--model_config_file_poll_wait_seconds=30",
+        # At the start no version is there yet.
+        "--allow_version_labels_for_unavailable_models=true",
+    ]
+    tuning = [
+        "--enable_batching=true",
+        "--batching_parameters_file=/config/batching.config",
+        "--monitoring_config_file=/config/monitoring.config",
+        # TensorFlow sees all cores of the machine, whatever the container's share is.
+        f"--tensorflow_intra_op_parallelism={options.cpus}",
+        f"--tensorflow_inter_op_parallelism={options.cpus}",
+        "--rest_api_timeout_in_ms=30000",
+    ]
+    encryption = ["--ssl_config_file=/tls/ssl.config"] if options.tls else []
+    quoted = " ".join(shlex.quote(text) for text in (["\t".join(example)] if len(example) > 1 else example))
+    return {
+        "name": name,
+        "out": out,
+        "models": Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix(),
+        "versions": versions,
+        "stable": stable,
+        "canary": canary,
+        "inputs": predictor.inputs,
+        "labels": predictor.label_names,
+        "sequence_length": description["sequence_length"],
+        "signatures": _signatures(predictor.version),
+        "example": example,
+        "example_argument": f"$'{_escaped(example)}'" if len(example) > 1 else quoted,
+        "body": json.dumps({"instances": [instance]}, ensure_ascii=False),
+        "answer": json.dumps({"predictions": [shown]}, ensure_ascii=False),
+        "flags": flags + tuning + encryption,
+        "bare_flags": [
+            flag.replace("=/config/", "=run/").replace("=/tls/", "=tls/server/") for flag in flags + tuning + encryption
+        ],
+        "kserve_flags": tuning,
+        "tls": options.tls,
+        "tls_arguments": "--root tls/authority.pem " if options.tls else "",
+        "server_image": SERVER_IMAGE,
+        "image": options.image or f"registry.example.com/{name}:{versions[-1]}",
+        "storage_uri": options.storage_uri or f"pvc://{name}-models/{name}",
+        "cpus": options.cpus,
+        "memory_mib": memory,
+        "weights_mib": round(weights),
+        "max_batch_size": options.max_batch_size,
+        "max_request_size": max(1024, options.max_batch_size),
+        "max_enqueued_batches": 100,
+        "batch_timeout_micros": options.batch_timeout,
+        "replicas": options.replicas,
+        "max_replicas": options.max_replicas,
+        "latency_ms": options.latency,
+        "max_error_share": 0.01,
+    }
+
+
+def _name(folder: str) -> str:
+    """A folder's name as a name for Kubernetes; as it is where that cannot be."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")[:40].rstrip("-")
+    return name if NAME.fullmatch(name) else folder
+
+
+def _escaped(texts: list[str]) -> str:
+    return "\\t".join(text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", " ") for text in texts)
+
+
+def _signatures(version: Path) -> list[dict]:
+    """Names, types and shapes of all signatures, read from the graph."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    def described(tensors) -> list[str]:
+        rows = []
+        for name, tensor in sorted(tensors.items()):
+            sizes = ["n" if dim.size < 0 else str(dim.size) for dim in tensor.tensor_shape.dim]
+            rows.append(f"`{name}`: {tf.as_dtype(tensor.dtype).name} [{', '.join(sizes)}]")
+        return rows
+
+    content = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    return [
+        {"name": name, "inputs": described(signature.inputs), "outputs": described(signature.outputs)}
+        for name, signature in sorted(content.meta_graphs[0].signature_def.items())
+        if not name.startswith("__")
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
