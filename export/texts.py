@@ -68,11 +68,20 @@ def _split(lines: Iterable[str], names: list[str], source: str) -> Iterator[tupl
 def _columns(path: Path, columns: list[str], names: list[str]) -> Iterator[tuple[str, ...]]:
     if len(columns) != len(names):
         raise ValueError(f"the model takes {' and '.join(names)}; --text-column names {len(columns)} column(s).")
+    return read_columns(path, columns)
+
+
+def read_columns(path: Path, columns: list[str]) -> Iterator[tuple[str, ...]]:
+    """Cells of the named columns, row by row.
+
+    Raises:
+        ValueError: a row without one of them, or broken JSON; the message names file and row.
+    """
     for number, record in enumerate(read_records(path), 1):
         for column in columns:
             if column not in record:
                 found = ", ".join(map(str, record)) or "nothing"
-                raise ValueError(f"{path}, row {number}: no column {column!r} but {found}; name it with --text-column.")
+                raise ValueError(f"{path}, row {number}: no column {column!r} but {found}; name one of those.")
         # A row that is cut short has None for its last cells.
         yield tuple("" if record[column] is None else str(record[column]) for column in columns)
 
