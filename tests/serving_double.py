@@ -7,6 +7,7 @@ no server to use: no reload, no limits, no metrics.
 
 import json
 import re
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ HTTP_STATUS = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:(\w+)")
 STATUS = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?")
 
@@ -57,6 +59,7 @@ class ServingDouble:
         delay: seconds that each request takes longer.
         hold: None, or an Event; until it is set no request is answered, and those that waited for it are refused.
         batches: number of rows of each predict request that was answered.
+        refused: status codes with which TensorFlow refused.
         peak: highest number of predict requests at a time.
     """
 
@@ -68,6 +71,7 @@ class ServingDouble:
         self.delay = 0.0
         self.hold: threading.Event | None = None
         self.batches: list[int] = []
+        self.refused: list[str] = []
         self.peak = self._running = 0
         self._lock = threading.Lock()
 
@@ -126,7 +130,8 @@ class ServingDouble:
                 self.batches.append(len(next(iter(tensors.values()))))
             return outputs
         except tf.errors.OpError as error:
-            raise Refused("INVALID_ARGUMENT", error.message) from error
+            self.refused.append(CODES[error.error_code])
+            raise Refused(self.refused[-1], error.message) from error
         finally:
             with self._lock:
                 self._running -= 1
@@ -256,7 +261,7 @@ class _Rest(BaseHTTPRequestHandler):
                 raise Refused("INVALID_ARGUMENT", f"Malformed request: {self.command} {self.path}")
             status, content = 200, handler(*match.groups())
         except Refused as refusal:
-            status, content = HTTP_STATUS[refusal.args[0]], {"error": refusal.args[1]}
+            status, content = HTTP_STATUS.get(refusal.args[0], 500), {"error": refusal.args[1]}
         body = json.dumps(content, indent=1).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -272,3 +277,21 @@ def _plain(value):
     if isinstance(value, list):
         return [_plain(part) for part in value]
     return value.decode() if isinstance(value, bytes) else value
+
+
+def main() -> None:
+    """For benchmarks: serve a folder in a process of its own, print the addresses, end with standard input."""
+    folder, model, limit, timeout_micros = sys.argv[1:]
+    batching = {
+        "num_batch_threads": 1,
+        "max_batch_size": int(limit),
+        "batch_timeout_micros": int(timeout_micros),
+        "max_enqueued_batches": 10_000,
+    }
+    with ServingDouble(Path(folder), model, batching=batching) as double:
+        print(double.grpc, double.rest, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -187,9 +187,14 @@ def test_rows_of_unequal_width_and_a_single_output(tmp_path):
 
 
 def test_batches_of_the_servers_own_scheduler(versions, expected):
-    batching = {"num_batch_threads": 1, "max_batch_size": 8, "batch_timeout_micros": 50_000}
-    with ServingDouble(versions, "news", batching=batching) as double, connect(double, "grpc", batch_size=1) as client:
-        assert client(TEXTS)["label"].tolist() == expected[2].labels
+    """Single texts sent at once; where its queue is full, they are sent again."""
+    batching = {"num_batch_threads": 1, "max_batch_size": 2, "batch_timeout_micros": 20_000, "max_enqueued_batches": 1}
+    with ServingDouble(versions, "news", batching=batching) as double:
+        refused = double.refused
+        with connect(double, "grpc", batch_size=1, parallel=12, attempts=100, timeout=60) as client:
+            answer = client(TEXTS * 4)
+    assert answer["label"].tolist() == expected[2].labels * 4
+    assert set(refused) == {"UNAVAILABLE"}
 
 
 def ask(capsys, double, *arguments, protocol="grpc") -> tuple[int, str, str]:
