@@ -4,9 +4,9 @@
     python -m export.client --target localhost:8501 --protocol rest --model news --input texts.csv --text-column review
     cat texts.txt | python -m export.client --target localhost:8500 --model news --label canary --format jsonl
 
-Texts come from the command line, a file or standard input, as for export.predict. Needs `pip install -e .[serving]`;
-of that, REST needs no tensorflow. The exit status is 0, 2 after one sentence on what is wrong, and 75 where the server
-is not available or did not answer in time: try again.
+Texts come from the command line, a file or standard input, as for export.predict. REST imports no tensorflow. The exit
+status is 0, 2 after one sentence on what is wrong, and 75 where the server is not available or did not answer in time:
+try again.
 """
 
 import argparse
@@ -246,9 +246,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output, such as head, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ImportError as error:
-        print(f"error: {error.name} is missing: pip install 'bert-pipeline[serving]'.", file=sys.stderr)
-        return 2
     except (TryAgain, OutOfTime) as error:
         print(f"error: {error}", file=sys.stderr)
         return 75

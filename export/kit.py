@@ -136,7 +136,7 @@ def _values(options: argparse.Namespace) -> dict:
     out = options.out or folder.parent / "serving"
     versions = sorted({stable, canary})
     weights = sum(p.stat().st_size for v in versions for p in (folder / str(v) / "variables").iterdir()) / 2**20
-    memory = options.memory or 256 * -(-int(512 + 4 * weights) // 256)
+    memory = options.memory or 256 * -(-int(1024 + 4 * weights) // 256)
     flags = [
         "--port=8500",
         "--rest_api_port=8501",

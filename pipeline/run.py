@@ -252,7 +252,7 @@ def run(config: Config) -> dict:
                 f"  {name} {answers[i].max():.3f}  {' | '.join(' '.join(column[i].split())[:70] for column in texts)}"
             )
         print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
-        print(f"  tensorboard --logdir {run_dir / 'logs'}")
+        print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
     return metrics
 
 
