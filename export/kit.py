@@ -22,7 +22,7 @@ from pipeline.files import write_text
 
 TEMPLATES = Path(__file__).parent / "serving"
 SERVER_IMAGE = "tensorflow/serving:2.20.0"
-EXAMPLE = "An example of a text that this model has never seen."
+EXAMPLE = ("An example of a text that this model has never seen.", "Another one.")
 CONFIGS = ("models.config", "batching.config", "monitoring.config")
 FILES = (
     "docker-compose.yml", "Dockerfile", "kustomization.yaml", "kubernetes.yaml", "kserve.yaml", "prometheus.yml",
@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="run directory, or directory of versions")
     parser.add_argument("--out", type=Path, help="folder to write (default: serving, beside the versions' folder)")
     parser.add_argument("--name", help="to serve it under (default: after the run directory)")
-    parser.add_argument("--example", action="append", metavar="TEXT", help="of the request shown; twice for pairs")
+    parser.add_argument("--example", action="append", metavar="TEXT", help="of the request shown; twice for pairs "
+                        "(default: of the model's warm-up requests, if any)")  # fmt: skip
     parser.add_argument("--stable", type=int, help="version with that label (default: the one before the canary)")
     parser.add_argument("--canary", type=int, help="version with that label (default: the newest)")
     parser.add_argument("--cpus", type=int, default=2, help="of a server (default: 2)")
@@ -121,7 +122,7 @@ def _values(options: argparse.Namespace) -> dict:
         if version not in present:
             raise ValueError(f"--{label} {version}: {folder} holds {', '.join(map(str, present))}.")
     predictor = Predictor(folder / str(stable))
-    example = options.example or [EXAMPLE, "Another one."][: len(predictor.inputs)]
+    example = options.example or _warmup_example(predictor.version, predictor.inputs)
     answer = predictor(*([text] for text in example))
     probabilities = [round(float(value), 4) for value in answer.probabilities[0]]
     if len(probabilities) > 10:
@@ -193,6 +194,26 @@ def _values(options: argparse.Namespace) -> dict:
         "latency_ms": options.latency,
         "max_error_share": 0.01,
     }
+
+
+def _warmup_example(version: Path, names: list[str]) -> list[str]:
+    """The beginning of the first text in the model's warm-up requests, where there are any and they can be read."""
+    import tensorflow as tf
+
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    if path.is_file():
+        try:
+            from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+        except ImportError:
+            return list(EXAMPLE[: len(names)])
+        for record in tf.data.TFRecordDataset(str(path)):
+            inputs = PredictionLog.FromString(record.numpy()).predict_log.request.inputs
+            if set(inputs) == set(names):
+                texts = [tf.make_ndarray(inputs[name]).ravel()[0].decode("utf-8", "replace") for name in names]
+                texts = [" ".join(text.split())[:200] for text in texts]
+                if all(texts):
+                    return texts
+    return list(EXAMPLE[: len(names)])
 
 
 def _name(folder: str) -> str:

@@ -1,5 +1,6 @@
 """One request to TensorFlow Serving, over gRPC or REST: arrays in, arrays out, failures in one sentence."""
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -244,9 +245,15 @@ def _failure(target: str, model: Model, code: str, details: str) -> RequestFaile
 
 
 def _plain(column: np.ndarray) -> list:
-    if column.dtype.kind in "OSU":
-        return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in column.tolist()]
-    return column.tolist()
+    return [_json_text(text) if isinstance(text, bytes) else text for text in column.tolist()]
+
+
+def _json_text(text: bytes) -> str | dict:
+    """Bytes that are no UTF-8 go as TensorFlow Serving's base64 objects."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(text).decode()}
 
 
 def _array(values: list) -> np.ndarray:

@@ -5,6 +5,7 @@ model_servers/http_rest_api_util.cc, http_server.cc and util/json_tensor.cc) for
 no server to use: no reload, no limits, no metrics.
 """
 
+import base64
 import json
 import re
 import sys
@@ -245,7 +246,7 @@ class _Rest(BaseHTTPRequestHandler):
                 columns = {name: [row[name] for row in rows] for name in rows[0]}
             else:
                 columns = body["inputs"] if isinstance(body["inputs"], dict) else {names[0]: body["inputs"]}
-            return {name: np.array([text.encode() for text in column], object) for name, column in columns.items()}
+            return {name: np.array([_bytes(text) for text in column], object) for name, column in columns.items()}
 
         outputs = self.double.predict(version, body.get("signature_name", ""), inputs)
         plain = {name: _plain(array.tolist()) for name, array in outputs.items()}
@@ -271,6 +272,10 @@ class _Rest(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def _bytes(text: str | dict) -> bytes:
+    return base64.b64decode(text["b64"]) if isinstance(text, dict) else text.encode()
 
 
 def _plain(value):

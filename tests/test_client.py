@@ -1,5 +1,6 @@
 """The client against a test double of TensorFlow Serving on loopback."""
 
+import base64
 import io
 import json
 import subprocess
@@ -184,6 +185,25 @@ def test_rows_of_unequal_width_and_a_single_output(tmp_path):
             with connect(double, protocol, model="words", signature="words", batch_size=1) as client:
                 answer = client(["a b c", "d", "e f"])
             assert answer["words"].tolist() == [["a", "b", "c"], ["d", "", ""], ["e", "f", ""]]
+
+
+def test_any_bytes_arrive_as_they_are(tmp_path):
+    import tensorflow as tf
+
+    class Echo(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def hex(self, text):
+            return {"base64": tf.io.encode_base64(text), "size": tf.strings.length(text)}
+
+    module, texts = Echo(), [b"\xff\xfe", "é \U0001f600".encode(), b"", b"a\x00b", b"\xed\xa0\x80"]
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"hex": module.hex})
+    with ServingDouble(tmp_path, "echo") as double:
+        for protocol in PROTOCOLS:
+            with connect(double, protocol, model="echo", signature="hex") as client:
+                answer = client(texts)
+            wanted = [base64.urlsafe_b64encode(text).rstrip(b"=").decode() for text in texts]
+            assert answer["base64"].tolist() == wanted
+            assert answer["size"].tolist() == [len(text) for text in texts]
 
 
 def test_batches_of_the_servers_own_scheduler(versions, expected):

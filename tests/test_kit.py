@@ -15,10 +15,12 @@ import jsonschema
 import kubernetes_validate
 import promql_parser
 import pytest
+import tensorflow as tf
 import yaml
 from google.protobuf import text_format
 from serving_double import ServingDouble
 from serving_protos import CLASSES
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.config import model_server_config_pb2
 from tiny_export import LABELS, export_tiny
 
@@ -314,6 +316,19 @@ def test_labels_can_be_chosen_and_one_version_has_both(run, tmp_path):
 
     assert labels("--stable", "2") == {"stable": "2", "canary": "2"}
     assert labels("--canary", "1") == {"stable": "1", "canary": "1"}
+
+
+def test_the_example_is_a_warm_up_request_where_there_are_any(tmp_path):
+    version = export_tiny(tmp_path / "m")
+    tensors = [tf.constant(texts) for texts in ([""], ["a rocket\nin orbit", "bank"])]
+    with tf.io.TFRecordWriter(str(version / "assets.extra/tf_serving_warmup_requests")) as file:
+        for tensor in tensors:
+            log = PredictionLog()
+            log.predict_log.request.inputs["text"].CopyFrom(tf.make_tensor_proto(tensor))
+            file.write(log.SerializeToString())
+    assert kit.main([str(tmp_path / "m"), "--out", str(tmp_path / "kit")]) == 0
+    command = commands(tmp_path / "kit", "curl -d")[0]
+    assert json.loads(command[2]) == {"instances": [{"text": "a rocket in orbit"}]}
 
 
 def test_pairs(tmp_path, capsys):
