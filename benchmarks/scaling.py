@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=CHECKPOINT)
     parser.add_argument("--data", type=Path, help="csv with columns text and label; default: headlines")
     parser.add_argument("--rows", type=int, default=640, help="rows an epoch")
-    parser.add_argument("--batch-size", type=int, default=32, help="of all workers")
+    parser.add_argument("--batch-size", type=int, default=32, help="of all workers; without a run: of each")
     parser.add_argument("--length", type=int, default=64, help="tokens, the same in all batches")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one core each")
