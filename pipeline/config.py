@@ -223,8 +223,8 @@ class TrainingConfig:
     workers_timeout: float = 600.0
     """Seconds to wait at the start for the last worker of a cluster."""
     steps_per_execution: int = 1
-    """Updates (of pre-training too) that run in one go, without looks at losses or checkpoints between them; many where
-    single updates are short, as on a TPU. The weights are the same."""
+    """Updates (of pre-training too) without a look at losses or a checkpoint between them; on one device and on a TPU
+    in one call of TensorFlow, which helps where single updates are short. The weights are the same."""
     bucket_by_length: bool = True
     """Batch texts of like length together, so that short ones do not pay for long ones."""
     checkpoint_seconds: float = 300.0

@@ -46,10 +46,15 @@ class ExactModel(keras.Model):
         """Keras takes a batch, and averages it over the devices, to build models; a functional one is built."""
 
     def make_train_function(self, force=False):
-        """As Keras' own, but for several updates at a time and several workers, where that fails."""
+        """As Keras' own, but for several updates at a time and several workers, where that fails.
+
+        One device makes several updates in one function, others one after the other, with no look at them between.
+        """
         if self.train_function is not None and not force:
             return self.train_function
         strategy = self.distribute_strategy
+        # Else devices exchange rows of embeddings, and TensorFlow refuses that their number changes inside a function.
+        in_graph = strategy.num_replicas_in_sync == 1 or isinstance(strategy, tf.distribute.TPUStrategy)
 
         @tf.function(reduce_retracing=True, autograph=False)
         def update(iterator, leaving):
@@ -76,10 +81,9 @@ class ExactModel(keras.Model):
                 self._updates_left -= count
             self.updates_done = count
             leaving = tf.constant(float(self.leaving))
-            if count > 1 and worker_count(strategy) == 1:
+            if count > 1 and in_graph:
                 sums = updates(iterator, leaving, tf.constant(count))
             else:
-                # Workers exchange rows of embeddings, and TensorFlow refuses that their number changes in one function.
                 sums = update(iterator, leaving)
                 for _ in range(count - 1):
                     sums = add(sums, iterator, leaving)
