@@ -219,8 +219,15 @@ class TrainingConfig:
     """Validation score that chooses the best epoch, whose weights are kept."""
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Numerics; auto: mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
-    strategy: Literal["auto", "one", "mirrored"] = "auto"
-    """Devices; auto: all GPUs of this machine, else one device."""
+    strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = "auto"
+    """Devices; auto: those of all workers where TF_CONFIG or Slurm describe a cluster, else a TPU, else all GPUs of
+    this machine, else one device. mirrored: all GPUs, else all logical CPUs. multiworker: auto, where no cluster is an
+    error."""
+    workers_timeout: float = 600.0
+    """Seconds to wait at the start for the last worker of a cluster."""
+    steps_per_execution: int = 1
+    """Updates (of pre-training too) without a look at losses or a checkpoint between them; on one device and on a TPU
+    in one call of TensorFlow, which helps where single updates are short. The weights are the same."""
     bucket_by_length: bool = True
     """Batch texts of like length together, so that short ones do not pay for long ones."""
     checkpoint_seconds: float = 300.0

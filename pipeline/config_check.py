@@ -69,6 +69,7 @@ def check(config: Config) -> None:
     for section, key in (
         (model, "num_layers"), (model, "num_heads"), (model, "hidden_dim"), (model, "intermediate_dim"),
         (training, "epochs"), (training, "batch_size"), (training, "accumulation"), (training, "early_stopping"),
+        (training, "steps_per_execution"),
         (config.evaluation, "batch_size"), (config.export, "verify_examples"), (data, "max_examples"),
     ):  # fmt: skip
         value = getattr(section, key)
@@ -84,7 +85,7 @@ def check(config: Config) -> None:
         )
     for section, key in (
         (training, "learning_rate"), (training, "clip_norm"), (training, "layer_decay"),
-        (training, "checkpoint_seconds"), (config.export, "tolerance"),
+        (training, "checkpoint_seconds"), (training, "workers_timeout"), (config.export, "tolerance"),
     ):  # fmt: skip
         value = getattr(section, key)
         require(value is None or value > 0, f"{_section_name(section)}.{key} is {value}: it must be above 0.")

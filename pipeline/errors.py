@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class Stopped(Exception):
     """SIGTERM came and the state is saved: command lines exit with status 75, "try again" (EX_TEMPFAIL)."""
+
+
+class WorkerLost(Exception):
+    """Another worker of the cluster did not come, or is gone: exit status 69 (EX_UNAVAILABLE); start all again."""

@@ -6,6 +6,8 @@ python -m pipeline.run --config trec --training.epochs 4 a recipe, with one sett
 python -m pipeline.run --config my.yaml                  your own
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -19,22 +21,42 @@ from filelock import FileLock, Timeout
 
 from pipeline.command_line import parse
 from pipeline.config import Config, differences, to_yaml
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import Stopped, UserError, WorkerLost
 from pipeline.files import write_text
+from pipeline.training.cluster import Cluster, find_cluster
+from pipeline.training.rendezvous import meet
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 75 when stopped by SIGTERM."""
+    """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 69 when another worker of the
+    cluster is lost, 75 when stopped by SIGTERM."""
     try:
         config = parse(arguments)
+        cluster = find_cluster(config.training.strategy)
         run_dir = Path(config.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(run_dir / ".lock", timeout=0):
-            claim(run_dir, config)
-            run(config)
+        follower = cluster is not None and cluster.index > 0
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0))
+            if not follower:
+                claim(run_dir, config)
+            if cluster:
+                # Imported first, for between this meeting and TensorFlow's own a worker that fails is not noticed.
+                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+                import pipeline.training.workers  # noqa: F401
+
+                meet(cluster, fingerprint(config), config.training.workers_timeout)
+            if follower:
+                # It says nothing that the chief does not say.
+                silence = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(silence))
+            run(config, cluster)
     except Timeout:
         print(f"error: another process is working in {config.run_dir}.", file=sys.stderr)
         return 2
+    except WorkerLost as loss:
+        print(f"error: {loss}", file=sys.stderr)
+        return 69
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -42,6 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(request, file=sys.stderr)
         return 75
     return 0
+
+
+def fingerprint(config: Config) -> str:
+    """Equal for equal settings; where the run's folder is mounted may differ among workers."""
+    return hashlib.sha256(to_yaml(replace(config, run_dir=None)).encode()).hexdigest()
 
 
 def claim(run_dir: Path, config: Config) -> None:
@@ -57,21 +84,41 @@ def claim(run_dir: Path, config: Config) -> None:
     write_text(stored, to_yaml(config))
 
 
-def run(config: Config) -> dict:
+def run(config: Config, cluster: Cluster | None = None) -> dict:
+    """Take one run from where it stands to its end, alone or as one of the workers of a cluster, who have met.
+
+    Raises:
+        UserError: one sentence on what is wrong with the input.
+        Stopped: SIGTERM came; the state is saved.
+        WorkerLost: another worker is gone.
+    """
+    # TensorFlow takes seconds to import: only now, when the settings are known to be good.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from pipeline.training.strategy import check, choose_strategy
+    from pipeline.training.workers import Workers, lost_workers_named
+
+    with lost_workers_named(cluster):
+        strategy = choose_strategy(config.training.strategy, cluster)
+        check(strategy, config)
+        workers = Workers(strategy, cluster)
+        metrics = road(config, strategy, workers)
+        # A worker is done when all are: should the chief be killed in its evaluation, all start again.
+        workers.wait()
+        return metrics
+
+
+def road(config: Config, strategy, workers) -> dict:
     """Take one run from where it stands to its end: pre-training where there is a corpus, then data, model, training,
     evaluation, report, export.
 
     Args:
         config: checked, with run_dir set.
+        strategy: tf.distribute.Strategy over all devices.
+        workers: of the strategy. The chief alone writes files, and alone goes on after training.
 
     Returns:
         What metrics.json holds.
-
-    Raises:
-        UserError: one sentence on what is wrong with the input.
     """
-    # TensorFlow takes seconds to import: only now, when the settings are known to be good.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
     import tensorflow as tf
 
@@ -91,7 +138,8 @@ def run(config: Config) -> dict:
     from pipeline.training.model import TrainableClassifier, example_loss
     from pipeline.training.numerics import choose_dtype
     from pipeline.training.optimizer import make_optimizer
-    from pipeline.training.strategy import choose_strategy, describe
+    from pipeline.training.strategy import describe
+    from pipeline.training.workers import Workers
 
     run_dir = Path(config.run_dir)
     training = config.training
@@ -103,7 +151,7 @@ def run(config: Config) -> dict:
     model_config, text_config, metrics = config.model, config.text, {}
     if config.corpus.train:
         if config.stage != "finetune":
-            checkpoint, metrics["pretraining"] = pretrain(config, run_dir)
+            checkpoint, metrics["pretraining"] = pretrain(config, run_dir, strategy, workers)
         else:
             checkpoint, metrics["pretraining"] = pretrained(run_dir)
         model_config = replace(config.model, backbone=str(checkpoint), num_layers=None)
@@ -111,6 +159,8 @@ def run(config: Config) -> dict:
         # The same draws below whether or not pre-training has just run in this process.
         keras.utils.set_random_seed(training.seed)
     if config.stage == "pretrain":
+        if not workers.chief:
+            return metrics
         write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
         write_report(
             run_dir / "report.html",
@@ -123,14 +173,14 @@ def run(config: Config) -> dict:
         return metrics
 
     # Data: any source to rows on disk, split, with integer labels.
-    data = load(config.data, run_dir / "data")
+    with workers.chief_first():
+        data = load(config.data, run_dir / "data")
     for warning in data.warnings:
         print(f"warning: {warning}")
     sizes = ", ".join(f"{len(split)} {split.name}" for split in (data.train, data.validation, data.test) if split)
     print(f"{sizes} rows, {len(data.label_names)} labels")
 
     # Model: a backbone from its checkpoint, a fresh head, and the checkpoint's own vocabulary as the text encoder.
-    strategy = choose_strategy(training.strategy, training.batch_size, training.accumulation)
     dtype = choose_dtype(training.dtype)
     print(describe(strategy, training.batch_size, dtype))
     with strategy.scope():
@@ -148,7 +198,9 @@ def run(config: Config) -> dict:
         total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
         optimizer = make_optimizer(training, model, total_steps)
         loss = example_loss(data.multi_label, training.label_smoothing)
-        model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+        model.compile(
+            optimizer=optimizer, loss=loss, jit_compile=False, steps_per_execution=training.steps_per_execution
+        )
     for note in loaded.notes:
         print(f"note: {note}")
     lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
@@ -156,8 +208,9 @@ def run(config: Config) -> dict:
     print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
 
     # Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
-    def predictor(of: keras.Model) -> BatchPredictor:
-        return BatchPredictor(of, encoder, data.multi_label, config.evaluation.batch_size, config.text.fixed_length)
+    def predictor(of: keras.Model, by: Workers | None = None) -> BatchPredictor:
+        size = config.evaluation.batch_size
+        return BatchPredictor(of, encoder, data.multi_label, size, config.text.fixed_length, by)
 
     def scores(split, probabilities) -> dict:
         return classification_metrics(
@@ -169,11 +222,14 @@ def run(config: Config) -> dict:
             train_counts=data.train.counts(),
         )
 
-    validate = predictor(model)
+    validate = predictor(model, workers)
     identity = {"data": data.fingerprint, "tokenization": encoder.fingerprint}
-    checkpoints = Checkpoints(run_dir / "checkpoints", model, optimizer, identity)
+    checkpoints = Checkpoints(run_dir / "checkpoints", model, optimizer, identity, workers=workers)
     score = (lambda: scores(data.validation, validate(data.validation))) if data.validation else None
     progress = fit(model, data.train, encoder, training, config.text, checkpoints, run_dir / "logs", score)
+
+    if not workers.chief:
+        return metrics
 
     # Evaluation: of the model that will be served, in the numerics that it will be served in.
     policy = serving_dtype(config.export.dtype, dtype)
@@ -295,4 +351,9 @@ def headline(metrics: dict) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == 69:
+        # TensorFlow's own end waits for workers that are gone.
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)

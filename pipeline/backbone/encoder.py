@@ -58,7 +58,12 @@ def _dropout_mask(layer, shape: list, dtype: tf.DType, training: bool | None) ->
     if not training or not dropped:
         return None
     count = tf.reduce_prod(shape)
-    bits = tf.random.stateless_uniform([(count + 1) // 2], layer.seed_generator.next(), None, None, tf.int32)
+    seed = layer.seed_generator.next()
+    device = tf.distribute.get_replica_context()
+    if device is not None and device.num_replicas_in_sync > 1:
+        # All devices count alike; each draws for its own rows.
+        seed += tf.cast([device.replica_id_in_sync_group, 0], seed.dtype) * 0x01000193
+    bits = tf.random.stateless_uniform([(count + 1) // 2], seed, None, None, tf.int32)
     bits = tf.reshape(tf.bitcast(bits, tf.int16), [-1])[:count]
     keep = bits >= tf.constant(dropped - 32768, tf.int16)
     return tf.reshape(tf.cast(keep, dtype) * tf.constant(65536 / (65536 - dropped), dtype), shape)

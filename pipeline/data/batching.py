@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.data.split import Split
+from pipeline.errors import UserError
 from pipeline.text import TextEncoder
 
 # Batches a window: enough to find rows of like length, few enough that the order stays random.
@@ -36,6 +37,7 @@ def training_batches(
     by_length: bool = True,
     fixed_length: bool = False,
     class_weights: np.ndarray | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """One epoch of training batches in an order decided by `seed` and `epoch`.
 
@@ -48,18 +50,33 @@ def training_batches(
         by_length: put rows of like length into one batch; else take them as they come.
         fixed_length: pad all batches to the encoder's sequence_length.
         class_weights: float32 [C], the weight of a row by its label; None: 1.
+        shard: (index, count): of each batch, the index-th of `count` equal slices, so that `count` workers together
+            see each row once. With by_length each tokenizes the rows of all, whose lengths decide on the batches.
 
     Returns:
-        A dataset of (inputs, targets, weights): inputs a dict of int32 [batch_size, length]; targets float32
-        [batch_size, C], one-hot or multi-hot; weights float32 [batch_size], 0 on rows that only fill the last batch.
+        A dataset of (inputs, targets, weights) of rows = batch_size / count: inputs a dict of int32 [rows, length];
+        targets float32 [rows, C], one-hot or multi-hot; weights float32 [rows], 0 on rows that only fill the last
+        batch.
+
+    Raises:
+        UserError: batch_size does not divide among the workers.
     """
+    index, workers = shard
+    if not 0 <= index < workers or batch_size % workers:
+        raise UserError(f"A batch of {batch_size} rows has no {index}-th of {workers} equal slices.")
+    size = batch_size // workers
+    own = slice(index * size, (index + 1) * size)
     order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(split))
     steps = steps_per_epoch(len(split), batch_size)
     filled = np.resize(order, steps * batch_size).astype(np.int64)
     real = np.arange(filled.size) < order.size
+    if not by_length:
+        # The batches are known beforehand: nobody else's rows are even read.
+        filled, real = (array.reshape(steps, batch_size)[:, own].ravel() for array in (filled, real))
+    window_rows = WINDOW_BATCHES * (batch_size if by_length else size)
 
     def read(window: np.ndarray) -> tuple:
-        rows = slice(window * WINDOW_BATCHES * batch_size, (window + 1) * WINDOW_BATCHES * batch_size)
+        rows = slice(window * window_rows, (window + 1) * window_rows)
         labels = split.labels(filled[rows])
         weights = real[rows].astype(np.float32)
         if class_weights is not None:
@@ -77,21 +94,26 @@ def training_batches(
         targets.set_shape([None, num_classes])
         weights.set_shape([None])
         inputs = encoder(*texts, fixed_length=fixed_length)
-        count = tf.shape(weights)[0] // batch_size
         draw = tf.stack([seed, epoch * (1 + steps // WINDOW_BATCHES) + tf.cast(window, tf.int32)])
-        batches = tf.reshape(tf.range(tf.shape(weights)[0]), [count, batch_size])
         if by_length:
+            count = tf.shape(weights)[0] // batch_size
             lengths = tf.reduce_sum(inputs["padding_mask"], axis=1)
             # The rows come in random order, so a stable sort leaves ties random.
             batches = tf.reshape(tf.argsort(lengths, stable=True), [count, batch_size])
-            batches = tf.gather(batches, tf.argsort(tf.random.stateless_uniform([count], draw)))
+            batches = tf.gather(batches, tf.argsort(tf.random.stateless_uniform([count], draw)))[:, own]
+        else:
+            batches = tf.reshape(tf.range(tf.shape(weights)[0]), [-1, size])
 
         def batch(rows: tf.Tensor) -> tuple:
             picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
             if not fixed_length:
                 picked = _trim(picked)
-            picked = {name: tf.ensure_shape(tensor, [batch_size, None]) for name, tensor in picked.items()}
-            return picked, tf.gather(targets, rows), tf.gather(weights, rows)
+            picked = {name: tf.ensure_shape(tensor, [size, None]) for name, tensor in picked.items()}
+            return (
+                picked,
+                tf.ensure_shape(tf.gather(targets, rows), [size, num_classes]),
+                tf.ensure_shape(tf.gather(weights, rows), [size]),
+            )
 
         return tf.data.Dataset.from_tensor_slices(batches).map(batch)
 
@@ -101,7 +123,7 @@ def training_batches(
 
 
 def prediction_batches(
-    split: Split, encoder: TextEncoder, *, batch_size: int, fixed_length: bool = False
+    split: Split, encoder: TextEncoder, *, batch_size: int, fixed_length: bool = False, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
     """All rows once, like lengths together; each batch comes with the numbers of its rows.
 
@@ -110,15 +132,17 @@ def prediction_batches(
         encoder: strings to token ids.
         batch_size: rows a batch; the last batch of a window may have fewer.
         fixed_length: pad all batches to the encoder's sequence_length.
+        shard: (index, count): only each count-th batch, from the index-th on; they are the same batches for any count.
 
     Yields:
         (int64 [batch] row numbers, dict of int32 [batch, length] inputs).
     """
+    index, workers = shard
     for start in range(0, len(split), WINDOW_BATCHES * batch_size):
         rows = np.arange(start, min(start + WINDOW_BATCHES * batch_size, len(split)))
         inputs = encoder(*(tf.constant(text, tf.string) for text in split.texts(rows)), fixed_length=fixed_length)
         order = np.argsort(-inputs["padding_mask"].numpy().sum(axis=1), kind="stable")
-        for first in range(0, len(rows), batch_size):
+        for first in range(index * batch_size, len(rows), workers * batch_size):
             chosen = order[first : first + batch_size]
             batch = {name: tf.gather(tensor, chosen) for name, tensor in inputs.items()}
             yield rows[chosen], batch if fixed_length else _trim(batch)

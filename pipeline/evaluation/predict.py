@@ -8,6 +8,7 @@ from pipeline.classifier import probabilities
 from pipeline.data.batching import prediction_batches
 from pipeline.data.split import Split
 from pipeline.text import TextEncoder
+from pipeline.training.workers import Workers
 
 
 class BatchPredictor:
@@ -19,12 +20,20 @@ class BatchPredictor:
         multi_label: sigmoid in place of softmax.
         batch_size: rows a forward pass.
         fixed_length: pad to the encoder's sequence_length.
+        workers: who divide the batches among them, and all get the outcome; None: this process is alone.
     """
 
     def __init__(
-        self, model: keras.Model, encoder: TextEncoder, multi_label: bool, batch_size: int, fixed_length: bool = False
+        self,
+        model: keras.Model,
+        encoder: TextEncoder,
+        multi_label: bool,
+        batch_size: int,
+        fixed_length: bool = False,
+        workers: Workers | None = None,
     ):
         self.encoder, self.batch_size, self.fixed_length = encoder, batch_size, fixed_length
+        self.workers = workers or Workers()
 
         @tf.function(reduce_retracing=True, autograph=False)
         def forward(inputs):
@@ -36,10 +45,15 @@ class BatchPredictor:
         """float32 [n, C] for all rows of a split, in their order."""
         results = np.zeros((len(split), split.num_classes), np.float32)
         for rows, inputs in prediction_batches(
-            split, self.encoder, batch_size=self.batch_size, fixed_length=self.fixed_length
+            split,
+            self.encoder,
+            batch_size=self.batch_size,
+            fixed_length=self.fixed_length,
+            shard=self.workers.shard,
         ):
             results[rows] = self._forward(inputs).numpy()
-        return results
+        # Each row is of one worker, and 0 at the others.
+        return self.workers.sum(results)
 
     def texts(self, columns: tuple[list[str], ...]) -> np.ndarray:
         """float32 [n, C] for texts given as lists, in one batch."""

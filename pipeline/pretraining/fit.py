@@ -1,7 +1,6 @@
 """The updates of pre-training: from one look at held-out text to the next, and on from wherever a process stopped."""
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.watch import StopRequest, Watch, log
+from pipeline.training.workers import Workers
 
 
 @dataclass
@@ -71,13 +71,15 @@ def fit(
         print(f"resuming pre-training after {progress.updates + progress.step} of {total} updates")
     else:
         checkpoints.save(progress)
-    writer = tf.summary.create_file_writer(str(logs))
-    evaluate = HeldOutScores(model, held_out, encoder, config) if held_out else None
+    workers = checkpoints.workers
+    writer = tf.summary.create_file_writer(str(logs)) if workers.chief else tf.summary.create_noop_writer()
+    evaluate = HeldOutScores(model, held_out, encoder, config, workers) if held_out else None
     with StopRequest() as stop:
         while not progress.finished:
             phase = config.phases[progress.phase]
             leg = min(phase.steps - progress.phase_updates, config.evaluate_every)
-            settings = {"seed": seed, "batch_size": phase.batch_size, **example_settings(config, phase)}
+            settings = {"seed": seed, "batch_size": phase.batch_size, "shard": workers.shard}
+            settings |= example_settings(config, phase)
             start = progress.corpus_pass, progress.corpus_batch
             _, *place = stream(train, encoder, *start, progress.step, **settings)
             batches, *end = stream(train, encoder, *place, leg - progress.step, **settings)
@@ -97,7 +99,7 @@ def fit(
                 # is taken up in the second phase would not have it.
                 model.make_train_function(force=True)
             if batches is not None:
-                model.fit(batches, callbacks=[watch], shuffle=False, verbose=1 if sys.stdout.isatty() else 0)
+                model.run_updates(batches, leg - progress.step, [watch])
             progress.updates += leg
             row = {"updates": progress.updates, "phase": progress.phase + 1, **watch.finish()}
             row["examples_per_second"] = leg * phase.batch_size / row["seconds"]
@@ -157,10 +159,18 @@ class HeldOutScores:
         corpus: held-out text.
         encoder: whose tokens it holds.
         config: the pretraining section.
+        workers: who divide the batches among them, and all get the scores.
     """
 
-    def __init__(self, model: PretrainingModel, corpus: TokenCorpus, encoder: TextEncoder, config: PretrainingConfig):
-        self.corpus, self.encoder, self.config = corpus, encoder, config
+    def __init__(
+        self,
+        model: PretrainingModel,
+        corpus: TokenCorpus,
+        encoder: TextEncoder,
+        config: PretrainingConfig,
+        workers: Workers,
+    ):
+        self.corpus, self.encoder, self.config, self.workers = corpus, encoder, config, workers
 
         @tf.function(autograph=False)
         def sums(data):
@@ -174,20 +184,25 @@ class HeldOutScores:
         size = self.config.evaluation_batch_size
         settings = example_settings(self.config, phase)
         batches = held_out_batches(self.corpus, self.encoder, batch_size=size, **settings)
-        totals: dict[str, float] = {}
-        counts = np.zeros(2)
-        for data in batches.take(math.ceil(self.config.evaluation_examples / size)):
+        batches = batches.take(math.ceil(self.config.evaluation_examples / size))
+        index, count = self.workers.shard
+        names = ["loss", "masked_loss", "masked_accuracy", "next_sentence_accuracy"]
+        # One row a batch, added up in their order by all workers alike: the scores are those of one process.
+        rows = np.zeros((len(batches), len(names) + 2))
+        for number, data in enumerate(batches.shard(count, index)):
             losses, weights = self._sums(data)
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-            counts[: len(weights)] += [float(weight) for weight in weights]
+            row = rows[index + number * count]
+            row[: len(names)] = [float(losses.get(name, 0.0)) for name in names]
+            row[len(names) : len(names) + len(weights)] = [float(weight) for weight in weights]
+        *sums, tokens, pairs = self.workers.sum(rows).sum(axis=0).tolist()
+        totals, counts = dict(zip(names, sums, strict=True)), (tokens, pairs)
         loss = totals["masked_loss"] / counts[0]
         scores = {
             "masked_loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
             "masked_accuracy": totals["masked_accuracy"] / counts[0],
         }
-        if "next_sentence_accuracy" in totals:
+        if pairs:
             scores["next_sentence_accuracy"] = totals["next_sentence_accuracy"] / counts[1]
         return scores
 

@@ -6,6 +6,8 @@ import os
 from functools import partial
 from pathlib import Path
 
+import tensorflow as tf
+
 from pipeline.backbone import huggingface
 from pipeline.backbone.load import load_backbone
 from pipeline.config import Config
@@ -21,16 +23,24 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.numerics import choose_dtype
 from pipeline.training.optimizer import AdamW, Lamb, build
 from pipeline.training.schedule import WarmupDecay
-from pipeline.training.strategy import choose_strategy, describe
+from pipeline.training.strategy import describe
+from pipeline.training.workers import Workers
 from pipeline.vocabulary import learn, save_vocabulary
 
 
-def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
+def pretrain(
+    config: Config,
+    run_dir: Path,
+    strategy: tf.distribute.Strategy | None = None,
+    workers: Workers | None = None,
+) -> tuple[Path, dict]:
     """Pre-train from where a run stands to the end.
 
     Args:
         config: checked, with corpus.train set.
         run_dir: takes vocab.txt, corpus/ (tokens), pretraining/ (checkpoints) and, at the end, pretrained/.
+        strategy, workers: of the run; None: one device, alone. The chief prepares the corpus and writes the outcome;
+            the others find them.
 
     Returns:
         (pretrained/, a Hugging Face folder with the heads; scores, with the history of all looks at held-out text).
@@ -39,8 +49,11 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
         UserError: one sentence on what is wrong with the input.
         Stopped: SIGTERM came; the state is saved.
     """
+    strategy, workers = strategy or tf.distribute.get_strategy(), workers or Workers()
     target, scores = run_dir / "pretrained", run_dir / "pretraining.json"
-    if target.is_dir():
+    with workers.chief_first():
+        complete = target.is_dir()
+    if complete:
         print(f"pre-training is already complete: {target}")
         return target, json.loads(scores.read_text())
     pretraining, training = config.pretraining, config.training
@@ -49,23 +62,22 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
     vocabulary = run_dir / "vocab.txt"
     text = config.text
     if config.model.backbone is None and text.vocabulary is None:
-        if not vocabulary.is_file():
-            learned = learn(
-                training_documents(config.corpus),
-                pretraining.vocabulary_size,
-                pretraining.vocabulary_min_count,
-                text.lowercase is not False,
-            )
-            save_vocabulary(learned, vocabulary)
-            print(f"learned a vocabulary of {len(learned)} pieces")
+        with workers.chief_first():
+            if not vocabulary.is_file():
+                learned = learn(
+                    training_documents(config.corpus),
+                    pretraining.vocabulary_size,
+                    pretraining.vocabulary_min_count,
+                    text.lowercase is not False,
+                )
+                save_vocabulary(learned, vocabulary)
+                print(f"learned a vocabulary of {len(learned)} pieces")
         text = dataclasses.replace(text, vocabulary=str(vocabulary))
 
     # Model: a backbone with the heads of pre-training.
-    sizes = [phase.batch_size for phase in pretraining.phases]
-    strategies = [choose_strategy(training.strategy, size, pretraining.accumulation) for size in sizes]
     dtype = choose_dtype(training.dtype)
-    print(describe(strategies[0], sizes[0], dtype))
-    with strategies[0].scope():
+    print(describe(strategy, pretraining.phases[0].batch_size, dtype))
+    with strategy.scope():
         loaded = load_backbone(config.model, text, training.seed, dtype)
         model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
         model.accumulation, model.z_loss = pretraining.accumulation, pretraining.z_loss
@@ -78,7 +90,9 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
             epsilon=1e-6,
             clip_norm=pretraining.clip_norm,
         )
-        model.compile(optimizer=build(optimizer, model), jit_compile=False)
+        model.compile(
+            optimizer=build(optimizer, model), jit_compile=False, steps_per_execution=training.steps_per_execution
+        )
     longest = max(phase.sequence_length for phase in pretraining.phases)
     if longest > loaded.backbone.max_sequence_length:
         raise UserError(
@@ -89,14 +103,19 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
     # Tokens: the corpus on disk, tokenized once.
     lowercase = text.lowercase if text.lowercase is not None else loaded.lowercase
     encoder = TextEncoder(loaded.vocabulary, lowercase is not False, longest)
-    if not vocabulary.is_file():
+    if workers.chief and not vocabulary.is_file():
         save_vocabulary(list(loaded.vocabulary), vocabulary)
     tokenization = Tokenization(str(vocabulary), encoder.lowercase, pretraining.word_splitter)
 
     def tokens(name: str, read, source) -> TokenCorpus:
         read = partial(read, config.corpus)
-        workers = pretraining.workers or os.cpu_count() or 1
-        corpus = prepare(read, files_of(source), tokenization, run_dir / "corpus" / name, workers=workers)
+        processes = pretraining.workers or os.cpu_count() or 1
+        folder = run_dir / "corpus" / name
+        with workers.chief_first():
+            if workers.chief:
+                corpus = prepare(read, files_of(source), tokenization, folder, workers=processes)
+            else:
+                corpus = TokenCorpus.open(folder)
         print(f"{name}: {corpus.documents} documents, {corpus.sentences} sentences, {corpus.tokens} tokens")
         return corpus
 
@@ -109,7 +128,7 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
 
     # Training, from the newest checkpoint, if there is one.
     identity = {"tokenization": encoder.fingerprint, "corpus": train.fingerprint}
-    checkpoints = Checkpoints(run_dir / "pretraining", model, optimizer, identity, PretrainingProgress)
+    checkpoints = Checkpoints(run_dir / "pretraining", model, optimizer, identity, PretrainingProgress, workers)
     progress = fit(
         model,
         train,
@@ -134,6 +153,9 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
         "unigram_entropy": entropy,
         "history": progress.history,
     }
+    if not workers.chief:
+        workers.wait()
+        return target, summary
     write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
 
     # A checkpoint that fine-tuning and other programs load; it is what says that all is done.
@@ -146,5 +168,6 @@ def pretrain(config: Config, run_dir: Path) -> tuple[Path, dict]:
         ),
         target,
     )
+    workers.wait()
     print(f"pre-trained: {target}")
     return target, summary

@@ -3,14 +3,20 @@
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.files import sync_folder
+from pipeline.training.workers import Workers
+
+# Seconds until what the chief has written is visible to others on a shared file system.
+VISIBLE = 60
 
 
 @dataclass
@@ -39,6 +45,7 @@ class Checkpoints:
     """Numbered folders in `checkpoints/`: variables in TensorFlow's format and progress.json.
 
     A folder is written under a hidden name, flushed to disk and then renamed; the older ones are deleted after that.
+    Of several workers the chief alone writes, as all variables are the same everywhere; all read.
 
     Args:
         folder: of all checkpoints.
@@ -46,6 +53,7 @@ class Checkpoints:
         optimizer: built.
         identity: what must be equal for a checkpoint to be taken up again (data, tokens).
         progress_type: Progress, or a dataclass that adds to it.
+        workers: of the run; None: this process is alone.
     """
 
     def __init__(
@@ -55,8 +63,10 @@ class Checkpoints:
         optimizer: keras.optimizers.Optimizer,
         identity: dict[str, str],
         progress_type: type[Progress] = Progress,
+        workers: Workers | None = None,
     ):
         self.folder = folder
+        self.workers = workers or Workers()
         self.identity = identity
         self.progress_type = progress_type
         # Lists in the order of the model: names may repeat, and the order is the builder's.
@@ -66,11 +76,13 @@ class Checkpoints:
         )
         self._weights = tf.train.Checkpoint(weights=[variable.value for variable in model.weights])
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*"):
+        for leftover in folder.glob(".*") if self.workers.chief else ():
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def save(self, progress: Progress) -> Path:
+    def save(self, progress: Progress) -> None:
         """Write the whole state, then delete what it replaces."""
+        if not self.workers.chief:
+            return
         serial = max((int(path.name) for path in self._states()), default=0) + 1
         target = self.folder / f"{serial:08d}"
         content = json.dumps({"identity": self.identity, "progress": asdict(progress)}, indent=1)
@@ -78,25 +90,28 @@ class Checkpoints:
         for path in [*self._states(), *self.folder.glob("best-*")]:
             if path != target and path.name != progress.best_weights:
                 shutil.rmtree(path, ignore_errors=True)
-        return target
 
     def save_weights(self, epoch: int) -> str:
         """Write the weights alone, as the best of the run; returns the folder's name for Progress.best_weights."""
         target = self.folder / f"best-{epoch:04d}"
-        shutil.rmtree(target, ignore_errors=True)
-        _write(self._weights, target, "{}")
+        if self.workers.chief:
+            shutil.rmtree(target, ignore_errors=True)
+            _write(self._weights, target, "{}")
         return target.name
 
     def restore(self) -> Progress:
         """Load the newest state into the variables; a fresh Progress where there is none.
 
         Raises:
-            UserError: the state belongs to other data or another tokenizer.
+            UserError: the state belongs to other data or another tokenizer; it is not there for all workers.
         """
-        states = self._states()
-        if not states:
+        serial = max((int(path.name) for path in self._states()), default=0)
+        # What the chief sees, not what this worker does.
+        serial = int(self.workers.sum(np.array([serial if self.workers.chief else 0]))[0])
+        if not serial:
             return self.progress_type()
-        newest = states[-1]
+        newest = self.folder / f"{serial:08d}"
+        _await(newest)
         stored = json.loads((newest / "progress.json").read_text())
         for name, value in self.identity.items():
             if stored["identity"].get(name) != value:
@@ -108,10 +123,20 @@ class Checkpoints:
 
     def restore_weights(self, name: str) -> None:
         """Load weights written by `save_weights`."""
+        _await(self.folder / name)
         self._weights.read(str(self.folder / name / "variables")).assert_consumed()
 
     def _states(self) -> list[Path]:
         return sorted(path for path in self.folder.iterdir() if path.name.isdigit())
+
+
+def _await(folder: Path) -> None:
+    """Until a folder that the chief has written is here too."""
+    deadline = time.monotonic() + VISIBLE
+    while not folder.is_dir():
+        if time.monotonic() > deadline:
+            raise UserError(f"{folder} of the chief is not here: run_dir must be a folder that all workers share.")
+        time.sleep(0.2)
 
 
 def _write(checkpoint: tf.train.Checkpoint, target: Path, progress: str) -> None:

@@ -1,10 +1,8 @@
 """The epochs of a run: train, score, keep the best, save; and go on from wherever an earlier process stopped."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,11 +11,12 @@ from pipeline.data.batching import steps_per_epoch, training_batches
 from pipeline.data.split import Split
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.model import TrainableClassifier
 from pipeline.training.watch import StopRequest, Watch, log
 
 
 def fit(
-    model: keras.Model,
+    model: TrainableClassifier,
     train: Split,
     encoder: TextEncoder,
     config: TrainingConfig,
@@ -29,7 +28,7 @@ def fit(
     """Train a compiled classifier, from its newest checkpoint where there is one, and leave it with its best weights.
 
     Args:
-        model: compiled TrainableClassifier.
+        model: compiled.
         train: the rows.
         encoder: strings to token ids.
         config, text: the training and text sections.
@@ -54,7 +53,8 @@ def fit(
         # With a checkpoint from the start, a kill in the first minutes resumes like any other.
         checkpoints.save(progress)
     weights = balanced_weights(train) if config.class_weights == "balanced" else None
-    writer = tf.summary.create_file_writer(str(logs))
+    workers = checkpoints.workers
+    writer = tf.summary.create_file_writer(str(logs)) if workers.chief else tf.summary.create_noop_writer()
     with StopRequest() as stop:
         while not progress.finished:
             epoch = progress.epoch
@@ -66,6 +66,7 @@ def fit(
                 seed=config.seed,
                 epoch=epoch,
                 skip=progress.step,
+                shard=workers.shard,
                 by_length=config.bucket_by_length,
                 fixed_length=text.fixed_length,
                 class_weights=weights,
@@ -82,11 +83,7 @@ def fit(
                 stop=stop,
             )
             if progress.step < steps:
-                # The batches come in their final order; where no one watches, lines take the place of the bar.
-                verbose = 1 if sys.stdout.isatty() else 0
-                model.fit(
-                    batches, initial_epoch=epoch, epochs=epoch + 1, callbacks=[watch], shuffle=False, verbose=verbose
-                )
+                model.run_updates(batches, steps - progress.step, [watch])
             row = {"epoch": epoch + 1, **watch.finish()}
             row["examples_per_second"] = len(train) / row["seconds"]
             if score is not None:
@@ -104,6 +101,8 @@ def fit(
             progress.finished = epoch + 1 >= config.epochs or not patient
             checkpoints.save(progress)
     if progress.best_weights:
+        # The others may be here before the chief has written them.
+        workers.wait()
         checkpoints.restore_weights(progress.best_weights)
     return progress
 

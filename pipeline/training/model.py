@@ -1,7 +1,11 @@
 """Models that fit() trains: one update over the whole batch, however it is divided among devices and parts."""
 
+import sys
+
 import keras
 import tensorflow as tf
+
+from pipeline.training.strategy import distributed, worker_count
 
 
 class ExactModel(keras.Model):
@@ -14,6 +18,79 @@ class ExactModel(keras.Model):
 
     accumulation = 1
     """Parts that a device works through one after the other before the update."""
+    leaving = False
+    """Whether this process wants to stop; each update tells all workers how many do."""
+    updates_done = 0
+    """How many updates the last call of the training function made: compile's steps_per_execution, or what was left."""
+    _updates_left = None
+
+    def run_updates(self, batches: tf.data.Dataset, updates: int, callbacks: list[keras.callbacks.Callback]) -> None:
+        """model.fit of so many batches, in the order that they come in.
+
+        Args:
+            batches: of this worker: of each batch its slice, whose rows divide among its devices.
+            updates: as many as there are batches.
+            callbacks: of fit.
+        """
+        self._updates_left = updates
+        # Where no one watches, lines of the callbacks take the place of the bar.
+        self.fit(
+            distributed(self.distribute_strategy, batches),
+            steps_per_epoch=updates,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 0,
+        )
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Keras takes a batch, and averages it over the devices, to build models; a functional one is built."""
+
+    def make_train_function(self, force=False):
+        """As Keras' own, but for several updates at a time and several workers, where that fails.
+
+        One device makes several updates in one function, others one after the other, with no look at them between.
+        """
+        if self.train_function is not None and not force:
+            return self.train_function
+        strategy = self.distribute_strategy
+        # Else devices exchange rows of embeddings, and TensorFlow refuses that their number changes inside a function.
+        in_graph = strategy.num_replicas_in_sync == 1 or isinstance(strategy, tf.distribute.TPUStrategy)
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def update(iterator, leaving):
+            losses = strategy.run(self.train_step, args=(next(iterator), leaving))
+            # Sums over all devices: each has the same.
+            return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], losses)
+
+        def add(sums, iterator, leaving):
+            return tf.nest.map_structure(tf.add, sums, update(iterator, leaving))
+
+        @tf.function(autograph=False)
+        def updates(iterator, leaving, count):
+            # The two calls share one graph.
+            return tf.while_loop(
+                lambda done, _: done < count,
+                lambda done, sums: (done + 1, add(sums, iterator, leaving)),
+                (tf.constant(1), update(iterator, leaving)),
+            )[1]
+
+        def function(iterator):
+            count = self.steps_per_execution
+            if self._updates_left is not None:
+                count = min(count, self._updates_left)
+                self._updates_left -= count
+            self.updates_done = count
+            leaving = tf.constant(float(self.leaving))
+            if count > 1 and in_graph:
+                sums = updates(iterator, leaving, tf.constant(count))
+            else:
+                sums = update(iterator, leaving)
+                for _ in range(count - 1):
+                    sums = add(sums, iterator, leaving)
+            return {name: value / count for name, value in sums.items()} if count > 1 else sums
+
+        self.train_function = function
+        return function
 
     def weight_sums(self, data) -> list[tf.Tensor]:
         """What the losses are divided by, as far as this device's share of a batch goes: a list of scalars."""
@@ -28,7 +105,9 @@ class ExactModel(keras.Model):
         """
         raise NotImplementedError
 
-    def train_step(self, data):
+    def train_step(self, data, leaving=None):
+        """One update; returns the sums of `losses_of` and, with several workers, of "leaving" over all devices."""
+
         def sum_over_devices(value):
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
@@ -38,6 +117,9 @@ class ExactModel(keras.Model):
         else:
             losses, gradients = self._accumulated_gradients(data, totals)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        if worker_count(self.distribute_strategy) > 1:
+            # Made here, on this device; reductions refuse a tensor that comes from none.
+            losses["leaving"] = tf.identity(leaving)
         return sum_over_devices(losses)
 
     def _gradients(self, data, totals):

@@ -63,7 +63,7 @@ class Watch(keras.callbacks.Callback):
 
     Raises (out of model.fit):
         UserError: the loss is not finite any more.
-        Stopped: SIGTERM came; the state is saved.
+        Stopped: SIGTERM came, to this worker or another; the state is saved.
     """
 
     def __init__(
@@ -84,24 +84,38 @@ class Watch(keras.callbacks.Callback):
         self.batch_size, self.steps, self.steps_before = batch_size, steps, steps_before
         self.checkpoint_seconds, self.title, self.writer, self.stop = checkpoint_seconds, title, writer, stop
         self.first_step = progress.step
-        self.pending: list[dict] = []
+        self.pending: list[tuple[int, dict]] = []
+        self.leaving: list[tf.Tensor] = []
         self.started = self.saved = time.monotonic()
         self.spent_before = progress.seconds
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.leaving = self.stop.asked
+
     def on_train_batch_end(self, batch, logs=None):
-        self.progress.step += 1
-        self.pending.append(dict(logs))
+        stopping = self._stopping(logs)
+        self.progress.step += self.model.updates_done
+        self.pending.append((self.model.updates_done, dict(logs)))
         logs["examples/s"] = self._speed()
         if len(self.pending) >= LOSS_EVERY:
             self._take_losses()
         due = time.monotonic() - self.saved > self.checkpoint_seconds and self.progress.step < self.steps
-        if due or self.stop.asked:
+        # The workers' clocks differ; the chief's is the one that counts, as it alone writes.
+        if (due and self.checkpoints.workers.chief) or stopping:
             self._take_losses()
             self.progress.seconds = self._seconds()
             self.checkpoints.save(self.progress)
             self.saved = time.monotonic()
-        if self.stop.asked:
+        if stopping:
             raise Stopped(f"stopped as asked; the state is saved in {self.checkpoints.folder}: start again to go on.")
+
+    def _stopping(self, logs: dict) -> bool:
+        """Whether to stop here: all workers get the same answer at the same batch."""
+        if self.checkpoints.workers.count == 1:
+            return self.stop.asked
+        self.leaving.append(logs.pop("leaving"))
+        # One batch late, so that the device need not be waited for.
+        return len(self.leaving) > 1 and float(self.leaving.pop(0)) > 0
 
     def finish(self) -> dict[str, float]:
         """Means over the batches of the finished leg, by the names that train_step gives, and its seconds."""
@@ -118,7 +132,8 @@ class Watch(keras.callbacks.Callback):
     def _take_losses(self) -> None:
         if not self.pending:
             return
-        taken = {name: [float(row[name]) for row in self.pending] for name in self.pending[0]}
+        counts = [count for count, _ in self.pending]
+        taken = {name: [float(row[name]) for _, row in self.pending] for name in self.pending[0][1]}
         self.pending.clear()
         if not all(map(math.isfinite, taken["loss"])):
             raise UserError(
@@ -126,7 +141,8 @@ class Watch(keras.callbacks.Callback):
                 f"learning rate (the last good state: {self.checkpoints.folder})."
             )
         for name, values in taken.items():
-            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + sum(values)
+            added = sum(value * count for value, count in zip(values, counts, strict=True))
+            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + added
         means = {f"batch_{name}": sum(values) / len(values) for name, values in taken.items()}
         rate = float(self.model.optimizer.learning_rate)
         log(self.writer, {**means, "learning_rate": rate}, self.steps_before + self.progress.step)

@@ -1,0 +1,201 @@
+"""Start `pipeline.run` on several machines: what Slurm and Kubernetes want, and a cluster of processes here.
+
+    python -m pipeline.launch local --workers 2 -- --config trec             on this machine, to try it
+    python -m pipeline.launch slurm --nodes 4 --gpus 8 -- --config bert_base > job.sh && sbatch job.sh
+    python -m pipeline.launch kubernetes --workers 4 --gpus 8 --image IMAGE --claim PVC -- --config bert_base > job.yaml
+
+What follows `--` is for pipeline.run. Anything else that sets TF_CONFIG and starts one process a machine does as well.
+A worker that is lost (69) or asked to stop (75) ends all others; all are started again and go on where they stood.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+
+import yaml
+
+# Exit statuses of pipeline.run after which the same command goes on: a lost worker, a machine taken away.
+AGAIN = (69, 75)
+PORT = 12_345
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    here = arguments.index("--") if "--" in arguments else len(arguments)
+    options = _parser().parse_args(arguments[:here])
+    command = arguments[here + 1 :]
+    if options.kind == "local":
+        return run_local(options.workers, command)
+    print(slurm(options, command) if options.kind == "slurm" else kubernetes(options, command), end="")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.launch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    local = kinds.add_parser("local", help="processes on this machine")
+    local.add_argument("--workers", type=_count, default=2)
+    jobs = {"slurm": kinds.add_parser("slurm", help="prints a script for sbatch")}
+    jobs["slurm"].add_argument("--nodes", type=_count, default=2, help="one worker each")
+    jobs["slurm"].add_argument("--time", default="24:00:00", help="limit; the state is saved two minutes before")
+    jobs["kubernetes"] = kinds.add_parser("kubernetes", help="prints a Service and an Indexed Job")
+    jobs["kubernetes"].add_argument("--workers", type=_count, default=2, help="pods")
+    jobs["kubernetes"].add_argument("--image", required=True, help="with this package and tensorflow[and-cuda]")
+    jobs["kubernetes"].add_argument("--claim", required=True, help="PersistentVolumeClaim (ReadWriteMany) for runs/")
+    for job in jobs.values():
+        job.add_argument("--name", default="bert")
+        job.add_argument("--gpus", type=int, default=8, help="of each worker")
+        job.add_argument("--cpus", type=_count, default=16, help="of each worker")
+    return parser
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+
+def run_local(workers: int, command: list[str], environment: dict[str, str] | None = None) -> int:
+    """Run `pipeline.run` as a cluster of processes, until all have ended; SIGTERM is passed on to them.
+
+    Args:
+        workers: processes.
+        command: arguments of pipeline.run.
+        environment: more variables for them.
+
+    Returns:
+        See `worst`.
+    """
+    processes = start_local(workers, command, environment)
+    before = signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes])
+    try:
+        statuses = [process.wait() for process in processes]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in processes:
+            process.kill()
+    return worst(statuses)
+
+
+def worst(statuses: list[int]) -> int:
+    """The status that says why a cluster ended: workers that were only left alone (69) say the least."""
+    failed = sorted(filter(None, statuses), key=lambda status: status == AGAIN[0])
+    if not failed:
+        return 0
+    return failed[0] if failed[0] > 0 else 128 - failed[0]
+
+
+def start_local(
+    workers: int,
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "pipeline.run"),
+    **options,
+) -> list[subprocess.Popen]:
+    """The processes of `run_local`; program is what Python runs, options are Popen's."""
+    addresses = _free_addresses(workers)
+    processes = []
+    for index in range(workers):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        variables = {**os.environ, **(environment or {}), "TF_CONFIG": json.dumps(config)}
+        processes.append(subprocess.Popen([sys.executable, *program, *command], env=variables, **options))
+    return processes
+
+
+def _free_addresses(count: int) -> list[str]:
+    """Of this machine; all are held until the last is found, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+def slurm(options: argparse.Namespace, command: list[str]) -> str:
+    """A script for sbatch. Workers find each other by Slurm's own variables (pipeline.training.cluster)."""
+    gpus = f"#SBATCH --gpus-per-node={options.gpus}\n" if options.gpus else ""
+    run = shlex.join(["python", "-m", "pipeline.run", *command, "--training.strategy", "multiworker"])
+    return f"""#!/bin/bash
+#SBATCH --job-name={options.name}
+#SBATCH --nodes={options.nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task={options.cpus}
+{gpus}#SBATCH --time={options.time}
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+# Submit it in the folder of the checkout, on a file system that all nodes share.
+status=0
+srun --kill-on-bad-exit=0 {run} || status=$?
+# {AGAIN[0]}: a worker was lost; {AGAIN[1]}: stopped before the time limit, the state is saved. Go on, but not for ever.
+if [[ $status == {AGAIN[0]} || $status == {AGAIN[1]} ]] && (( ${{SLURM_RESTART_COUNT:-0}} < 100 )); then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $status
+"""
+
+
+def kubernetes(options: argparse.Namespace, command: list[str]) -> str:
+    """A headless Service, which gives pods their names, and an Indexed Job of one pod a worker, as YAML.
+
+    A pod that ends with a status other than 0 is started again, and meets the others, who have ended for its sake.
+    """
+    name, labels = options.name, {"app": options.name}
+    addresses = [f"{name}-{index}.{name}:{PORT}" for index in range(options.workers)]
+    index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
+    # Kubernetes puts the value of WORKER_INDEX in.
+    config = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": "$(WORKER_INDEX)"}})
+    resources = {"cpu": str(options.cpus)} | ({"nvidia.com/gpu": str(options.gpus)} if options.gpus else {})
+    container = {
+        "name": "worker",
+        "image": options.image,
+        "command": ["python", "-m", "pipeline.run", *command, "--training.strategy", "multiworker"],
+        "env": [{"name": "WORKER_INDEX", "valueFrom": index}, {"name": "TF_CONFIG", "value": config}],
+        "ports": [{"containerPort": PORT}],
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
+        "volumeMounts": [{"name": "runs", "mountPath": "/runs"}, {"name": "shm", "mountPath": "/dev/shm"}],
+        "workingDir": "/",
+    }
+    pod = {
+        "subdomain": name,
+        "restartPolicy": "OnFailure",
+        "terminationGracePeriodSeconds": 120,
+        "containers": [container],
+        "volumes": [
+            {"name": "runs", "persistentVolumeClaim": {"claimName": options.claim}},
+            # NCCL shares memory between the GPUs of a machine.
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": labels},
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": options.workers,
+            "parallelism": options.workers,
+            "backoffLimit": 100,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+    return yaml.safe_dump_all([service, job], sort_keys=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
