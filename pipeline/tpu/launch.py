@@ -29,6 +29,8 @@ WAITING = ("STATE_UNSPECIFIED", "CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES",
 # ssh's own status when the connection fails, and a run's when it was asked to stop (errors.Stopped).
 TRY_AGAIN = (255, 75)
 MOST_STARTS = 5
+# Between two looks at the queue, and before a lost connection is tried again.
+POLL_SECONDS = 30.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,8 +46,6 @@ class Launch:
     zone: str = ""
     project: str | None = None
     spot: bool = True
-    poll_seconds: float = 30.0
-    """Between two looks at the queue, and before a lost connection is tried again."""
 
     def tpus(self, *words: str) -> list[str]:
         """A command of `gcloud compute tpus`."""
@@ -101,7 +101,7 @@ set -euo pipefail
 python -m pip wheel --quiet --no-deps --wheel-dir . {shlex.quote(str(ROOT))}
 {line(plan.create())}
 trap {shlex.quote(line(plan.delete()))} EXIT
-until [ "$({line(plan.queue_state())})" = ACTIVE ]; do sleep {plan.poll_seconds:g}; done
+until [ "$({line(plan.queue_state())})" = ACTIVE ]; do sleep {POLL_SECONDS:g}; done
 {line(plan.copy([wheel, *_files(plan)])).replace(shlex.quote(wheel), wheel)}
 {line(plan.install())}
 {line(plan.start())}
@@ -162,7 +162,7 @@ def _on_one_slice(plan: Launch, files: list[str]) -> bool:
                 return False
             if status not in TRY_AGAIN:
                 raise UserError(f"the run on {plan.name} ended with status {status}, see above.")
-            time.sleep(plan.poll_seconds)
+            time.sleep(POLL_SECONDS)
         raise UserError(f"the connection to {plan.name} was lost {MOST_STARTS} times in a row.")
     finally:
         if _status(plan.delete()):
@@ -185,7 +185,7 @@ def _wait_until_active(plan: Launch) -> bool:
                 f"another --zone, or look at {shlex.join(plan.queue_state()[:-1])}."
             )
         print(f"{plan.name}: {state}", flush=True)
-        time.sleep(plan.poll_seconds)
+        time.sleep(POLL_SECONDS)
 
 
 def _is_there(plan: Launch) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-# The op is not part of tf.raw_ops.
-from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_all_reduce
+# They are not part of tf.raw_ops.
+from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_all_reduce, xla_replica_id
 
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
@@ -70,6 +70,14 @@ class OneOfMany(tf.distribute.ReplicaContext):
     def __init__(self, replicas: int):
         super().__init__(tf.distribute.get_strategy(), 0)
         self.replicas = replicas
+
+    @property
+    def num_replicas_in_sync(self):
+        return self.replicas
+
+    @property
+    def replica_id_in_sync_group(self):
+        return 0 if self.replicas == 1 else xla_replica_id()
 
     def all_reduce(self, reduce_op, value, options=None):
         """Sparse gradients become dense, as TPUStrategy makes them."""

@@ -149,6 +149,7 @@ def adapt(config: Config, target: TpuTarget) -> Config:
         training=dataclasses.replace(config.training, embedding_update="dense", strategy="tpu"),
         pretraining=dataclasses.replace(config.pretraining),
     )
+    config.training.steps_per_execution = target.steps_per_execution
     if config.training.dtype == "auto":
         config.training.dtype = "mixed_bfloat16"
     width = config.model.hidden_dim if config.model.backbone is None else None
