@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 import yaml
+from test_wheel import make_wheel
 from tiny import write_config
 
 from pipeline.command_line import parse
@@ -16,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.tpu import check as checking
 from pipeline.tpu.__main__ import main
 from pipeline.tpu.check import Compiled, TooLarge, compile_step, largest_that_fits, refusal
-from pipeline.tpu.environment import PINS, own_python
+from pipeline.tpu.environment import PINS, compiler_python, own_python
 from pipeline.tpu.step import audit, steps_of
 from pipeline.tpu.target import SHIPPED, adapt, read_target, shipped_names
 
@@ -49,7 +50,7 @@ def altered(tmp_path: Path, name: str = "v5e-8", **changes) -> Path:
 def fake_python(tmp_path: Path, body: str) -> Path:
     """A stand-in for the compiler's Python: called with program, module, topology and cores."""
     path = tmp_path / "python"
-    path.write_text(f"#!{sys.executable}\nimport sys\nprogram, module, topology, cores = sys.argv[1:]\n{body}\n")
+    path.write_text(f"#!{sys.executable}\nimport sys\nprogram, module, topology, cores, *chip_config = sys.argv[1:]\n{body}\n")
     path.chmod(0o755)
     return path
 
@@ -247,6 +248,23 @@ def test_an_unknown_key_of_the_config_is_an_error(tiny, capsys):
 def test_pins_are_those_of_the_extra():
     project = (SHIPPED.parent / "pyproject.toml").read_text()
     assert all(f'"{package}=={version}"' in project for package, version in PINS.items())
+
+
+def test_the_compiler_gets_an_environment_of_its_own_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERT_PIPELINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setattr("pipeline.tpu.environment._has_pins", lambda: False)
+    (jax, number), (libtpu, other) = PINS.items()
+    make_wheel(tmp_path / "index", {f"{jax}.py": ""}, jax, number)
+    with pytest.raises(UserError, match=f"could not be installed .*{libtpu}=={other}"):
+        compiler_python()
+    assert not own_python().exists()
+    make_wheel(tmp_path / "index", {f"{libtpu}.py": ""}, libtpu, other)
+    python = compiler_python()
+    assert python == own_python()
+    subprocess.run([python, "-c", f"import {jax}, {libtpu}"], check=True)
 
 
 @pytest.mark.parametrize("name", GENERATIONS)

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 from pipeline.command_line import parse
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import UserError
 from pipeline.tpu.target import adapt, read_target, shipped_names
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, 1 for a step that is too large or a run that failed, 2 after one
-    sentence on what is wrong."""
+    """Command line; returns the exit status: 0, 1 for a step that is too large, 2 after one sentence on what is
+    wrong, 130 after Ctrl-C."""
     options, rest = _parser().parse_known_args(arguments)
     # TensorFlow only builds and lowers here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 def check(options: argparse.Namespace, rest: list[str]) -> int:
@@ -61,11 +64,7 @@ def launch(options: argparse.Namespace, rest: list[str]) -> int:
     if not options.run:
         print(script(plan))
         return 0
-    try:
-        return run(plan)
-    except Stopped as request:
-        print(request, file=sys.stderr)
-        return 75
+    return run(plan)
 
 
 def table(options: argparse.Namespace, rest: list[str]) -> int:
@@ -90,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=function)
         return made
 
-    jax_python = {"type": Path, "help": "A Python with jax and libtpu; none: one is made in the cache folder."}
+    jax_python = {"type": Path, "help": "A Python with jax and libtpu; none: this one, or one made in the cache."}
     checker = command(check, epilog=config_help)
     checker.add_argument("target", help="A file of tpu_configs/, or its name.")
     checker.add_argument("--jax_python", **jax_python)

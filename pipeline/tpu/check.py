@@ -93,6 +93,7 @@ def compile_step(module: bytes, target: TpuTarget, python: Path) -> Compiled | T
         file.write(module)
         file.flush()
         command = [str(python), str(program), file.name, target.topology, str(target.cores)]
+        command += [target.chip_config] if target.chip_config else []
         try:
             process = subprocess.run(command, capture_output=True, text=True, env=_environment())
         except OSError as error:

@@ -1,6 +1,5 @@
 """The Python that holds the TPU's compiler."""
 
-import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline.errors import UserError
+from pipeline.files import replaced_folder
 from pipeline.wheel import cache_folder
 
 # compile_ahead.py rests on private calls: other versions may have them no more. As in pyproject.toml's tpu-check.
@@ -50,21 +50,19 @@ def _has_pins() -> bool:
 
 
 def _make(folder: Path) -> None:
-    """Whole or not there: bin/python, by which a whole one is known, is linked last."""
     requirements = [f"{package}=={number}" for package, number in PINS.items()]
     print(f"installing the TPU compiler ({', '.join(requirements)}) in {folder} ...", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    hidden = folder / "bin" / ".python"
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements],
-    ):
-        process = subprocess.run(command, capture_output=True, text=True)
-        if process.returncode:
-            shutil.rmtree(folder, ignore_errors=True)
-            lines = (process.stderr + process.stdout).strip().splitlines() or [f"exit status {process.returncode}"]
-            raise UserError(
-                f"the TPU compiler could not be installed ({lines[-1]}); give --jax_python, a Python that has "
-                f"{' and '.join(requirements)}."
-            )
-    hidden.unlink(missing_ok=True)
+    with replaced_folder(folder) as temporary:
+        for command in (
+            [sys.executable, "-m", "venv", str(temporary)],
+            # As a module: the scripts of an environment name the folder that it was made in.
+            [str(temporary / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements],
+        ):
+            process = subprocess.run(command, capture_output=True, text=True)
+            if process.returncode:
+                lines = (process.stderr + process.stdout).strip().splitlines()
+                errors = [line for line in lines if line.startswith("ERROR")] or lines or ["it said nothing"]
+                raise UserError(
+                    f"the TPU compiler could not be installed ({errors[-1]}); give --jax_python, a Python that has "
+                    f"{' and '.join(requirements)}."
+                )

@@ -40,6 +40,8 @@ class TpuTarget:
     """Most sequences that a core takes at once in fine-tuning."""
     pretrain_batch: BatchTable
     """The same in pre-training, whose logits over the vocabulary take memory too."""
+    chip_config: str | None = None
+    """libtpu's name of a way to use the chip other than its default; what TensorFlow uses on v4 is megacore."""
     steps_per_execution: int = 50
     """Updates a call of the device: one call an update would leave it waiting for the host."""
     spot: bool = True
@@ -57,7 +59,7 @@ class TpuTarget:
             "numpy>=1.26,<3",
             "absl-py", "filelock>=3.12,<5", "flatbuffers>=24", "importlib_resources>=6", "jinja2>=3.1,<4",
             "jsonargparse[signatures]>=4.40,<5", "kagglehub", "packaging", "pandas>=2.2,<4", "pyarrow>=17",
-            "pyyaml>=6,<7", "regex", "rich>=13,<16", "safetensors>=0.4.5,<1", "scikit-learn>=1.5,<2",
+            "pyyaml>=6,<7", "regex", "rich>=13,<16", "sentencepiece", "safetensors>=0.4.5,<1", "scikit-learn>=1.5,<2",
             "setuptools<81", "tensorboard>=2.19,<3", "tensorflow-datasets>=4.9.7,<5", "tokenizers>=0.20,<1",
         ]
     )  # fmt: skip
