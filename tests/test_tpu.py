@@ -15,6 +15,7 @@ from tiny import write_config
 from pipeline.command_line import parse
 from pipeline.errors import UserError
 from pipeline.tpu import check as checking
+from pipeline.tpu import table
 from pipeline.tpu.__main__ import main
 from pipeline.tpu.check import Compiled, TooLarge, compile_step, largest_that_fits, refusal
 from pipeline.tpu.environment import PINS, compiler_python, own_python
@@ -50,7 +51,9 @@ def altered(tmp_path: Path, name: str = "v5e-8", **changes) -> Path:
 def fake_python(tmp_path: Path, body: str) -> Path:
     """A stand-in for the compiler's Python: called with program, module, topology and cores."""
     path = tmp_path / "python"
-    path.write_text(f"#!{sys.executable}\nimport sys\nprogram, module, topology, cores, *chip_config = sys.argv[1:]\n{body}\n")
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nprogram, module, topology, cores, *chip_config = sys.argv[1:]\n{body}\n"
+    )
     path.chmod(0o755)
     return path
 
@@ -239,6 +242,21 @@ def test_the_command_says_what_fits_and_fails_where_it_does_not(tmp_path, tiny, 
     assert "21474836480 bytes) of 15.75 GiB" in (said := capsys.readouterr().out) and "not even one" in said
 
 
+def test_the_table_gets_a_row_in_its_place(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{table.HEAD}| `v2-8` | old |\n\nafter\n")
+    target = read_target("v5e-8")
+    line = table.row("v5e-8", target, checking.Checked("", 128, 1, Compiled(10 << 30, 8.76e12, 283.2)))
+    assert line == "| `v5e-8` | 8 | 128 x 128 | 10.00 | 16 | 8.76e+12 | 283 |\n"
+    too_large = table.row("v2-8", target, checking.Checked("", 8, 1, TooLarge(9 << 30, 8 << 30)))
+    for name, text in (("v5e-8", "| `v5e-8` | new |\n"), ("v2-8", too_large), ("v5e-8", line)):
+        table.put(readme, name, text)
+    assert readme.read_text() == f"before\n{table.HEAD}{too_large}{line}\nafter\n"
+    readme.write_text("no table")
+    with pytest.raises(UserError, match="no table"):
+        table.put(readme, "v5e-8", line)
+
+
 def test_an_unknown_key_of_the_config_is_an_error(tiny, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["check", "v5e-8", *tiny, "--training.epoch", "3"])
@@ -280,7 +298,7 @@ def test_a_step_too_large_is_refused_by_the_real_compiler(tiny, compiler, tmp_pa
     target = read_target("v5e-1")
     config = adapt(parse([*tiny, "--model.num_layers", "1"]), target)
     (step,) = steps_of(config, 1)
-    answer = compile_step(step.lower(2_000_000, 1), target, compiler)
+    answer = compile_step(step.lower(1_500_000, 1), target, compiler)
     assert isinstance(answer, TooLarge) and answer.used_bytes > answer.limit_bytes > 15 * 2**30
 
 
