@@ -214,7 +214,8 @@ def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, me
         **({"threshold": rule.threshold, "separator": rule.separator} if rule.multi_label else {}),
         "tokenization": encoder.fingerprint,
         "fused": fused,
-        "versions": {name: installed(name) for name in ("tensorflow", "tensorflow-text", "keras")},
+        # TensorFlow may come in a package of another name (tensorflow-tpu, tensorflow-cpu).
+        "versions": {"tensorflow": tf.__version__} | {name: installed(name) for name in ("tensorflow-text", "keras")},
         "run": metadata,
     }
 
