@@ -233,7 +233,8 @@ def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, us
         "fused": fused,
         "operations": used,
         "minimum_serving": minimum_version(used),
-        "versions": {name: installed(name) for name in ("tensorflow", "tensorflow-text", "keras")},
+        # TensorFlow may come in a package of another name (tensorflow-tpu, tensorflow-cpu).
+        "versions": {"tensorflow": tf.__version__} | {name: installed(name) for name in ("tensorflow-text", "keras")},
         "run": metadata,
     }
 

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from pipeline.backbone import huggingface
 from pipeline.backbone.load import load_backbone
-from pipeline.config import Config
+from pipeline.config import Config, PretrainingConfig
 from pipeline.data.corpus import files_of, training_documents, validation_documents
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
-from pipeline.pretraining.model import build_pretraining_model, heads_of
+from pipeline.pretraining.model import PretrainingModel, build_pretraining_model, heads_of
 from pipeline.pretraining.prepare import Tokenization, prepare
 from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
@@ -81,18 +81,8 @@ def pretrain(
         loaded = load_backbone(config.model, text, training.seed, dtype)
         model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
         model.accumulation, model.z_loss = pretraining.accumulation, pretraining.z_loss
-        total = sum(phase.steps for phase in pretraining.phases)
-        warmup = round(pretraining.warmup * total)
-        optimizer = (Lamb if pretraining.optimizer == "lamb" else AdamW)(
-            WarmupDecay(pretraining.learning_rate, total, warmup, pretraining.schedule, pretraining.decay_power),
-            weight_decay=pretraining.weight_decay,
-            beta_2=pretraining.beta_2,
-            epsilon=1e-6,
-            clip_norm=pretraining.clip_norm,
-        )
-        model.compile(
-            optimizer=build(optimizer, model), jit_compile=False, steps_per_execution=training.steps_per_execution
-        )
+        optimizer = make_pretraining_optimizer(pretraining, model)
+        model.compile(optimizer=optimizer, jit_compile=False, steps_per_execution=training.steps_per_execution)
     longest = max(phase.sequence_length for phase in pretraining.phases)
     if longest > loaded.backbone.max_sequence_length:
         raise UserError(
@@ -171,3 +161,17 @@ def pretrain(
     workers.wait()
     print(f"pre-trained: {target}")
     return target, summary
+
+
+def make_pretraining_optimizer(config: PretrainingConfig, model: PretrainingModel) -> AdamW:
+    """The optimizer of all phases, built on the model's variables inside the current strategy scope."""
+    total = sum(phase.steps for phase in config.phases)
+    warmup = round(config.warmup * total)
+    optimizer = (Lamb if config.optimizer == "lamb" else AdamW)(
+        WarmupDecay(config.learning_rate, total, warmup, config.schedule, config.decay_power),
+        weight_decay=config.weight_decay,
+        beta_2=config.beta_2,
+        epsilon=1e-6,
+        clip_norm=config.clip_norm,
+    )
+    return build(optimizer, model)

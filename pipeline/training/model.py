@@ -145,7 +145,8 @@ class ExactModel(keras.Model):
             if not isinstance(gradient, tf.IndexedSlices):
                 return gradient
             count = self.accumulation
-            arrays = (tf.TensorArray(t.dtype, count) for t in (gradient.values, gradient.indices))
+            tensors = gradient.values, gradient.indices
+            arrays = (tf.TensorArray(t.dtype, count, element_shape=t.shape) for t in tensors)
             values, indices = arrays
             return values.write(0, gradient.values), indices.write(0, gradient.indices)
 
@@ -160,8 +161,14 @@ class ExactModel(keras.Model):
         _, losses, sums = tf.while_loop(
             lambda i, *_: i < self.accumulation, step, (tf.constant(1), losses, [start(g) for g in gradients])
         )
+
+        def joined(array):
+            # Not array.concat(), whose outcome has no static shape.
+            stacked = array.stack()
+            return tf.reshape(stacked, tf.concat([[-1], tf.shape(stacked)[2:]], axis=0))
+
         return losses, [
-            tf.IndexedSlices(s[0].concat(), s[1].concat(), g.dense_shape) if rows else s
+            tf.IndexedSlices(joined(s[0]), joined(s[1]), g.dense_shape) if rows else s
             for s, g, rows in zip(sums, gradients, sparse, strict=True)
         ]
 
