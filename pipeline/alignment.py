@@ -1,8 +1,8 @@
 """Which bytes of a text a part of its normalised form came from.
 
-A text on its way through normalisation is a pair: strings, string [batch], and `places`, ragged int64 [batch, bytes + 1]:
-of each of its bytes the one of the original text at which the character began that it comes from, and at the end the
-original's length.
+A text on its way through normalisation is a pair: strings, string [batch], and `places`, ragged int64 [batch, bytes +
+1]: of each of its bytes the one of the original text at which the character began that it comes from, and at the end
+the original's length.
 """
 
 import tensorflow as tf

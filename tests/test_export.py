@@ -284,16 +284,17 @@ def test_a_wrong_number_of_labels_is_refused(model, encoder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def answers(exported) -> dict:
+def answers(exported, encoder) -> dict:
     """What a fresh process gets out of the export."""
-    return _answers(exported, [TEXTS])
+    return _answers(exported, [TEXTS], encoder)
 
 
 def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder, monkeypatch):
-    monkeypatch.setattr("export.verify._answers", lambda folder, texts: answers)
+    monkeypatch.setattr("export.verify._answers", lambda *_: answers)
     assert verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(LABELS)) < 1e-5
     sizes = ("all in one batch", "batches of 7", "one by one")
-    assert list(answers) == [*(f"serving_default, {size}" for size in sizes), "classify"]
+    others = ["predict_tokens", "top_k", "embed", "explain", "classify"]
+    assert list(answers) == [*(f"serving_default, {size}" for size in sizes), *others]
 
 
 @pytest.mark.parametrize(
@@ -309,13 +310,13 @@ def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder
 def test_verify_refuses_whatever_differs(change, message, answers, exported, model, encoder, monkeypatch):
     changed = copy.deepcopy(answers)
     change(changed["serving_default, one by one"])
-    monkeypatch.setattr("export.verify._answers", lambda folder, texts: changed)
+    monkeypatch.setattr("export.verify._answers", lambda *_: changed)
     with pytest.raises(ExportDiffers, match=message):
         verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(LABELS))
 
 
 def test_verify_refuses_other_names_in_classify(answers, exported, model, encoder, monkeypatch):
-    monkeypatch.setattr("export.verify._answers", lambda folder, texts: {"classify": answers["classify"]})
+    monkeypatch.setattr("export.verify._answers", lambda *_: {"classify": answers["classify"]})
     with pytest.raises(ExportDiffers, match="names"):
         verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(("no", "yes", "déjà vu")))
 
@@ -323,11 +324,11 @@ def test_verify_refuses_other_names_in_classify(answers, exported, model, encode
 def test_an_export_with_a_changed_weight_is_refused_and_removed(model, encoder, tmp_path, monkeypatch):
     save = savedmodel.ServedClassifier.save
 
-    def tamper(self, folder, pair):
+    def tamper(self, folder, pair, signatures):
         kept = [variable.numpy() for variable in self.variables]
         for variable in self.variables:
             variable.assign(variable * 1.5)
-        save(self, folder, pair)
+        save(self, folder, pair, signatures)
         for variable, value in zip(self.variables, kept, strict=True):
             variable.assign(value)
 
