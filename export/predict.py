@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--explain", action="store_true", help="say what each piece of a text adds to the log-odds of "
                         "its label (table or jsonl)")  # fmt: skip
     parser.add_argument("--batch-size", type=int, help="texts a forward pass (default: 32, with --explain 8)")
-    options = parser.parse_args(arguments)
+    # Intermixed: texts may stand behind options.
+    options = parser.parse_intermixed_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         if options.batch_size is None:

@@ -26,7 +26,7 @@ class SignatureOptions:
 
     names: Sequence[str] | None = None
     top_k: int = 5
-    explain_steps: int = 32
+    explain_steps: int = 40
 
 
 DEFAULT_SIGNATURES = SignatureOptions()

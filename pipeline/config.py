@@ -263,7 +263,7 @@ class ExportConfig:
     pooled vector, and what each piece of a text contributes to its label; none: all of them."""
     top_k: int = 5
     """Labels that the signature top_k gives; at most all."""
-    explain_steps: int = 32
+    explain_steps: int = 40
     """Points of the integral of the signature explain: time and exactness."""
     abstain_below: float = 0.0
     """Score below which the answer's label is `abstain_label`; 0: never. One label a row only."""
