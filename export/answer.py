@@ -11,12 +11,15 @@ import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
 # All at once, an odd number, and each alone: no answer may depend on its neighbours.
 BATCH_SIZES = {"all in one batch": None, "batches of 7": 7, "one by one": 1}
+# Texts to explain, which takes a hundred times as long as to answer.
+EXPLAINED = 4
 
 
 def main() -> None:
-    folder, request, target = sys.argv[1:]
-    with open(request) as file:
-        columns = json.load(file)
+    folder, source, target = sys.argv[1:]
+    with open(source) as file:
+        request = json.load(file)
+    columns, tokens = request["texts"], request["tokens"]
     model = tf.saved_model.load(folder)
     serve, classify = (model.signatures[name] for name in ("serving_default", "classify"))
     names = sorted(serve.structured_input_signature[1])
@@ -24,17 +27,21 @@ def main() -> None:
     rows = [[text.encode("utf-8", "replace") for text in row] for row in zip(*columns, strict=True)]
     examples = tf.constant([_example(names, row) for row in rows])
 
+    def columns_of(part: list) -> dict[str, tf.Tensor]:
+        return {name: tf.constant(column) for name, column in zip(names, zip(*part, strict=True), strict=True)}
+
     answers = {}
     for way, size in BATCH_SIZES.items():
-        found = []
-        for start in range(0, count, size or count):
-            batch = zip(*rows[start : start + (size or count)], strict=True)
-            found.append(serve(**{name: tf.constant(column) for name, column in zip(names, batch, strict=True)}))
-        answers[f"serving_default, {way}"] = {
-            "labels": [label.decode() for answer in found for label in answer["label"].numpy().tolist()],
-            "scores": [score for answer in found for score in answer["score"].numpy().tolist()],
-            "probabilities": [row for answer in found for row in answer["probabilities"].numpy().tolist()],
-        }
+        starts = range(0, count, size or count)
+        found = [serve(**columns_of(rows[start : start + (size or count)])) for start in starts]
+        answers[f"serving_default, {way}"] = _predictions(found)
+    if "predict_tokens" in model.signatures and tokens:
+        inputs = {name: tf.constant(values, tf.int32) for name, values in tokens.items()}
+        answers["predict_tokens"] = _predictions([model.signatures["predict_tokens"](**inputs)])
+    for name, number in (("top_k", count), ("embed", count), ("explain", EXPLAINED)):
+        if name in model.signatures:
+            answer = model.signatures[name](**columns_of(rows[:number]))
+            answers[name] = {key: _plain(value.numpy().tolist()) for key, value in answer.items()}
     answer = classify(inputs=examples)
     answers["classify"] = {
         "classes": [[name.decode() for name in row] for row in answer["classes"].numpy().tolist()],
@@ -45,6 +52,21 @@ def main() -> None:
         raise RuntimeError(f"{', '.join(loaded)} should not be needed to serve")
     with open(target, "w") as file:
         json.dump(answers, file)
+
+
+def _predictions(found: list[dict]) -> dict[str, list]:
+    return {
+        "labels": [label.decode() for answer in found for label in answer["label"].numpy().tolist()],
+        "scores": [score for answer in found for score in answer["score"].numpy().tolist()],
+        "probabilities": [row for answer in found for row in answer["probabilities"].numpy().tolist()],
+    }
+
+
+def _plain(value):
+    """Nested lists with strings in place of bytes."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _example(names: list[str], row: list[bytes]) -> bytes:

@@ -29,30 +29,60 @@ class FusedClassifier(tf.Module):
 
     Args:
         model: a functional model of one keras-nlp BertBackbone, a pooling and a dense layer called "logits", as
-            pipeline.classifier builds it. Its weights are copied, in the dtype that the model computes in.
+            pipeline.classifier builds it. Its weights are copied.
+        weights: dtype of the copies, but for the classification layer's and layer normalisation's; None: the one that
+            the model computes in, which they are cast to at each call.
+
+    Attributes:
+        dtype: what the model computes in.
+        max_length: positions that it knows.
 
     Raises:
         UnsupportedModel: any other architecture.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, weights: str | None = None):
         super().__init__(name="fused_classifier")
         backbone, pooler, head = _parts(model)
         self.dtype = tf.as_dtype(backbone.transformer_layers[0].compute_dtype)
+        self._stored = self.dtype if weights is None else tf.as_dtype(weights)
         self.num_heads, self.hidden_dim = backbone.num_heads, backbone.hidden_dim
         self.head_dim = self.hidden_dim // self.num_heads
         self.pools_first = pooler is None or isinstance(pooler, keras.layers.Dense)
         names = ("token_embedding", "position_embedding", "segment_embedding")
         self.embeddings = [self._variable(backbone.get_layer(name).weights[0], name) for name in names]
+        self.max_length = backbone.max_sequence_length
         self.embedding_norm = self._norm(backbone.get_layer("embeddings_layer_norm"))
         self.layers = [self._layer(layer) for layer in backbone.transformer_layers]
         pooler = backbone.get_layer("pooled_dense") if pooler is None else pooler
         self.pooler = self._dense(pooler) if self.pools_first else None
         self.head = self._dense(head, tf.as_dtype(head.compute_dtype))
 
-    def __call__(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        """float32 [batch, C] of token_ids, segment_ids and padding_mask, int32 [batch, length]."""
+    def __call__(self, inputs: dict[str, tf.Tensor], words: tf.Tensor | None = None) -> tf.Tensor:
+        """float32 [batch, C] of token_ids, segment_ids and padding_mask, int32 [batch, length]; `words` as `pooled`."""
+        return self.logits(self.pooled(inputs, words))
+
+    def words(self, ids: tf.Tensor) -> tf.Tensor:
+        """Word embeddings, float32 [..., H], of ids."""
+        return tf.cast(tf.gather(self.embeddings[0], ids), tf.float32)
+
+    def logits(self, pooled: tf.Tensor) -> tf.Tensor:
+        """float32 [batch, C] of `pooled`'s."""
+        return tf.cast(self.head(tf.cast(pooled, self.head.dtype)), tf.float32)
+
+    def pooled(self, inputs: dict[str, tf.Tensor], words: tf.Tensor | None = None) -> tf.Tensor:
+        """What the classification layer sees.
+
+        Args:
+            inputs: token_ids, segment_ids and padding_mask, int32 [batch, length].
+            words: [batch, length, H] in place of the word embeddings of token_ids; what follows is then computed in
+                its dtype.
+
+        Returns:
+            [batch, H], in the dtype computed in.
+        """
         ids, segments, mask = (inputs[name] for name in ("token_ids", "segment_ids", "padding_mask"))
+        dtype = self.dtype if words is None else words.dtype
         batch, length = tf.unstack(tf.shape(ids))
         real = tf.reshape(mask, [-1]) > 0
         # Packed row to place in [batch * length], and back; places of padding read some row that attention ignores.
@@ -61,9 +91,15 @@ class FusedClassifier(tf.Module):
         rows = tf.maximum(tf.cumsum(tf.cast(real, tf.int32)) - 1, 0)
         first = tf.gather(rows, tf.range(batch) * length)
         # The product before the slice: a sum of two products would not be recognised as scores and mask.
-        ignored = (tf.cast(1 - mask, self.dtype) * tf.constant(MASKED, self.dtype))[:, tf.newaxis, tf.newaxis]
+        ignored = (tf.cast(1 - mask, dtype) * tf.constant(MASKED, dtype))[:, tf.newaxis, tf.newaxis]
 
-        x = self._embed(*(tf.gather(tf.reshape(part, [-1]), places) for part in (ids, segments)), places % length)
+        token, position, segment = self.embeddings
+        if words is None:
+            words, chosen = token, tf.gather(tf.reshape(ids, [-1]), places)
+        else:
+            words, chosen = tf.reshape(words, [-1, self.hidden_dim]), places
+        x = tf.cast(tf.gather(words, chosen), dtype) + tf.cast(tf.gather(position, places % length), dtype)
+        x = self.embedding_norm(x + tf.cast(tf.gather(segment, tf.gather(tf.reshape(segments, [-1]), places)), dtype))
         for layer in self.layers:
             last = self.pools_first and layer is self.layers[-1]
             spread = tf.reshape(tf.gather(layer["qkv"](x), rows), [batch, length, 3, self.num_heads, self.head_dim])
@@ -71,7 +107,7 @@ class FusedClassifier(tf.Module):
             query, key, value = spread[0], spread[1], spread[2]
             if last:
                 query, x = query[:, :, :1], tf.gather(x, first)
-            scores = tf.matmul(query, key, transpose_b=True) * layer["scale"] + ignored
+            scores = tf.matmul(query, key, transpose_b=True) * tf.constant(self.head_dim**-0.5, dtype) + ignored
             context = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), [0, 2, 1, 3])
             context = tf.reshape(context, [-1, self.hidden_dim])
             if not last:
@@ -79,21 +115,14 @@ class FusedClassifier(tf.Module):
             x = layer["attention_norm"](layer["attention_output"](context) + x)
             x = layer["output_norm"](layer["output"](layer["intermediate"](x)) + x)
         if self.pools_first:
-            pooled = self.pooler(x)
-        else:
-            x = tf.reshape(tf.gather(tf.cast(x, tf.float32), rows), [batch, length, self.hidden_dim])
-            weights = tf.cast(mask, tf.float32)[..., tf.newaxis]
-            pooled = tf.reduce_sum(x * weights, axis=1) / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
-            pooled = tf.cast(pooled, self.dtype)
-        return tf.cast(self.head(tf.cast(pooled, self.head.dtype)), tf.float32)
-
-    def _embed(self, ids: tf.Tensor, segments: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        token, position, segment = self.embeddings
-        x = tf.gather(token, ids) + tf.gather(position, positions) + tf.gather(segment, segments)
-        return self.embedding_norm(x)
+            return self.pooler(x)
+        x = tf.reshape(tf.gather(tf.cast(x, tf.float32), rows), [batch, length, self.hidden_dim])
+        weights = tf.cast(mask, tf.float32)[..., tf.newaxis]
+        pooled = tf.reduce_sum(x * weights, axis=1) / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
+        return tf.cast(pooled, dtype)
 
     def _variable(self, value, name: str, dtype: tf.DType | None = None) -> tf.Variable:
-        value = tf.cast(tf.convert_to_tensor(value), dtype or self.dtype)
+        value = tf.cast(tf.convert_to_tensor(value), dtype or self._stored)
         return tf.Variable(value, trainable=False, name=name.replace("/", "_"))
 
     def _dense(self, layer: keras.layers.Dense, dtype: tf.DType | None = None) -> "_Dense":
@@ -111,7 +140,6 @@ class FusedClassifier(tf.Module):
         output = attention.output_dense
         return {
             "qkv": _Dense(self._variable(kernel, "qkv_kernel"), self._variable(bias, "qkv_bias")),
-            "scale": tf.constant(self.head_dim**-0.5, self.dtype).numpy(),
             "attention_output": _Dense(
                 self._variable(tf.reshape(output.kernel, [-1, self.hidden_dim]), "attention_output_kernel"),
                 self._variable(output.bias, "attention_output_bias"),
@@ -134,7 +162,8 @@ class _Dense(tf.Module):
         return self.kernel.dtype
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        return self._activation(tf.nn.bias_add(tf.matmul(x, self.kernel), self.bias))
+        kernel, bias = (tf.cast(weight, x.dtype) for weight in (self.kernel, self.bias))
+        return self._activation(tf.nn.bias_add(tf.matmul(x, kernel), bias))
 
 
 class _LayerNorm(tf.Module):
@@ -148,15 +177,17 @@ class _LayerNorm(tf.Module):
     def __init__(self, layer: keras.layers.LayerNormalization, dtype: tf.DType):
         super().__init__()
         self._gamma, self._beta = (tf.cast(tf.convert_to_tensor(w), dtype).numpy() for w in (layer.gamma, layer.beta))
-        scale = 2.0 ** round(np.log2(KERNEL_EPSILON / layer.epsilon) / 2)
-        self._scale, self._epsilon = (np.array(v, dtype.as_numpy_dtype) for v in (scale, scale**2 * layer.epsilon))
+        self._scale = 2.0 ** round(np.log2(KERNEL_EPSILON / layer.epsilon) / 2)
+        self._epsilon = self._scale**2 * layer.epsilon
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        x = x * self._scale
+        values = (self._scale, self._epsilon, self._gamma, self._beta)
+        scale, epsilon, gamma, beta = (np.asarray(value).astype(x.dtype.as_numpy_dtype) for value in values)
+        x = x * scale
         mean = tf.reduce_mean(x, [1], keepdims=True)
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), [1], keepdims=True)
-        slope = tf.math.rsqrt(variance + self._epsilon) * self._gamma
-        return x * slope + (self._beta - mean * slope)
+        slope = tf.math.rsqrt(variance + epsilon) * gamma
+        return x * slope + (beta - mean * slope)
 
 
 def _fusible_gelu(x: tf.Tensor) -> tf.Tensor:

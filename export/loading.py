@@ -1,7 +1,7 @@
 """A SavedModel as a function from strings to answers. Imports only tensorflow and tensorflow_text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +24,18 @@ class Answers(NamedTuple):
     """float32 [n, C]."""
 
 
-def _bytes(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+class Explanation(NamedTuple):
+    """What the pieces of one text add to the log-odds of its label."""
+
+    label: str
+    """The most probable one."""
+    score: float
+    pieces: list[str]
+    attributions: list[float]
+    spans: list[tuple[int, int, int]]
+    """For each piece: of which text (0, or 1 in a pair), and its first byte and the one behind its last there."""
+    completeness_gap: float
+    """Share by which the attributions miss what they should add up to."""
 
 
 class Predictor:
@@ -74,29 +84,70 @@ class Predictor:
         Raises:
             ModelError: not as many lists as the model has inputs, or lists of different lengths.
         """
-        if len(texts) != len(self.inputs):
-            raise ModelError(f"{self.version} takes {' and '.join(self.inputs)}, not {len(texts)} lists of texts.")
-        if len({len(column) for column in texts}) != 1:
-            raise ModelError(f"the lists of texts differ in length: {', '.join(str(len(column)) for column in texts)}.")
-        rows = [
-            tuple(t if isinstance(t, bytes) else t.encode("utf-8", "replace") for t in row)
-            for row in zip(*texts, strict=True)
-        ]
+        rows = self._rows(texts)
         order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
         labels = [""] * len(rows)
         scores = np.zeros(len(rows), np.float32)
         probabilities = np.zeros((len(rows), len(self.label_names)), np.float32)
         for start in range(0, len(rows), batch_size):
             chosen = order[start : start + batch_size]
-            columns = zip(*(rows[i] for i in chosen), strict=True)
-            answer = self._serve(
-                **{name: tf.constant(column) for name, column in zip(self.inputs, columns, strict=True)}
-            )
+            answer = self._ask(self._serve, [rows[i] for i in chosen])
             for i, label in zip(chosen, answer["label"].numpy().tolist(), strict=True):
                 labels[i] = label.decode()
             scores[chosen] = answer["score"].numpy()
             probabilities[chosen] = answer["probabilities"].numpy()
         return Answers(labels, scores, probabilities)
+
+    def explain(self, *texts: Sequence[str | bytes], batch_size: int = 8) -> list[Explanation]:
+        """Say which pieces of texts speak for their labels. It takes about a hundred times as long as to answer.
+
+        Args:
+            texts, batch_size: as for answers.
+
+        Raises:
+            ModelError: as for answers; or the model was exported without the signature explain.
+        """
+        if "explain" not in self._model.signatures:
+            raise ModelError(f"{self.version} cannot explain: export it with explain among export.signatures.")
+        rows, found = self._rows(texts), []
+        for start in range(0, len(rows), batch_size):
+            answer = self._ask(self._model.signatures["explain"], rows[start : start + batch_size])
+            answer.setdefault("segment_ids", tf.zeros_like(answer["begin"]))
+            found += [_explanation(row) for row in _by_row(answer)]
+        return found
+
+    def _rows(self, texts: Sequence[Sequence[str | bytes]]) -> list[tuple[bytes, ...]]:
+        if len(texts) != len(self.inputs):
+            raise ModelError(f"{self.version} takes {' and '.join(self.inputs)}, not {len(texts)} lists of texts.")
+        if len({len(column) for column in texts}) != 1:
+            raise ModelError(f"the lists of texts differ in length: {', '.join(str(len(column)) for column in texts)}.")
+        return [
+            tuple(t if isinstance(t, bytes) else t.encode("utf-8", "replace") for t in row)
+            for row in zip(*texts, strict=True)
+        ]
+
+    def _ask(self, signature, rows: list[tuple[bytes, ...]]) -> dict[str, tf.Tensor]:
+        columns = zip(self.inputs, zip(*rows, strict=True), strict=True)
+        return signature(**{name: tf.constant(column) for name, column in columns})
+
+
+def _by_row(answer: dict[str, tf.Tensor]) -> Iterator[dict]:
+    columns = {name: values.numpy().tolist() for name, values in answer.items()}
+    for row in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, row, strict=True))
+
+
+def _explanation(row: dict) -> Explanation:
+    # Special tokens and padding have no bytes.
+    kept = [i for i, (begin, end) in enumerate(zip(row["begin"], row["end"], strict=True)) if end > begin]
+    return Explanation(
+        row["label"].decode(),
+        row["score"],
+        [row["pieces"][i].decode() for i in kept],
+        [row["attributions"][i] for i in kept],
+        [(row["segment_ids"][i], row["begin"][i], row["end"][i]) for i in kept],
+        row["completeness_gap"],
+    )
 
 
 def find_version(path: str | Path) -> Path:

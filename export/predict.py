@@ -3,6 +3,7 @@
     python -m export.predict RUN_OR_MODEL "some text" "another"
     python -m export.predict RUN_OR_MODEL --input texts.csv --text-column review --output labelled.csv
     cat texts.txt | python -m export.predict RUN_OR_MODEL --format jsonl
+    python -m export.predict RUN_OR_MODEL --explain "some text"
 
 Texts come from the command line, a file or standard input. A .csv, .tsv or .jsonl file gives the named columns;
 any other file, and standard input, one text a line. For a model of pairs a text is two texts with a tab between,
@@ -38,14 +39,22 @@ def main(arguments: list[str] | None = None) -> int:
     add_text_arguments(parser)
     parser.add_argument("--output", type=Path, help="file to write; a .jsonl, else csv")
     parser.add_argument("--format", choices=["table", "csv", "jsonl"], help="of the answers (default: table)")
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="give the K most probable labels (default: 1)")
-    parser.add_argument("--batch-size", type=int, default=32, help="texts a forward pass (default: 32)")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--top", "--top_k", type=int, default=1, metavar="K", help="give the K most probable labels "
+                        "(default: 1)")  # fmt: skip
+    parser.add_argument("--explain", action="store_true", help="say what each piece of a text adds to the log-odds of "
+                        "its label (table or jsonl)")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, help="texts a forward pass (default: 32, with --explain 8)")
+    # Intermixed: texts may stand behind options.
+    options = parser.parse_intermixed_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
+        if options.batch_size is None:
+            options.batch_size = 8 if options.explain else 32
         if options.batch_size < 1 or options.top < 1:
             raise ValueError("--batch-size and --top must be at least 1.")
         check_text_arguments(options)
+        if options.explain and (options.top > 1 or _form(options) == "csv"):
+            raise ValueError("--explain gives one label, as a table or as jsonl: without --top, with --format jsonl.")
         # TensorFlow takes seconds to import: only when the options are known to be good.
         from export.loading import Predictor, find_version
 
@@ -55,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.output:
             _write_file(predictor, rows, options)
         else:
-            _write(predictor, rows, options, sys.stdout, options.format or "table")
+            _write(predictor, rows, options, sys.stdout)
     except BrokenPipeError:
         # The reader of our output, such as head, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,22 +80,46 @@ def _write_file(predictor, rows: Iterator[tuple[str, ...]], options) -> None:
     partial = output.with_name(f".{output.name}.partial")
     try:
         with open(partial, "w", newline="", encoding="utf-8") as file:
-            _write(predictor, rows, options, file, options.format or ("jsonl" if output.suffix == ".jsonl" else "csv"))
+            _write(predictor, rows, options, file)
         os.replace(partial, output)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write(predictor, rows: Iterator[tuple[str, ...]], options, file: TextIO, form: str) -> None:
+def _form(options) -> str:
+    """table, csv or jsonl."""
+    if options.format or not options.output:
+        return options.format or "table"
+    return "jsonl" if options.output.suffix == ".jsonl" else "csv"
+
+
+def _write(predictor, rows: Iterator[tuple[str, ...]], options, file: TextIO) -> None:
+    if options.explain:
+        return _explain(predictor, rows, options, file)
     write = None
     while window := list(itertools.islice(rows, WINDOW)):
-        write = write or WRITERS[form](file, predictor.inputs, options.top)
+        write = write or WRITERS[_form(options)](file, predictor.inputs, options.top)
         answers = predictor(*zip(*window, strict=True), batch_size=options.batch_size)
         best = (-answers.probabilities).argsort(axis=1, kind="stable")[:, : options.top]
         for i, row in enumerate(window):
             top = [(predictor.label_names[k], float(answers.probabilities[i, k])) for k in best[i]]
             write(row, answers.labels[i], float(answers.scores[i]), top)
     if write is None:
+        raise ValueError("there is no text to answer.")
+
+
+def _explain(predictor, rows: Iterator[tuple[str, ...]], options, file: TextIO) -> None:
+    from export import explained
+
+    write = {"table": explained.table, "jsonl": explained.jsonl}[_form(options)](file, predictor.inputs)
+    window = None
+    # Each batch is written as soon as it is there, for it takes its time.
+    for window in iter(lambda: list(itertools.islice(rows, options.batch_size)), []):
+        for row, explanation in zip(
+            window, predictor.explain(*zip(*window, strict=True), batch_size=len(window)), strict=True
+        ):
+            write(row, explanation)
+    if window is None:
         raise ValueError("there is no text to answer.")
 
 

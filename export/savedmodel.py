@@ -18,6 +18,7 @@ from export.graph import operations, read_graph
 from export.labels import LabelRule
 from export.recorded import write_recorded
 from export.releases import minimum_version
+from export.signatures import DEFAULT_SIGNATURES, TOKENS, SignatureOptions, build_signatures, chosen, input_names
 from export.verify import verify
 from export.warmup import write_warmup
 from pipeline.errors import UserError
@@ -36,6 +37,10 @@ def export_verified(
     multi_label: bool = False,
     threshold: float = 0.5,
     separator: str = "|",
+    abstain_below: float = 0.0,
+    abstain_label: str = "",
+    signatures: SignatureOptions = DEFAULT_SIGNATURES,
+    weights: str | None = None,
     metadata: dict | None = None,
     warmup_batch_sizes: Sequence[int] = (),
     recorded_examples: int = 16,
@@ -46,7 +51,8 @@ def export_verified(
     never sees one that is incomplete or wrong.
 
     Args:
-        model, encoder, label_names, directory, multi_label, threshold, separator, metadata: as `export_classifier`.
+        model, encoder, label_names, directory, multi_label, threshold, separator, abstain_below, abstain_label,
+            signatures, weights, metadata: as `export_classifier`.
         texts: one list of held-out strings, or two for a model of pairs.
         probabilities: float32 [n, C], what the evaluated model says to them.
         tolerance: largest difference of a probability that is taken as equal.
@@ -60,10 +66,10 @@ def export_verified(
         ExportDiffers: the export answers otherwise; it has been removed.
         UserError: it breaks a rule of TensorFlow Serving (see export.check); it has been removed.
     """
-    rule = LabelRule(tuple(label_names), multi_label, threshold, separator)
+    rule = LabelRule(tuple(label_names), multi_label, threshold, separator, abstain_below, abstain_label)
 
     def check(folder: Path) -> None:
-        verify(folder, texts, probabilities, tolerance, rule)
+        verify(folder, texts, probabilities, tolerance, rule, encoder)
         write_recorded(folder, texts, probabilities, tolerance, rule, recorded_examples)
         write_warmup(folder, dict(zip(input_names(len(texts) == 2), texts, strict=True)), warmup_batch_sizes, encoder)
         require(folder)
@@ -77,6 +83,10 @@ def export_verified(
         multi_label=multi_label,
         threshold=threshold,
         separator=separator,
+        abstain_below=abstain_below,
+        abstain_label=abstain_label,
+        signatures=signatures,
+        weights=weights,
         metadata=metadata,
         check=check,
     )
@@ -92,17 +102,31 @@ def export_classifier(
     multi_label: bool = False,
     threshold: float = 0.5,
     separator: str = "|",
+    abstain_below: float = 0.0,
+    abstain_label: str = "",
+    signatures: SignatureOptions = DEFAULT_SIGNATURES,
+    weights: str | None = None,
     metadata: dict | None = None,
     version: int | None = None,
     check: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a model as a numbered SavedModel with the signatures serving_default and classify.
+    """Write a model as a numbered SavedModel that answers strings.
 
     serving_default: `text`, string [batch] (pairs: `text_a` and `text_b`), to `label`, string [batch], `score`,
     float32 [batch] (the highest probability), and `probabilities`, float32 [batch, C].
     classify: `inputs`, serialized tf.Example [batch] with features of the same names (a missing one counts as empty),
     to `classes`, string [batch, C], and `scores`, float32 [batch, C], both in the order of `label_names`. Bytes that
     are no tf.Example fail the call, as TensorFlow's parser does; any bytes are a text.
+    predict_tokens: `token_ids`, `segment_ids` and `padding_mask`, int32 [batch, length], to the outputs of
+    serving_default.
+    top_k, embed and explain take what serving_default takes.
+    top_k: `top_labels`, string [batch, k], and `top_scores`, float32 [batch, k], best first.
+    embed: `embedding`, float32 [batch, H], what the classification layer sees.
+    explain: `attributions`, float32 [batch, length], what each piece adds to the log-odds of the most probable label
+    (see export.explain); `pieces`, string [batch, length]; `begin` and `end`, int32 [batch, length], the bytes of the
+    text that a piece is of; `label`, string [batch], the name explained, also where serving_default abstains; `score`
+    and `completeness_gap`, float32 [batch]; pairs: `segment_ids`, int32 [batch, length], 1 for pieces of `text_b`.
+    Special tokens and padding have attribution 0 and no bytes.
 
     Args:
         model: inputs token_ids, segment_ids and padding_mask, int32 [batch, length]; output logits [batch, C].
@@ -113,6 +137,10 @@ def export_classifier(
         multi_label: independent labels: a sigmoid, and `label` is as LabelRule says.
         threshold: probability from which a label counts as given (multi-label only).
         separator: between the names of several labels.
+        abstain_below: serving_default's label is `abstain_label` where the score is below it (single-label only).
+        abstain_label: must not be the name of a label.
+        signatures: those that are written beside serving_default and classify.
+        weights: "float32" or "bfloat16", of the stored weights; None: as the model computes. See FusedClassifier.
         metadata: JSON-able; stored under "run" in assets.extra/metadata.json.
         version: number of the folder; None: the next free one.
         check: called with the complete folder while it is still hidden; if it raises, nothing is left behind.
@@ -121,19 +149,21 @@ def export_classifier(
         The numbered folder.
 
     Raises:
-        UserError: the version is taken, or the number of names is not the number of logits.
+        UserError: the version is taken, the number of names is not the number of logits, or the model or the labels do
+            not allow what is asked for.
     """
     if len(label_names) != model.output_shape[-1]:
         raise UserError(f"{len(label_names)} label names for {model.output_shape[-1]} outputs: give one a label.")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    rule = LabelRule(tuple(label_names), multi_label, threshold, separator)
+    rule = LabelRule(tuple(label_names), multi_label, threshold, separator, abstain_below, abstain_label)
     # Servers take only numbered folders for versions.
     hidden = directory / f".new-{uuid.uuid4().hex}"
     try:
-        served = ServedClassifier(model, encoder, rule)
-        served.save(hidden, pair)
+        served = ServedClassifier(model, encoder, rule, weights)
+        served.save(hidden, pair, signatures)
         description = _describe(encoder, rule, pair, served.fused, operations(read_graph(hidden)), metadata or {})
+        description["optional_signatures"] = chosen(signatures, served.fused)
         extra = hidden / "assets.extra"
         extra.mkdir()
         (extra / "metadata.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -150,58 +180,54 @@ class ServedClassifier(tf.Module):
     A Keras model as attribute would be saved with its layers and every variable twice (keras-team/keras#23553).
     """
 
-    def __init__(self, model: keras.Model, encoder: TextEncoder, rule: LabelRule):
+    def __init__(self, model: keras.Model, encoder: TextEncoder, rule: LabelRule, weights: str | None = None):
         super().__init__(name="served_classifier")
-        self._encoder, self._rule = encoder, rule
+        self.encoder, self.rule = encoder, rule
         try:
-            self._forward = FusedClassifier(model)
+            self.forward = FusedClassifier(model, weights)
             self.fused = True
-        except UnsupportedModel:
-            self._forward = _Unfused(model)
+        except UnsupportedModel as reason:
+            if weights is not None:
+                raise UserError(f"export.weights {weights}: {reason}") from reason
+            self.forward = _Unfused(model)
             self.fused = False
-        # One graph for both signatures.
-        self._probabilities = tf.function(self._compute)
+        # Each one graph for all signatures that use it.
+        tokens = {name: tf.TensorSpec([None, None], tf.int32) for name in TOKENS}
+        if self.fused:
+            self.pooled = tf.function(self.forward.pooled, input_signature=[tokens])
+        self.probabilities_of_tokens = tf.function(self._of_tokens, input_signature=[tokens])
+        self.probabilities = tf.function(lambda texts: self.probabilities_of_tokens(self.encoder(*texts)))
 
-    def save(self, folder: Path, pair: bool) -> None:
+    def save(self, folder: Path, pair: bool, signatures: SignatureOptions) -> None:
         """Write the SavedModel."""
-        names = input_names(pair)
-
-        def classify(inputs):
-            features = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string, "") for name in names})
-            scores = self._probabilities([features[name] for name in names])
-            classes = tf.repeat(tf.constant([self._rule.names]), tf.shape(scores)[0], axis=0)
-            return {"classes": classes, "scores": scores}
-
-        # A signature's inputs are named by the function's parameters.
-        serve = (lambda text_a, text_b: self._answer([text_a, text_b])) if pair else (lambda text: self._answer([text]))
-        specs = [tf.TensorSpec([None], tf.string, name) for name in names]
-        signatures = {
-            "serving_default": tf.function(serve, input_signature=specs),
-            "classify": tf.function(classify, input_signature=[tf.TensorSpec([None], tf.string, "inputs")]),
-        }
         # Without debug information: it holds paths of the machine that exports.
         options = tf.saved_model.SaveOptions(save_debug_info=False, experimental_custom_gradients=False)
-        tf.saved_model.save(self, str(folder), signatures=signatures, options=options)
+        functions = build_signatures(self, pair, signatures)
+        tf.saved_model.save(self, str(folder), signatures=functions, options=options)
 
-    def _compute(self, texts: list[tf.Tensor]) -> tf.Tensor:
-        """float32 [batch, C] of one or two string [batch]."""
-        logits = tf.cast(self._forward(self._encoder(*texts)), tf.float32)
-        probabilities = tf.sigmoid(logits) if self._rule.multi_label else tf.nn.softmax(logits)
-        return tf.ensure_shape(probabilities, [None, len(self._rule.names)])
-
-    def _answer(self, texts: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-        probabilities = self._probabilities(texts)
-        names = tf.constant(self._rule.names)
-        if self._rule.multi_label:
-            given = probabilities >= self._rule.threshold
+    def answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The outputs of serving_default of float32 [batch, C]."""
+        names = tf.constant(self.rule.names)
+        score = tf.reduce_max(probabilities, axis=1)
+        if self.rule.multi_label:
+            given = probabilities >= self.rule.threshold
             rows = tf.RaggedTensor.from_row_lengths(
                 tf.boolean_mask(tf.broadcast_to(names, tf.shape(probabilities)), given),
                 tf.reduce_sum(tf.cast(given, tf.int64), axis=1),
             )
-            label = tf.strings.reduce_join(rows, axis=1, separator=self._rule.separator)
+            label = tf.strings.reduce_join(rows, axis=1, separator=self.rule.separator)
         else:
             label = tf.gather(names, tf.argmax(probabilities, axis=1))
-        return {"label": label, "score": tf.reduce_max(probabilities, axis=1), "probabilities": probabilities}
+            if self.rule.abstain_below:
+                label = tf.where(score < self.rule.abstain_below, self.rule.abstain_label, label)
+        return {"label": label, "score": score, "probabilities": probabilities}
+
+    def _of_tokens(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """float32 [batch, C] of what the encoder gives."""
+        logits = self.forward.logits(self.pooled(inputs)) if self.fused else self.forward(inputs)
+        logits = tf.cast(logits, tf.float32)
+        probabilities = tf.sigmoid(logits) if self.rule.multi_label else tf.nn.softmax(logits)
+        return tf.ensure_shape(probabilities, [None, len(self.rule.names)])
 
 
 class _Unfused(tf.Module):
@@ -217,11 +243,6 @@ class _Unfused(tf.Module):
         return self._call(inputs)
 
 
-def input_names(pair: bool) -> list[str]:
-    """Names of the text inputs of both signatures."""
-    return ["text_a", "text_b"] if pair else ["text"]
-
-
 def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, used: list[str], metadata: dict) -> dict:
     return {
         "task": "multi_label" if rule.multi_label else "single_label",
@@ -229,6 +250,7 @@ def _describe(encoder: TextEncoder, rule: LabelRule, pair: bool, fused: bool, us
         "inputs": input_names(pair),
         "sequence_length": encoder.sequence_length,
         **({"threshold": rule.threshold, "separator": rule.separator} if rule.multi_label else {}),
+        **({"abstain_below": rule.abstain_below, "abstain_label": rule.abstain_label} if rule.abstain_below else {}),
         "tokenization": encoder.fingerprint,
         "fused": fused,
         "operations": used,

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,19 @@ class ExportDiffers(UserError):
 
 
 def verify(
-    folder: Path, texts: Sequence[Sequence[str]], probabilities: np.ndarray, tolerance: float, rule: LabelRule
+    folder: Path,
+    texts: Sequence[Sequence[str]],
+    probabilities: np.ndarray,
+    tolerance: float,
+    rule: LabelRule,
+    encoder: Callable | None = None,
 ) -> float:
     """Compare an export with recorded answers.
 
     A new Python process that imports only tensorflow and tensorflow_text loads the SavedModel and answers the texts
-    through both signatures, in batches of all, of seven and of one. The probabilities must be the recorded ones;
-    labels, scores and classes must follow from the export's own probabilities, so that a near tie does no harm.
+    through every signature, serving_default in batches of all, of seven and of one. The probabilities must be the
+    recorded ones; labels, scores and classes must follow from the export's own probabilities, so that a near tie does
+    no harm. Embeddings and attributions must be finite, and the bytes of a piece within its text.
 
     Args:
         folder: the SavedModel.
@@ -33,6 +39,7 @@ def verify(
         probabilities: float32 [n, C], recorded.
         tolerance: largest difference of a probability.
         rule: what the labels are.
+        encoder: the TextEncoder, for predict_tokens; None: that signature is not asked.
 
     Returns:
         The largest difference found.
@@ -42,7 +49,7 @@ def verify(
     """
     if not len(probabilities):
         raise ExportDiffers("the export cannot be verified without texts: give at least one.")
-    return compare(_answers(folder, texts), texts, probabilities, tolerance, rule)
+    return compare(_answers(folder, texts, encoder), texts, probabilities, tolerance, rule)
 
 
 def compare(
@@ -67,6 +74,8 @@ def compare(
     probabilities = np.asarray(probabilities, np.float32)
     worst = 0.0
     for way, found in answers.items():
+        if "probabilities" not in found:
+            continue
         wanted = (len(texts[0]), len(rule.names))
         if found["probabilities"].shape != wanted or probabilities.shape != wanted:
             shapes = f"{found['probabilities'].shape} ({way}), the model {probabilities.shape}; {wanted} was expected"
@@ -82,6 +91,15 @@ def compare(
             )
         worst = max(worst, float(differences.max()))
         _check_labels(way, found, rule, texts)
+    own = next(iter(answers.values()))["probabilities"]
+    for name in ("top_k", "explain"):
+        if name in answers:
+            _check_best(name, answers[name], own, tolerance, rule, texts)
+    for name, key in (("embed", "embedding"), ("explain", "attributions")):
+        if name in answers and not np.isfinite(answers[name][key]).all():
+            raise ExportDiffers(f"the export's {key} are not all finite ({name}).")
+    if "explain" in answers:
+        _check_spans(answers["explain"], texts)
     return worst
 
 
@@ -99,11 +117,44 @@ def _check_labels(way: str, found: dict, rule: LabelRule, texts: Sequence[Sequen
             )
 
 
-def _answers(folder: Path, texts: Sequence[Sequence[str]]) -> dict[str, dict]:
+def _check_best(
+    way: str, found: dict, own: np.ndarray, tolerance: float, rule: LabelRule, texts: Sequence[Sequence[str]]
+) -> None:
+    """Scores must be the highest of the export's own probabilities, in their order, and names must have them."""
+    top = way == "top_k"
+    rows = zip(found["top_labels" if top else "label"], found["top_scores" if top else "score"], own, strict=False)
+    for row, (names, scores, known) in enumerate(rows):
+        names, scores = np.atleast_1d(names), np.atleast_1d(scores)
+        strays = set(names) - set(rule.names)
+        mine = [] if strays else [known[rule.names.index(name)] for name in names]
+        if strays or not all(
+            np.allclose(scores, wanted, rtol=0, atol=tolerance) for wanted in (-np.sort(-known)[: len(scores)], mine)
+        ):
+            shown = ", ".join(f"{name}: {score:.5f}" for name, score in zip(names, scores, strict=True))
+            raise ExportDiffers(
+                f"the export gives {shown} for {_shown(texts, row)} ({way}), and as probabilities {_listed(known)}."
+            )
+
+
+def _check_spans(found: dict, texts: Sequence[Sequence[str]]) -> None:
+    for row, (begins, ends) in enumerate(zip(found["begin"], found["end"], strict=True)):
+        segments = found["segment_ids"][row] if "segment_ids" in found else [0] * len(begins)
+        sizes = [len(column[row].encode("utf-8", "replace")) for column in texts]
+        for begin, end, segment in zip(begins, ends, segments, strict=True):
+            if not 0 <= begin <= end <= sizes[segment]:
+                raise ExportDiffers(f"the export names bytes {begin} to {end} of {_shown(texts, row)} (explain).")
+
+
+def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | None = None) -> dict[str, dict]:
     """What answer.py gets out of the model, by way of asking."""
+    columns = [list(column) for column in texts]
+    tokens = None
+    if encoder is not None:
+        encoded = encoder(*([text.encode("utf-8", "replace") for text in column] for column in columns))
+        tokens = {name: values.numpy().tolist() for name, values in encoded.items()}
     with tempfile.TemporaryDirectory() as temporary:
         request, answer = Path(temporary) / "texts.json", Path(temporary) / "answers.json"
-        request.write_text(json.dumps([list(column) for column in texts]))
+        request.write_text(json.dumps({"texts": columns, "tokens": tokens}))
         program = Path(__file__).with_name("answer.py")
         process = subprocess.run(
             # -I: nothing of this process' paths and settings.

@@ -63,13 +63,15 @@ def build_classifier(
     return model_class(inputs=backbone.input, outputs=head(pooled), name="classifier")
 
 
-def serving_copy(model: keras.Model, dtype: str) -> keras.Model:
+def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> keras.Model:
     """The same classifier in the numerics that it will be served in.
 
     Args:
         model: from `build_classifier`; left as it is.
         dtype: Keras dtype policy, such as "float32", or "bfloat16" (weights too: half the size). Weights are rounded
             to it.
+        weights: "bfloat16": their values are rounded as they would be stored so, but for the last layer's; None or
+            "float32": as they are.
 
     Returns:
         A plain keras.Model with variables of its own.
@@ -82,6 +84,11 @@ def serving_copy(model: keras.Model, dtype: str) -> keras.Model:
     for layer in copy.layers:
         if layer.name in ("pooler", "logits"):
             copy_weights(model.get_layer(layer.name), layer)
+    if weights == "bfloat16":
+        kept = {id(variable) for variable in copy.get_layer("logits").weights}
+        for variable in copy.weights:
+            if id(variable) not in kept:
+                variable.assign(ops.cast(ops.cast(variable, weights), variable.dtype))
     return copy
 
 

@@ -268,6 +268,22 @@ class ExportConfig:
     available; []: none."""
     recorded_examples: int = 16
     """Held-out texts kept beside the model with their answers, for `python -m export.check`; 0: none."""
+    weights: Literal["float32", "bfloat16"] | None = None
+    """Numbers that the weights are stored as; bfloat16 halves the files of a model that computes in float32, which is
+    then evaluated with its weights so rounded; none: as `dtype`."""
+    sequence_length: int | None = None
+    """Longest sequence in tokens that is served, and evaluated; none: text.sequence_length."""
+    signatures: list[Literal["predict_tokens", "top_k", "embed", "explain"]] | None = None
+    """What the SavedModel offers beside serving_default and classify: answers to token ids, the best labels, the
+    pooled vector, and what each piece of a text contributes to its label; none: all of them."""
+    top_k: int = 5
+    """Labels that the signature top_k gives; at most all."""
+    explain_steps: int = 40
+    """Points of the integral of the signature explain: time and exactness."""
+    abstain_below: float = 0.0
+    """Score below which the answer's label is `abstain_label`; 0: never. One label a row only."""
+    abstain_label: str = ""
+    """The label of an answer that is none; not the name of a label."""
 
 
 @dataclass

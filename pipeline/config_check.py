@@ -62,21 +62,23 @@ def check(config: Config) -> None:
     if pretrains:
         _check_pretraining(config, require)
     special = 1 + len(data.text_columns)
-    require(
-        text.sequence_length > special,
-        f"text.sequence_length {text.sequence_length} leaves no room for text beside {special} special tokens.",
-    )
+    for key, length in (("text", text.sequence_length), ("export", config.export.sequence_length)):
+        require(
+            length is None or length > special,
+            f"{key}.sequence_length {length} leaves no room for text beside {special} special tokens.",
+        )
     for section, key in (
         (model, "num_layers"), (model, "num_heads"), (model, "hidden_dim"), (model, "intermediate_dim"),
         (training, "epochs"), (training, "batch_size"), (training, "accumulation"), (training, "early_stopping"),
         (training, "steps_per_execution"),
         (config.evaluation, "batch_size"), (config.export, "verify_examples"), (data, "max_examples"),
+        (config.export, "top_k"), (config.export, "explain_steps"),
     ):  # fmt: skip
         value = getattr(section, key)
         require(value is None or value >= 1, f"{_section_name(section)}.{key} is {value}: it must be at least 1.")
     for section, key, low, high in (
         (training, "warmup", 0, 1), (training, "label_smoothing", 0, 1), (model, "dropout", 0, 1),
-        (config.evaluation, "threshold", 0, 1),
+        (config.evaluation, "threshold", 0, 1), (config.export, "abstain_below", 0, 1),
     ):  # fmt: skip
         value = getattr(section, key)
         require(
@@ -102,6 +104,10 @@ def check(config: Config) -> None:
         f"training.batch_size {training.batch_size} is no multiple of training.accumulation {training.accumulation}.",
     )
     multi_label = data.label_separator is not None
+    require(
+        not (multi_label and config.export.abstain_below),
+        "export.abstain_below is for one label a row; with data.label_separator use evaluation.threshold.",
+    )
     require(
         not (multi_label and training.class_weights == "balanced"),
         "training.class_weights balanced is defined for one label a row: unset it, or data.label_separator.",

@@ -122,12 +122,14 @@ def road(config: Config, strategy, workers) -> dict:
     import keras
     import tensorflow as tf
 
+    from export.labels import LabelRule
     from export.savedmodel import export_verified
+    from export.signatures import SignatureOptions
     from pipeline.backbone.load import load_backbone
     from pipeline.classifier import build_classifier, serving_copy
     from pipeline.data.batching import steps_per_epoch
     from pipeline.data.load import load
-    from pipeline.evaluation.metrics import classification_metrics, confident_mistakes
+    from pipeline.evaluation.metrics import classification_metrics, confident_mistakes, selective_accuracy
     from pipeline.evaluation.predict import BatchPredictor
     from pipeline.evaluation.report import write_report
     from pipeline.evaluation.table import print_table
@@ -180,9 +182,16 @@ def road(config: Config, strategy, workers) -> dict:
     sizes = ", ".join(f"{len(split)} {split.name}" for split in (data.train, data.validation, data.test) if split)
     print(f"{sizes} rows, {len(data.label_names)} labels")
 
+    # Refused now rather than after training, if the names do not allow it.
+    below, label = config.export.abstain_below, config.export.abstain_label
+    LabelRule(tuple(data.label_names), abstain_below=below, abstain_label=label)
+
     # Model: a backbone from its checkpoint, a fresh head, and the checkpoint's own vocabulary as the text encoder.
     dtype = choose_dtype(training.dtype)
     print(describe(strategy, training.batch_size, dtype))
+    policy = serving_dtype(config.export.dtype, dtype)
+    if (policy, config.export.weights) == ("bfloat16", "float32"):
+        raise UserError("export.weights float32: the model is served in bfloat16; set export.dtype to float32 too.")
     with strategy.scope():
         loaded = load_backbone(model_config, text_config, training.seed, dtype)
         model = build_classifier(
@@ -205,10 +214,19 @@ def road(config: Config, strategy, workers) -> dict:
         print(f"note: {note}")
     lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
     encoder = TextEncoder(loaded.vocabulary, lowercase is not False, config.text.sequence_length)
+    serving_encoder = encoder
+    if config.export.sequence_length not in (None, encoder.sequence_length):
+        longest = loaded.backbone.max_sequence_length
+        if config.export.sequence_length > longest:
+            raise UserError(
+                f"export.sequence_length {config.export.sequence_length} exceeds the {longest} positions of "
+                f"{loaded.source}."
+            )
+        serving_encoder = TextEncoder(loaded.vocabulary, encoder.lowercase, config.export.sequence_length)
     print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
 
     # Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
-    def predictor(of: keras.Model, by: Workers | None = None) -> BatchPredictor:
+    def predictor(of: keras.Model, encoder: TextEncoder, by: Workers | None = None) -> BatchPredictor:
         size = config.evaluation.batch_size
         return BatchPredictor(of, encoder, data.multi_label, size, config.text.fixed_length, by)
 
@@ -222,7 +240,7 @@ def road(config: Config, strategy, workers) -> dict:
             train_counts=data.train.counts(),
         )
 
-    validate = predictor(model, workers)
+    validate = predictor(model, encoder, workers)
     identity = {"data": data.fingerprint, "tokenization": encoder.fingerprint}
     checkpoints = Checkpoints(run_dir / "checkpoints", model, optimizer, identity, workers=workers)
     score = (lambda: scores(data.validation, validate(data.validation))) if data.validation else None
@@ -232,15 +250,17 @@ def road(config: Config, strategy, workers) -> dict:
         return metrics
 
     # Evaluation: of the model that will be served, in the numerics that it will be served in.
-    policy = serving_dtype(config.export.dtype, dtype)
-    served = serving_copy(model, policy)
-    predict = predictor(served)
+    served = serving_copy(model, policy, config.export.weights)
+    predict = predictor(served, serving_encoder)
     mistakes: list[dict] = []
     for split in (data.validation, data.test):
         if split is None:
             continue
         probabilities = predict(split)
         metrics[split.name] = scores(split, probabilities)
+        if config.export.abstain_below:
+            withheld = selective_accuracy(split.labels(range_of(split)), probabilities, config.export.abstain_below)
+            metrics[split.name]["selective"] = withheld
         wrong = confident_mistakes(
             split.labels(range_of(split)), probabilities, config.evaluation.mistakes, config.evaluation.threshold
         )
@@ -283,7 +303,7 @@ def road(config: Config, strategy, workers) -> dict:
         answers = predict.texts(texts)
         version = export_verified(
             served,
-            encoder,
+            serving_encoder,
             data.label_names,
             run_dir / "saved_model",
             texts=texts,
@@ -300,6 +320,10 @@ def road(config: Config, strategy, workers) -> dict:
             },
             warmup_batch_sizes=config.export.warmup_batch_sizes,
             recorded_examples=config.export.recorded_examples,
+            abstain_below=config.export.abstain_below,
+            abstain_label=config.export.abstain_label,
+            signatures=SignatureOptions(config.export.signatures, config.export.top_k, config.export.explain_steps),
+            weights=config.export.weights,
         )
         print(f"exported and verified: {version}")
         for i in sorted({0, len(answers) // 2, len(answers) - 1}):

@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from pipeline import alignment
 from pipeline.errors import UserError
 from pipeline.normalizer import MAX_EXPANSION, normalize_character, normalizer_table, sigma_context
 
@@ -93,9 +94,9 @@ class TextEncoder:
         # Eager tensors, for all graphs that capture them share one copy; on the CPU, where the string kernels are.
         with tf.init_scope(), tf.device("CPU:0"):
             self._normalizer = tf_text.FastBertNormalizer(model_buffer=tf.constant(np.frombuffer(table, np.uint8)))
-            self._wordpiece = tf_text.FastWordpieceTokenizer(
-                model_buffer=tf.constant(_wordpiece_model(self.vocabulary, source)), token_out_type=tf.int32
-            )
+            model = tf.constant(_wordpiece_model(self.vocabulary, source))
+            self._wordpiece = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.int32)
+            self._spelling = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.string)
 
     def __call__(self, first, second=None, fixed_length: bool = False) -> dict[str, tf.Tensor]:
         """Encode single texts as [CLS] first [SEP], or pairs as [CLS] first [SEP] second [SEP].
@@ -149,6 +150,29 @@ class TextEncoder:
             int32 [batch, None].
         """
         return self._wordpiece.tokenize(self._normalize(strings))
+
+    def tokenize_with_offsets(self, strings) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """The same pieces by name, and the bytes of the string as it was given that each comes from.
+
+        Marks and other characters that BERT drops belong to the character before them. Where one character became
+        several (uncased Korean), each piece with some of them has all its bytes. [UNK] has the bytes of its word.
+        This costs more than `tokenize`.
+
+        Args:
+            strings: string [batch], any bytes.
+
+        Returns:
+            pieces, string [batch, None]; begin and end, int64 [batch, None].
+        """
+        text, places = alignment.valid_text(tf.convert_to_tensor(strings, tf.string))
+        if self.lowercase:
+            text = tf.strings.regex_replace(text, self._final_sigma, r"\1ς\2")  # as many bytes
+        words, offsets = self._normalizer.normalize_with_offsets(text)
+        words, places = alignment.with_long_words_replaced(
+            words, alignment.moved(places, offsets), _BREAKS, MAX_WORD_CHARACTERS, self.unknown_character
+        )
+        pieces, begins, ends = self._spelling.tokenize_with_offsets(words)
+        return pieces, *alignment.spans(places, begins, ends)
 
     def words(self, strings) -> tf.RaggedTensor:
         """What WordPiece cuts into pieces: normalised, split at spaces and at punctuation.

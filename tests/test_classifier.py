@@ -162,3 +162,12 @@ def test_probabilities():
     logits = tf.constant([[0.0, np.log(3.0)]], tf.float32)
     np.testing.assert_allclose(probabilities(logits, multi_label=False), [[0.25, 0.75]], rtol=1e-6)
     np.testing.assert_allclose(probabilities(logits, multi_label=True), [[0.5, 0.75]], rtol=1e-6)
+
+
+def test_a_serving_copy_has_its_weights_rounded_to_how_they_are_stored():
+    _, model = make()
+    copy = serving_copy(model, "float32", weights="bfloat16")
+    for mine, theirs in zip(copy.weights, serving_copy(model, "float32").weights, strict=True):
+        rounded = tf.cast(tf.cast(theirs, tf.bfloat16), tf.float32)
+        expected = theirs if theirs.path.startswith("logits") else rounded
+        np.testing.assert_array_equal(mine, expected)

@@ -58,6 +58,10 @@ def test_every_recipe_is_valid(recipe):
         (["--data.validation_fraction", "0", "--training.early_stopping", "1"], "needs validation rows"),
         (["--export.warmup_batch_sizes", "[8, 0]"], r"export.warmup_batch_sizes is \[8, 0\]"),
         (["--export.recorded_examples", "-1"], "export.recorded_examples is -1"),
+        (["--export.explain_steps", "0"], "export.explain_steps is 0"),
+        (["--export.sequence_length", "2"], "export.sequence_length 2 leaves no room"),
+        (["--export.abstain_below", "1"], "export.abstain_below is 1"),
+        (["--data.label_separator", "|", "--export.abstain_below", "0.5"], "use evaluation.threshold"),
         (["--config", "nowhere"], "no such recipe"),
     ],
 )

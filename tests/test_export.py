@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import functools
 import io
 import json
 import os
@@ -20,7 +21,9 @@ from export import predict, savedmodel
 from export.fused import FusedClassifier, UnsupportedModel
 from export.labels import LabelRule
 from export.loading import ModelError, Predictor, find_version
-from export.savedmodel import export_classifier, export_verified
+from export.savedmodel import export_classifier as export_with_explain
+from export.savedmodel import export_verified
+from export.signatures import SignatureOptions
 from export.verify import ExportDiffers, _answers, verify
 from pipeline.backbone.activations import ACTIVATIONS
 from pipeline.backbone.loaded import LoadedBackbone
@@ -31,6 +34,8 @@ from pipeline.text import TextEncoder
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "!", "?"]
 LABELS = ("no", "maybe", "déjà vu")
+# Its graph takes several times as long to make as all others together.
+export_classifier = functools.partial(export_with_explain, signatures=SignatureOptions(["predict_tokens", "top_k"]))
 TEXTS = ["a b c", "hello world!", "", "z", "some much longer text than all the others here ?", "café ça 漢字", "x y"]
 
 
@@ -70,7 +75,7 @@ def model() -> keras.Model:
 @pytest.fixture(scope="module")
 def exported(model, encoder, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("run")
-    return export_classifier(model, encoder, LABELS, run / "saved_model", metadata={"score": 0.5})
+    return export_with_explain(model, encoder, LABELS, run / "saved_model", metadata={"score": 0.5})
 
 
 def live(model, encoder, *columns) -> np.ndarray:
@@ -284,16 +289,17 @@ def test_a_wrong_number_of_labels_is_refused(model, encoder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def answers(exported) -> dict:
+def answers(exported, encoder) -> dict:
     """What a fresh process gets out of the export."""
-    return _answers(exported, [TEXTS])
+    return _answers(exported, [TEXTS], encoder)
 
 
 def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder, monkeypatch):
-    monkeypatch.setattr("export.verify._answers", lambda folder, texts: answers)
+    monkeypatch.setattr("export.verify._answers", lambda *_: answers)
     assert verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(LABELS)) < 1e-5
     sizes = ("all in one batch", "batches of 7", "one by one")
-    assert list(answers) == [*(f"serving_default, {size}" for size in sizes), "classify"]
+    others = ["predict_tokens", "top_k", "embed", "explain", "classify"]
+    assert list(answers) == [*(f"serving_default, {size}" for size in sizes), *others]
 
 
 @pytest.mark.parametrize(
@@ -309,13 +315,13 @@ def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder
 def test_verify_refuses_whatever_differs(change, message, answers, exported, model, encoder, monkeypatch):
     changed = copy.deepcopy(answers)
     change(changed["serving_default, one by one"])
-    monkeypatch.setattr("export.verify._answers", lambda folder, texts: changed)
+    monkeypatch.setattr("export.verify._answers", lambda *_: changed)
     with pytest.raises(ExportDiffers, match=message):
         verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(LABELS))
 
 
 def test_verify_refuses_other_names_in_classify(answers, exported, model, encoder, monkeypatch):
-    monkeypatch.setattr("export.verify._answers", lambda folder, texts: {"classify": answers["classify"]})
+    monkeypatch.setattr("export.verify._answers", lambda *_: {"classify": answers["classify"]})
     with pytest.raises(ExportDiffers, match="names"):
         verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, LabelRule(("no", "yes", "déjà vu")))
 
@@ -323,11 +329,11 @@ def test_verify_refuses_other_names_in_classify(answers, exported, model, encode
 def test_an_export_with_a_changed_weight_is_refused_and_removed(model, encoder, tmp_path, monkeypatch):
     save = savedmodel.ServedClassifier.save
 
-    def tamper(self, folder, pair):
+    def tamper(self, folder, pair, signatures):
         kept = [variable.numpy() for variable in self.variables]
         for variable in self.variables:
             variable.assign(variable * 1.5)
-        save(self, folder, pair)
+        save(self, folder, pair, signatures)
         for variable, value in zip(self.variables, kept, strict=True):
             variable.assign(value)
 

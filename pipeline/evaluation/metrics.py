@@ -101,6 +101,19 @@ def decide(probabilities: np.ndarray, *, multi_label: bool = False, threshold: f
     return probabilities >= np.float32(threshold) if multi_label else probabilities.argmax(axis=1)
 
 
+def selective_accuracy(labels: np.ndarray, probabilities: np.ndarray, abstain_below: float) -> dict:
+    """What is left to answer, and how well, where answers of a lower probability are withheld; one label a row.
+
+    Returns:
+        abstain_below; coverage, the share of rows answered; accuracy of these, None where there are none.
+    """
+    probabilities = np.asarray(probabilities, np.float32)
+    answered = probabilities.max(axis=1) >= np.float32(abstain_below)
+    right = decide(probabilities)[answered] == np.asarray(labels)[answered]
+    accuracy = float(right.mean()) if answered.any() else None
+    return {"abstain_below": abstain_below, "coverage": float(answered.mean()), "accuracy": accuracy}
+
+
 def confident_mistakes(labels: np.ndarray, probabilities: np.ndarray, limit: int, threshold: float = 0.5) -> list[dict]:
     """Wrong answers, those first of which the model is surest: where wrong labels and hard texts show.
 
