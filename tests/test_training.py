@@ -39,15 +39,20 @@ def batches(count=4, seed=0):
     return tf.data.Dataset.from_tensor_slices((inputs, targets, weights))
 
 
-def train(strategy, *, accumulation=1, lazy="lazy", clip=0.05, epochs=2, layer_decay=0.8):
+def train(strategy, *, accumulation=1, lazy="lazy", clip=0.05, epochs=2, layer_decay=0.8, several=1):
     config = TrainingConfig(learning_rate=0.01, clip_norm=clip, embedding_update=lazy, layer_decay=layer_decay)
     with strategy.scope():
         model = tiny_model()
         model.accumulation = accumulation
         model.compile(
-            optimizer=make_optimizer(config, model, total_steps=8), loss=example_loss(False, 0.1), jit_compile=False
+            optimizer=make_optimizer(config, model, total_steps=8),
+            loss=example_loss(False, 0.1),
+            jit_compile=False,
+            steps_per_execution=several,
         )
-    model.fit(batches(), epochs=epochs, shuffle=False, verbose=0)
+    for _ in range(epochs):
+        model.run_updates(batches(), 4, [])
+    assert int(model.optimizer.iterations.numpy()) == 4 * epochs
     return model.get_weights()
 
 
@@ -70,6 +75,12 @@ def test_two_devices_give_the_weights_of_one(lazy, accumulation):
 def test_parts_give_the_weights_of_the_whole_batch(lazy, accumulation):
     whole = train(tf.distribute.get_strategy(), lazy=lazy)
     assert_equal_weights(whole, train(tf.distribute.get_strategy(), lazy=lazy, accumulation=accumulation))
+
+
+def test_several_updates_in_one_execution_give_the_weights_of_single_ones():
+    """Four batches in executions of three: the last has one."""
+    one = train(tf.distribute.get_strategy())
+    assert_equal_weights(one, train(tf.distribute.get_strategy(), several=3))
 
 
 def test_dense_updates_are_those_of_stock_keras():
