@@ -5,8 +5,6 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
-from filelock import FileLock
-
 from pipeline.command_line import parse
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -59,12 +57,11 @@ def row(name: str, target: TpuTarget, checked: Checked) -> str:
 
 def put(path: Path, name: str, line: str) -> None:
     """Put a line in the place of the one for the same slice, in the order of `shipped_names`."""
-    with FileLock(path.with_name(".table.lock")):
-        text = path.read_text()
-        before, found, after = text.partition(HEAD)
-        if not found:
-            raise UserError(f"{path} has no table to write into.")
-        lines = re.match(r"(?:\|.*\n)*", after).group().splitlines(keepends=True)
-        rest = after[sum(map(len, lines)) :]
-        rows = {line.split("`")[1]: line for line in lines} | {name: line}
-        write_text(path, before + HEAD + "".join(rows[key] for key in shipped_names() if key in rows) + rest)
+    text = path.read_text()
+    before, found, after = text.partition(HEAD)
+    if not found:
+        raise UserError(f"{path} has no table to write into.")
+    lines = re.match(r"(?:\|.*\n)*", after).group().splitlines(keepends=True)
+    rest = after[sum(map(len, lines)) :]
+    rows = {line.split("`")[1]: line for line in lines} | {name: line}
+    write_text(path, before + HEAD + "".join(rows[key] for key in shipped_names() if key in rows) + rest)
