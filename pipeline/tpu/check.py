@@ -165,9 +165,7 @@ def _environment() -> dict[str, str]:
 def describe(checked: Checked, target: TpuTarget) -> str:
     """One line for the person at the keyboard."""
     parts = f", {checked.parts} parts an update" if checked.parts > 1 else ""
-    start = (
-        f"{checked.name}, {checked.at_once} sequences a core{parts}, {target.cores} cores of {target.accelerator_type}"
-    )
+    start = f"{checked.name}, {checked.at_once} sequences a core{parts}, {target.accelerator_type}"
     answer = checked.answer
     if isinstance(answer, Compiled):
         return (
