@@ -20,7 +20,7 @@ def table(file: TextIO, names: list[str]) -> Callable:
 
     def write(row, explanation) -> None:
         texts = " | ".join(_printable(text) for text in row)
-        console.print(Text(f"{explanation.label} {explanation.score:.4f}\t{texts}"))
+        print(f"{explanation.label} {explanation.score:.4f}\t{texts}", file=file)
         strongest = max(map(abs, explanation.attributions), default=0) or 1.0
         for piece, value, (text, begin, end) in zip(
             explanation.pieces, explanation.attributions, explanation.spans, strict=True

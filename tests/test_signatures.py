@@ -160,7 +160,7 @@ def test_attributions_of_a_linear_function_are_its_terms():
 
     inputs = {"token_ids": tf.constant([[0, 1, 0, 5]])}
     pieces = tf.constant([[True, True, False, True]])
-    found, gap = integrated_gradients(Sum(), inputs, pieces, tf.constant([0]), 4, 4, multi_label=True)
+    found, gap = integrated_gradients(Sum(), inputs, pieces, tf.constant([0]), 4, 16, multi_label=True)
     np.testing.assert_allclose(found, [[3, 0, 0, 0]], atol=1e-6)
     assert gap[0] < 1e-6
 
