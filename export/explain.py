@@ -5,8 +5,8 @@ logsumexp of the others', with sigmoids the logit itself. Unlike p it goes on ch
 unlike a logit it does not change when all logits do.
 
 The path is a straight line between the word embeddings of the text and a baseline: the same with the vector of [MASK]
-in place of each piece's. [CLS], [SEP], positions and segments stay as they are. Measured (benchmarks/README.md): with
-[MASK] the same number of points leaves no larger an error than with [PAD] or zeros; all three find a planted word.
+in place of each piece's. [CLS], [SEP], positions and segments stay as they are. [PAD]'s vector or zeros would do as
+well (measured: benchmarks/README.md); [MASK]'s is the one that the model has learned to take for a missing piece.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
 """The whole road on tiny data: what a run directory holds, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,41 @@ def test_other_settings_in_the_same_directory_are_refused(finished, capsys):
     assert main(["--config", str(config), "--run_dir", str(run_dir), "--training.seed", "5"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "training.seed: 0 -> 5" in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def again(finished, tmp_path):
+    """Take a copy of the finished run up with other arguments; returns the exit status."""
+    run_dir = shutil.copytree(finished[1], tmp_path / "run")
+    return lambda *arguments: main(["--config", str(finished[0]), "--run_dir", str(run_dir), *arguments])
+
+
+def test_a_finished_run_is_exported_with_other_settings(again, tmp_path):
+    settings = {"sequence_length": "12", "weights": "bfloat16", "signatures": "[top_k]"}
+    settings |= {"abstain_below": "0.97", "abstain_label": "unsure"}
+    assert again(*(word for key, value in settings.items() for word in (f"--export.{key}", value))) == 0
+    version = tmp_path / "run" / "saved_model" / "2"
+    description = json.loads((version / "assets.extra" / "metadata.json").read_text())
+    assert description["sequence_length"] == 12 and description["optional_signatures"] == ["top_k"]
+    selective = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["selective"]
+    assert selective["abstain_below"] == 0.97 and 0 < selective["coverage"] < 1
+    words = ["goal match", "the a of", "bank planet", "two three big"]
+    answers = Predictor(version)(words)
+    assert [label == "unsure" for label in answers.labels] == [bool(score < 0.97) for score in answers.scores]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--export.sequence_length", "33"], "export.sequence_length 33 exceeds the 32 positions"),
+        (["--export.abstain_below", "0.5", "--export.abstain_label", "sport"], "'sport' is the name of a label"),
+        (["--export.dtype", "bfloat16", "--export.weights", "float32"], "set export.dtype to float32 too"),
+    ],
+)
+def test_export_settings_that_do_not_fit_are_refused(again, capsys, arguments, message):
+    assert again(*arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
 
 
 def test_changed_data_is_refused(finished, capsys):
