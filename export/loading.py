@@ -99,7 +99,7 @@ class Predictor:
         return Answers(labels, scores, probabilities)
 
     def explain(self, *texts: Sequence[str | bytes], batch_size: int = 8) -> list[Explanation]:
-        """Say which pieces of texts speak for their labels. It takes some two hundred times as long as to answer.
+        """Say which pieces of texts speak for their labels. It takes hundreds of times as long as to answer.
 
         Args:
             texts, batch_size: as for answers.
