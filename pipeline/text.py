@@ -115,8 +115,24 @@ class TextEncoder:
         """
         room = self.sequence_length - (2 if second is None else 3)
         texts = [self._first_tokens(self._normalize(text), room) for text in (first, second) if text is not None]
+        return self._pack(texts, room, fixed_length)
+
+    def pack(self, tokens: Sequence[tf.RaggedTensor], sequence_length: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a call gives for the texts of these tokens, with another longest length.
+
+        Args:
+            tokens: what `tokenize` gives for one text a row, or for the first and the second.
+            sequence_length: int scalar, in tokens, with the special ones; at least 3.
+
+        Returns:
+            As a call, padded to the longest row.
+        """
+        return self._pack(list(tokens), tf.cast(sequence_length, tf.int64) - (1 + len(tokens)), fixed_length=False)
+
+    def _pack(self, texts: list[tf.RaggedTensor], room: int | tf.Tensor, fixed_length: bool) -> dict[str, tf.Tensor]:
+        """One or two rows of tokens as the model takes them, `room` tokens at most beside the special ones."""
         lengths = [text.row_lengths() for text in texts]
-        if second is None:
+        if len(texts) == 1:
             kept = [tf.minimum(lengths[0], room)]
             token_ids = self._framed(texts[0], room, fixed_length)
         else:
@@ -129,7 +145,7 @@ class TextEncoder:
         position = tf.range(tf.shape(token_ids)[1])
         last = tf.cast(kept[0][:, tf.newaxis], tf.int32) + 1  # place of the last token, [SEP]
         segment_ids = tf.zeros_like(token_ids)
-        if second is None:
+        if len(texts) == 1:
             token_ids = tf.where(position == last, self.sep_id, token_ids)
         else:
             first_last, last = last, last + tf.cast(kept[1][:, tf.newaxis], tf.int32) + 1
@@ -229,7 +245,7 @@ class TextEncoder:
 
         return tf.cond(tf.reduce_any(long), cut, lambda: self._wordpiece.tokenize(words))
 
-    def _framed(self, text: tf.RaggedTensor, room: int, fixed_length: bool) -> tf.Tensor:
+    def _framed(self, text: tf.RaggedTensor, room: int | tf.Tensor, fixed_length: bool) -> tf.Tensor:
         """[CLS], the first `room` tokens, and a column for the last [SEP]: int32 [batch, length].
 
         In few operations: in a small batch each costs as much as the tokens of several texts.

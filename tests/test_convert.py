@@ -617,12 +617,13 @@ def test_a_way_round_all_formats_changes_no_bit(tmp_path, capsys):
     for start, end, kind in (
         ("hf", "tf", "tf_checkpoint"),
         ("tf", "keras", "keras_preset"),
-        ("keras", "tf2", "tf_checkpoint"),
+        ("keras", "hub", "tf_hub"),
+        ("hub", "tf2", "tf_checkpoint"),
         ("tf2", "hf2", "huggingface"),
     ):
         assert main([str(tmp_path / start), str(tmp_path / end), "--format", kind]) == 0
     lines = capsys.readouterr()
-    assert len(lines.out.splitlines()) == 4 and "every tensor is equal" in lines.out
+    assert len(lines.out.splitlines()) == 5 and "every tensor is equal" in lines.out
     assert all(line.startswith("warning: ") for line in lines.err.splitlines() if "GELU" in line)
     expected, actual = (load_file(tmp_path / name / "model.safetensors") for name in ("hf", "hf2"))
     assert set(expected) == set(actual)
@@ -673,12 +674,12 @@ def test_bad_command_lines_end_with_one_sentence_and_status_2(tmp_path, capsys):
     assert load(tmp_path / "to").vocabulary == tuple(VOCABULARY)
 
 
-@pytest.mark.parametrize("format", ["huggingface", "tf_checkpoint", "keras_preset"])
+@pytest.mark.parametrize("format", ["huggingface", "tf_checkpoint", "keras_preset", "tf_hub"])
 def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch, format):
     source = write_folder(tmp_path / "from")
 
     def interrupted(old, new):
-        assert len(list(old.iterdir())) > 2 and not (tmp_path / "to").exists()
+        assert len(list(old.rglob("*"))) > 2 and not (tmp_path / "to").exists()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "rename", interrupted)

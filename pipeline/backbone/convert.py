@@ -3,6 +3,7 @@
 python -m pipeline.backbone.convert uncased_L-12_H-768_A-12 bert_hf                     to a Hugging Face folder
 python -m pipeline.backbone.convert bert_hf bert_tf --format tf_checkpoint              to google-research/bert's layout
 python -m pipeline.backbone.convert bert_hf bert_preset --format keras_preset           to a keras-nlp preset
+python -m pipeline.backbone.convert bert_hf bert_hub --format tf_hub                    to SavedModels for TF-Hub
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-FORMATS = ("huggingface", "tf_checkpoint", "keras_preset")
+FORMATS = ("huggingface", "tf_checkpoint", "keras_preset", "tf_hub")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +63,7 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
     """
     # TensorFlow takes seconds to import: only now, when the command line is known to be good.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from pipeline.backbone import huggingface, preset, tf_checkpoint
+    from pipeline.backbone import hub, huggingface, preset, tf_checkpoint
     from pipeline.backbone.load import load_checkpoint
     from pipeline.text import load_vocabulary
 
@@ -72,9 +73,10 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
         loaded.vocabulary_source = vocabulary
     elif not loaded.vocabulary:
         raise UserError(f"{source} has no tokenizer: give its vocab.txt as --vocabulary.")
-    module = {"huggingface": huggingface, "tf_checkpoint": tf_checkpoint, "keras_preset": preset}[format]
-    notes = module.save(loaded, target)
-    differences = different(loaded, module.load(target, dtype="float32"), heads=format != "keras_preset")
+    modules = {"huggingface": huggingface, "tf_checkpoint": tf_checkpoint, "keras_preset": preset, "tf_hub": hub}
+    notes = modules[format].save(loaded, target)
+    again = modules[format].load(target, dtype="float32")
+    differences = different(loaded, again, heads=format != "keras_preset", next_sentence=format != "tf_hub")
     if differences:
         raise UserError(
             f"{target}: read back, {', '.join(differences[:5])} are not what was written: do not use it, and check the "
@@ -83,15 +85,16 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
     return loaded.notes + notes
 
 
-def different(first, second, heads: bool = True) -> list[str]:
+def different(first, second, heads: bool = True, next_sentence: bool = True) -> list[str]:
     """What differs between two LoadedBackbones: tensors, bit by bit, vocabulary and settings.
 
     Args:
         first, second: LoadedBackbone.
         heads: compare their pre-training heads too.
+        next_sentence: the next-sentence head among them.
     """
     from pipeline.backbone.bert_config import config_of, own_settings
-    from pipeline.backbone.heads import head_arrays
+    from pipeline.backbone.heads import NEXT_SENTENCE, head_arrays
     from pipeline.backbone.parts import parts
 
     # One variable at a time: two checkpoints are in memory already.
@@ -107,7 +110,8 @@ def different(first, second, heads: bool = True) -> list[str]:
             {name.google: value.tobytes() for name, value in head_arrays(loaded.heads, ())} if loaded.heads else {}
             for loaded in (first, second)
         ]
-        names += [name for name in bits[0] | bits[1] if bits[0].get(name) != bits[1].get(name)]
+        left_out = set() if next_sentence else {name.google for name in NEXT_SENTENCE}
+        names += [name for name in bits[0] | bits[1] if name not in left_out and bits[0].get(name) != bits[1].get(name)]
 
     def settings(loaded) -> dict:
         return config_of(loaded.backbone, "") | own_settings(loaded) | {"vocabulary": loaded.vocabulary}

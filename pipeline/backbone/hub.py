@@ -1,4 +1,4 @@
-"""A backbone from a BERT encoder of TensorFlow Hub: a SavedModel of tensorflow/models' BertEncoder."""
+"""A backbone from and to a BERT encoder of TensorFlow Hub: a SavedModel of tensorflow/models' BertEncoder."""
 
 import re
 from collections.abc import Iterator
@@ -6,19 +6,26 @@ from pathlib import Path
 
 import keras_nlp
 import numpy as np
+import tensorflow as tf
 
-from pipeline.backbone.bert_config import build
+from pipeline.backbone.bert_config import OWN_KEY, activation_of, build, config_of, own_settings, read_json
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, PretrainingHeads, read_heads
+from pipeline.backbone.hub_encoder import reusable_encoder
+from pipeline.backbone.hub_preprocess import preprocessor
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
+from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
-from pipeline.text import load_vocabulary
+from pipeline.text import TextEncoder, load_vocabulary
 
 _HANDLES = ("https://tfhub.dev/", "https://www.kaggle.com/models/", "https://kaggle.com/models/")
 _WORDS = "word_embeddings/embeddings"
 _PARTS = ("word_embeddings/", "position_embedding/", "type_embeddings/", "embeddings/", "embedding_projection/",
           "transformer/", "pooler_transform/")  # fmt: skip
+# A SavedModel's place for files that TensorFlow does not read.
+_CONFIG = Path("assets.extra", "bert_config.json")
+_LENGTH = 128  # of TF-Hub's preprocessors, where nothing else is asked for
 
 
 def is_handle(source: str) -> bool:
@@ -47,20 +54,26 @@ def resolve(handle: str) -> Path:
 def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:
     """Load the weights of an encoder's SavedModel; none of its code is run.
 
-    Its activation is taken to be GELU's tanh form, and its epsilon 1e-12, as all that tensorflow/models exported.
+    Its activation is taken to be GELU's tanh form, and its epsilon 1e-12, as all that tensorflow/models exported,
+    unless `save` has written it, which notes them.
 
     Args:
-        folder: with saved_model.pb, variables/ and, in encoders that bring their tokenizer, assets/vocab.txt.
+        folder: with saved_model.pb, variables/ and, in encoders that bring their tokenizer, assets/vocab.txt; or the
+            folder that `save` has written.
         num_layers: keep only the first ones; None: all.
         dtype: Keras dtype policy; None: the current one.
 
     Raises:
         UserError: damaged files, or not such an encoder.
     """
+    folder = folder_of(folder) or folder
     tensors = CheckpointTensors(folder / "variables" / "variables", str(folder))
     encoder = _EncoderTensors(tensors)
-    config = encoder.sizes()
-    backbone = build(config, folder / "saved_model.pb", "gelu_new", 1e-12, num_layers, dtype)
+    ours = folder / _CONFIG
+    config = (read_json(ours) if ours.is_file() else {}) | encoder.sizes()
+    own = config.get(OWN_KEY, {})
+    activation, epsilon = own.get("hidden_act", "gelu_new"), own.get("layer_norm_eps", 1e-12)
+    backbone = build(config, folder / "saved_model.pb", activation, epsilon, num_layers, dtype)
     has_pooler, heads, notes = read_encoder(backbone, tensors, "the SavedModel")
     vocabulary = folder / "assets" / "vocab.txt"
     lowercase = tensors.attribute("do_lower_case")
@@ -74,6 +87,54 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         notes=tuple(f"{folder}: {note}." for note in notes),
         heads=heads,
     )
+
+
+def folder_of(folder: Path) -> Path | None:
+    """Where in a folder the encoder's SavedModel is, if anywhere: there, or where `save` puts it."""
+    return next((place for place in (folder, folder / "encoder") if (place / "saved_model.pb").is_file()), None)
+
+
+def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
+    """Write the two SavedModels of TF-Hub's BERT: encoder/ (see `reusable_encoder`) and preprocess/ (`preprocessor`).
+
+    Both compute what the backbone and TextEncoder do. The preprocessor's length is 128, or the most that the encoder
+    takes; its bert_pack_inputs takes any other.
+
+    Args:
+        loaded: any backbone; weights are written in float32.
+        folder: new or empty.
+
+    Returns:
+        What TF-Hub's encoders cannot hold, one sentence each.
+
+    Raises:
+        UserError: the folder is not empty, or there is no vocabulary that fits and has the special tokens.
+    """
+    notes = []
+    if not loaded.has_pooler:
+        notes.append("The checkpoint has no pooler: the encoder has neither pooled_output nor default.")
+    if loaded.lowercase is None:
+        notes.append("The checkpoint does not say whether it is uncased; the preprocessor will lower-case.")
+    if loaded.heads is not None and loaded.heads.next_sentence_kernel is not None:
+        notes.append("The next-sentence head is left out: TF-Hub's encoders have no place for it.")
+    with new_folder(folder) as hidden:
+        encoder = hidden / "encoder"
+        (encoder / "assets").mkdir(parents=True)
+        (encoder / _CONFIG).parent.mkdir()
+        write_vocabulary(loaded, encoder / "assets")
+        # bert_config.json has one name for GELU, whichever form it is.
+        activation = activation_of(loaded.backbone).replace("gelu_new", "gelu")
+        write_json(encoder / _CONFIG, config_of(loaded.backbone, activation) | {OWN_KEY: own_settings(loaded)})
+        length = min(_LENGTH, loaded.backbone.max_sequence_length)
+        text = TextEncoder(loaded.vocabulary, loaded.lowercase is not False, length)
+        model = reusable_encoder(loaded)
+        if loaded.lowercase is not None:
+            model.do_lower_case = tf.Variable(loaded.lowercase, trainable=False)
+        # Without debug information: it holds paths of the machine that saves.
+        options = tf.saved_model.SaveOptions(save_debug_info=False, experimental_custom_gradients=False)
+        tf.saved_model.save(model, str(encoder), options=options)
+        tf.saved_model.save(preprocessor(text), str(hidden / "preprocess"), options=options)
+    return tuple(notes)
 
 
 def read_encoder(

@@ -83,13 +83,13 @@ def load_checkpoint(source: str, num_layers: int | None = None, dtype: str | Non
 
 def _format(folder: Path) -> ModuleType:
     """The module that loads what a folder holds."""
-    has = {name: (folder / name).is_file() for name in ("config.json", "bert_config.json", "saved_model.pb")}
+    has = {name: (folder / name).is_file() for name in ("config.json", "bert_config.json")}
     # Some folders hold a checkpoint twice: TensorFlow's, and one of PyTorch that may not be readable.
     if has["bert_config.json"] and not any(folder.glob("model.safetensors*")):
         return tf_checkpoint
     if has["config.json"]:
         return preset if preset.is_preset(folder) else huggingface
-    if has["saved_model.pb"]:
+    if hub.folder_of(folder):
         return hub
     raise UserError(
         f"model.backbone {folder} has no config.json, bert_config.json or saved_model.pb: "
