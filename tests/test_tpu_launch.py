@@ -138,7 +138,9 @@ def test_a_slice_that_could_not_be_deleted_is_named(gcloud, capsys):
 def test_a_launcher_that_is_stopped_deletes_its_slice(gcloud, number):
     gcloud.answer(queue=[[0, "WAITING_FOR_RESOURCES"]])
     program = (
-        "import sys; from pipeline.tpu import launch, __main__ as tpu\n"
+        # A test run in the background has inherited that SIGINT is ignored.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pipeline.tpu import launch, __main__ as tpu\n"
         "launch._wheel = lambda folder: 'x.whl'; launch.POLL_SECONDS = 0.05\n"
         f"sys.exit(tpu.main({[*ARGUMENTS, '--run']!r}))"
     )

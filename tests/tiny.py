@@ -40,7 +40,8 @@ def write_config(folder: Path, rows: int = 240, **sections: dict) -> Path:
         "text": {"vocabulary": str(vocabulary), "sequence_length": 24},
         "model": {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32, "max_sequence_length": 32},
         "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.003, "dtype": "float32", "strategy": "one"},
-        "export": {"verify_examples": 8},
+        # To explain takes longest to export and to verify; tests/test_signatures.py looks after it.
+        "export": {"verify_examples": 8, "signatures": ["predict_tokens", "top_k"], "warmup_batch_sizes": [1]},
     }
     for section, values in sections.items():
         config[section] |= values
