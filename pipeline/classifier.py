@@ -8,7 +8,7 @@ from pipeline.backbone.architecture import copy_weights, like
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.errors import UserError
 
-__all__ = ["MaskedMean", "build_classifier", "copy_weights", "probabilities", "serving_copy"]
+__all__ = ["MaskedMean", "build_classifier", "copy_weights", "probabilities", "serving_copy", "with_hidden_states"]
 
 
 def build_classifier(
@@ -76,7 +76,7 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
     Returns:
         A plain keras.Model with variables of its own.
     """
-    (backbone,) = (layer for layer in model.layers if hasattr(layer, "transformer_layers"))
+    backbone = _backbone_of(model)
     poolers = [layer for layer in model.layers if layer.name == "pooler"]
     pooling = "cls" if not poolers else "mean" if isinstance(poolers[0], MaskedMean) else "fresh"
     loaded = LoadedBackbone(like(backbone, dtype=dtype), (), None, has_pooler=True)
@@ -90,6 +90,35 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
             if id(variable) not in kept:
                 variable.assign(ops.cast(ops.cast(variable, weights), variable.dtype))
     return copy
+
+
+def with_hidden_states(model: keras.Model) -> keras.Model:
+    """A view of a classifier, of the same layers, that also gives what is between them.
+
+    Args:
+        model: from `build_classifier`.
+
+    Returns:
+        The same inputs; output: a dict of "logits", float32 [batch, C], and "states", a list of float [batch, length,
+        hidden]: the embeddings, then the output of each transformer layer.
+    """
+    backbone = _backbone_of(model)
+    outputs = backbone.output
+    head = {layer.name: layer for layer in model.layers}
+    if "pooler" not in head:
+        pooled = outputs["pooled_output"]
+    elif isinstance(head["pooler"], MaskedMean):
+        pooled = head["pooler"](outputs["sequence_output"], backbone.input["padding_mask"])
+    else:
+        pooled = head["pooler"](outputs["sequence_output"][:, 0])
+    logits = head["logits"](head["classifier_dropout"](pooled))
+    layers = [backbone.get_layer("embeddings_dropout"), *backbone.transformer_layers]
+    return keras.Model(backbone.input, {"logits": logits, "states": [layer.output for layer in layers]})
+
+
+def _backbone_of(model: keras.Model) -> keras.Model:
+    (backbone,) = (layer for layer in model.layers if hasattr(layer, "transformer_layers"))
+    return backbone
 
 
 def probabilities(logits: tf.Tensor, multi_label: bool) -> tf.Tensor:

@@ -239,6 +239,21 @@ class TrainingConfig:
 
 
 @dataclass
+class DistillationConfig:
+    """Learning from a larger classifier, beside the labels."""
+
+    teacher: str | None = None
+    """Folder of a finished run with the same labels and vocabulary, whose best weights teach; none: no distillation."""
+    temperature: float = 2.0
+    """Divides the logits of both, to show what the teacher thinks of the less likely labels (Hinton et al., 2015)."""
+    soft_share: float = 0.9
+    """Weight of the teacher's probabilities as targets; the labels have the rest."""
+    hidden_weight: float = 0.0
+    """Weight of the mean squared error to the teacher's hidden states, of layers chosen evenly and, where the widths
+    differ, through a linear projection that is learned too (Jiao et al., 2020); 0: not looked at."""
+
+
+@dataclass
 class EvaluationConfig:
     """Scores and the report."""
 
@@ -298,6 +313,7 @@ class Config:
     text: TextConfig = field(default_factory=TextConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     run_dir: str | None = None
@@ -316,7 +332,8 @@ def differences(old: dict, config: Config) -> list[str]:
     for section, values in new.items():
         if section in REPEATABLE_SECTIONS or not isinstance(values, dict):
             continue
-        before = old.get(section) or {}
+        # A setting that is younger than the run had its default in it.
+        before = dataclasses.asdict(type(getattr(config, section))()) | (old.get(section) or {})
         for key in sorted(values.keys() | before.keys()):
             if before.get(key) != values.get(key):
                 found.append(f"{section}.{key}: {before.get(key)} -> {values.get(key)}")

@@ -112,6 +112,15 @@ def check(config: Config) -> None:
         not (multi_label and training.class_weights == "balanced"),
         "training.class_weights balanced is defined for one label a row: unset it, or data.label_separator.",
     )
+    teaching = config.distillation
+    require(teaching.temperature > 0, f"distillation.temperature is {teaching.temperature}: it must be above 0.")
+    require(0 <= teaching.soft_share <= 1, f"distillation.soft_share is {teaching.soft_share}: it must be from 0 to 1.")
+    weight = teaching.hidden_weight
+    require(weight >= 0, f"distillation.hidden_weight is {weight}: it must not be negative.")
+    require(
+        not teaching.teacher or teaching.soft_share > 0 or weight > 0,
+        "distillation.teacher has nothing to teach: set distillation.soft_share or distillation.hidden_weight above 0.",
+    )
     no_validation = not data.validation and data.validation_fraction == 0
     require(
         not (no_validation and training.early_stopping),

@@ -136,11 +136,13 @@ def road(config: Config, strategy, workers) -> dict:
     from pipeline.pretraining.pretrain import pretrain
     from pipeline.text import TextEncoder
     from pipeline.training.checkpoint import Checkpoints
+    from pipeline.training.distillation import DistilledClassifier
     from pipeline.training.fit import fit
     from pipeline.training.model import TrainableClassifier, example_loss
     from pipeline.training.numerics import choose_dtype
     from pipeline.training.optimizer import make_optimizer
     from pipeline.training.strategy import describe
+    from pipeline.training.teacher import load_teacher
     from pipeline.training.workers import Workers
 
     run_dir = Path(config.run_dir)
@@ -201,8 +203,11 @@ def road(config: Config, strategy, workers) -> dict:
             dropout=config.model.dropout,
             seed=training.seed,
             dtype=dtype,
-            model_class=TrainableClassifier,
+            model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
         )
+        if config.distillation.teacher:
+            teacher = load_teacher(config, loaded, data, dtype)
+            model.learn_from(teacher.model, config.distillation, data.multi_label, training.seed, dtype)
         model.accumulation = training.accumulation
         total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
         optimizer = make_optimizer(training, model, total_steps)
@@ -224,6 +229,8 @@ def road(config: Config, strategy, workers) -> dict:
             )
         serving_encoder = TextEncoder(loaded.vocabulary, encoder.lowercase, config.export.sequence_length)
     print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
+    if config.distillation.teacher:
+        print(f"taught by {config.distillation.teacher}, {teacher.model.count_params() / 1e6:.1f} M parameters")
 
     # Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
     def predictor(of: keras.Model, encoder: TextEncoder, by: Workers | None = None) -> BatchPredictor:
@@ -242,6 +249,8 @@ def road(config: Config, strategy, workers) -> dict:
 
     validate = predictor(model, encoder, workers)
     identity = {"data": data.fingerprint, "tokenization": encoder.fingerprint}
+    if config.distillation.teacher:
+        identity["teacher"] = teacher.fingerprint
     checkpoints = Checkpoints(run_dir / "checkpoints", model, optimizer, identity, workers=workers)
     score = (lambda: scores(data.validation, validate(data.validation))) if data.validation else None
     progress = fit(model, data.train, encoder, training, config.text, checkpoints, run_dir / "logs", score)

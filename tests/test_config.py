@@ -37,6 +37,15 @@ def test_differences_name_what_decides_the_weights(tmp_path):
     assert differences(old, config) == ["training.learning_rate: 0.003 -> 1.0"]
 
 
+def test_a_setting_that_is_younger_than_a_run_had_its_default_in_it(tmp_path):
+    config = parse(["--config", str(write_config(tmp_path))])
+    old = yaml.safe_load(to_yaml(config))
+    del old["distillation"], old["training"]["seed"]
+    assert differences(old, config) == []
+    config.distillation.teacher = "there"
+    assert differences(old, config) == ["distillation.teacher: None -> there"]
+
+
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_every_recipe_is_valid(recipe):
     assert isinstance(parse(["--config", recipe]), Config)

@@ -121,6 +121,8 @@ def audit(graph: tf.Graph) -> None:
 
 
 def _finetuning_step(config: Config, cores: int) -> Step:
+    if config.distillation.teacher:
+        raise UserError("the step with a teacher cannot be checked yet: unset distillation.teacher.")
     training, length = config.training, config.text.sequence_length
     classes = len(config.data.labels or ("no", "yes"))
     multi_label = config.data.label_separator is not None

@@ -1,5 +1,6 @@
 """The state of a run on disk: whole or not there, whatever moment the process is killed at."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -128,6 +129,37 @@ class Checkpoints:
 
     def _states(self) -> list[Path]:
         return sorted(path for path in self.folder.iterdir() if path.name.isdigit())
+
+
+def load_finished(folder: Path, model: keras.Model) -> str:
+    """Load the weights that a finished run ended with into the like of its model.
+
+    Args:
+        folder: the run's checkpoints.
+        model: may lack variables at the end of the run's.
+
+    Returns:
+        A digest of the weights.
+
+    Raises:
+        UserError: there is no finished run, or its model has other variables.
+    """
+    newest = max(folder.glob("[0-9]*"), default=None)
+    progress = json.loads((newest / "progress.json").read_text())["progress"] if newest else {}
+    if not progress.get("finished"):
+        raise UserError(f"{folder} is not of a finished run: take that run to its end first.")
+    if progress["best_weights"]:
+        stored = tf.train.Checkpoint(weights=[variable.value for variable in model.weights])
+        prefix = folder / progress["best_weights"] / "variables"
+    else:
+        stored = tf.train.Checkpoint(model=[variable.value for variable in model.variables])
+        prefix = newest / "variables"
+    try:
+        stored.read(str(prefix)).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError) as error:
+        raise UserError(f"{prefix} holds other weights than its config says ({str(error).splitlines()[0]})") from error
+    # It has a checksum of each tensor.
+    return hashlib.sha256(prefix.with_suffix(".index").read_bytes()).hexdigest()
 
 
 def _await(folder: Path) -> None:

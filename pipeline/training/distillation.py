@@ -1,0 +1,117 @@
+"""A classifier that learns from a larger one's answers and hidden states, beside the labels."""
+
+import keras
+import tensorflow as tf
+
+from pipeline.classifier import with_hidden_states
+from pipeline.config import DistillationConfig
+from pipeline.training.model import TrainableClassifier
+
+
+class DistilledClassifier(TrainableClassifier):
+    """A classifier with a teacher. Before the optimizer is made, give it `learn_from`.
+
+    The teacher is no part of the model: neither its weights nor its random states are saved or counted. The projection
+    of hidden states is one, for it is trained, but the classifier's output does not depend on it.
+    """
+
+    projection: keras.layers.Dense | None = None
+    """From the student's hidden states to the teacher's width, without bias; None where the widths are equal."""
+
+    def learn_from(
+        self, teacher: keras.Model, config: DistillationConfig, multi_label: bool, seed: int, dtype: str | None = None
+    ) -> None:
+        """Set the teacher, in the current strategy scope.
+
+        Args:
+            teacher: from `build_classifier`, with the outputs of this model; is frozen.
+            config: the distillation section.
+            multi_label: as for `example_loss`.
+            seed: of the projection.
+            dtype: Keras dtype policy of the projection; None: the current one.
+        """
+        teacher.trainable = False
+        self._lesson = _Lesson(with_hidden_states(self), with_hidden_states(teacher), config, multi_label)
+        narrow, wide = (states[0].shape[-1] for states in (self._lesson.student_states, self._lesson.teacher_states))
+        if config.hidden_weight and narrow != wide:
+            initializer = keras.initializers.GlorotUniform(seed)
+            self.projection = keras.layers.Dense(
+                wide, use_bias=False, kernel_initializer=initializer, dtype=dtype, name="projection"
+            )
+            self.projection.build((None, None, narrow))
+
+    def losses_of(self, data, totals):
+        inputs, targets, weights = data
+        lesson = self._lesson
+        theirs = lesson.teacher(inputs, training=False)
+        ours = lesson.student(inputs, training=True)
+
+        def mean(of_rows):
+            return tf.reduce_sum(of_rows * weights) / totals[0]
+
+        share = lesson.config.soft_share
+        hard = mean(self.loss(targets, ours["logits"]))
+        soft = mean(soft_loss(theirs["logits"], ours["logits"], lesson.config.temperature, lesson.multi_label))
+        losses = {"loss": (1.0 - share) * hard + share * soft, "hard_loss": hard, "soft_loss": soft}
+        if lesson.config.hidden_weight:
+            states = ours["states"]
+            if self.projection is not None:
+                states = [self.projection(state) for state in states]
+            matched = [theirs["states"][i] for i in matched_layers(len(states) - 1, len(theirs["states"]) - 1)]
+            losses["hidden_loss"] = mean(hidden_loss(matched, states, inputs["padding_mask"]))
+            losses["loss"] += lesson.config.hidden_weight * losses["hidden_loss"]
+        return losses
+
+
+class _Lesson:
+    """Not a keras object, so that a model which holds it does not take the models in it for layers of its own."""
+
+    def __init__(self, student: keras.Model, teacher: keras.Model, config: DistillationConfig, multi_label: bool):
+        self.student, self.teacher, self.config, self.multi_label = student, teacher, config, multi_label
+        self.student_states, self.teacher_states = student.output["states"], teacher.output["states"]
+
+
+def soft_loss(teacher: tf.Tensor, student: tf.Tensor, temperature: float, multi_label: bool) -> tf.Tensor:
+    """Cross-entropy of the student to the teacher's probabilities, both at a temperature (Hinton et al., 2015).
+
+    Times temperature ** 2, as there, so that the size of its gradient does not depend on the temperature.
+
+    Args:
+        teacher, student: logits, float32 [batch, C].
+        temperature: divides the logits.
+        multi_label: the mean over the labels of binary cross-entropies.
+
+    Returns:
+        float32 [batch]
+    """
+    teacher, student = tf.stop_gradient(teacher) / temperature, student / temperature
+    if multi_label:
+        rows = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.sigmoid(teacher), student), axis=-1)
+    else:
+        rows = tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(teacher), student)
+    return temperature**2 * rows
+
+
+def hidden_loss(teacher: list[tf.Tensor], student: list[tf.Tensor], padding_mask: tf.Tensor) -> tf.Tensor:
+    """Mean squared error between hidden states (Jiao et al., 2020): over layers, tokens but padding, and width.
+
+    Args:
+        teacher, student: float [batch, length, hidden] of equal shapes, by layer.
+        padding_mask: int32 [batch, length], 0 where padding is.
+
+    Returns:
+        float32 [batch]
+    """
+    mask = tf.cast(padding_mask, tf.float32)
+    # A filler row may have no token.
+    tokens = tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
+    total = 0.0
+    for theirs, ours in zip(teacher, student, strict=True):
+        error = tf.cast(ours, tf.float32) - tf.cast(tf.stop_gradient(theirs), tf.float32)
+        total += tf.reduce_sum(tf.reduce_mean(tf.square(error), axis=-1) * mask, axis=1) / tokens
+    return total / len(student)
+
+
+def matched_layers(student: int, teacher: int) -> list[int]:
+    """Of a student of so many layers: the teacher's layer for each, from 0, the embeddings, to the last, evenly."""
+    return [(2 * i * teacher + student) // (2 * student) for i in range(student + 1)]

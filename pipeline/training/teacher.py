@@ -1,0 +1,92 @@
+"""The classifier of a finished run, to learn from."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import yaml
+
+from export.loading import ModelError, find_version
+from pipeline.backbone.load import load_backbone
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.classifier import build_classifier
+from pipeline.config import Config, ModelConfig, TextConfig
+from pipeline.data.load import DataSplits
+from pipeline.errors import UserError
+from pipeline.training.checkpoint import load_finished
+
+
+@dataclass
+class Teacher:
+    """A classifier with the labels and tokens of its student."""
+
+    model: keras.Model
+    fingerprint: str
+    """Changes with the weights."""
+
+
+def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtype: str | None = None) -> Teacher:
+    """Build the classifier of the run `distillation.teacher`, with its best weights, in the current strategy scope.
+
+    Args:
+        config: of the student's run.
+        student: whose vocabulary the teacher must have.
+        data: whose labels and columns it must have.
+        dtype: Keras dtype policy; None: the current one.
+
+    Raises:
+        UserError: the folder is no finished run, its backbone's checkpoint is gone, or it does not fit the student.
+    """
+    folder = Path(config.distillation.teacher)
+    named = f"distillation.teacher {folder}"
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{named} has no config.yaml: name the folder of a finished run.")
+    try:
+        version = find_version(folder)
+    except ModelError as error:
+        raise UserError(
+            f"{named} has exported no model: take that run to its end, with export.enabled true."
+        ) from error
+    served = json.loads((version / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+    labels = list(served["label_names"])
+    if labels != list(data.label_names):
+        raise UserError(
+            f"{named} has the {len(labels)} labels {_shown(labels)}, but this run {len(data.label_names)}, "
+            f"{_shown(data.label_names)}: give both the same data.labels, in one order."
+        )
+    if (served["task"] == "multi_label") != data.multi_label:
+        raise UserError(f"{named} is of another task ({served['task']}): give both runs the same data.label_separator.")
+    if (len(served["inputs"]) == 2) != data.pair:
+        raise UserError(f"{named} takes {' and '.join(served['inputs'])}: give both runs as many data.text_columns.")
+
+    stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    try:
+        model, text = ModelConfig(**stored["model"]), TextConfig(**stored["text"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'config.yaml'} is not of this version of the pipeline ({error}).") from error
+    if (stored.get("corpus") or {}).get("train"):
+        # Its run began with what it had pre-trained.
+        model, text = (
+            replace(model, backbone=str(folder / "pretrained"), num_layers=None),
+            replace(text, vocabulary=None),
+        )
+    # Texts are cut to the student's length.
+    loaded = load_backbone(model, replace(text, sequence_length=config.text.sequence_length), 0, dtype)
+    if loaded.vocabulary != student.vocabulary:
+        raise UserError(
+            f"{named} has another vocabulary ({len(loaded.vocabulary)} pieces of {loaded.vocabulary_source}) than this "
+            f"run ({len(student.vocabulary)} pieces of {student.vocabulary_source}): both must read the same tokens."
+        )
+    if _lowercases(text, loaded) != _lowercases(config.text, student):
+        raise UserError(f"{named} lower-cases its texts, or this run does, but not both: set text.lowercase alike.")
+    classifier = build_classifier(loaded, len(labels), pooling=model.pooling, dropout=model.dropout, dtype=dtype)
+    return Teacher(classifier, load_finished(folder / "checkpoints", classifier))
+
+
+def _lowercases(text: TextConfig, loaded: LoadedBackbone) -> bool:
+    return (text.lowercase if text.lowercase is not None else loaded.lowercase) is not False
+
+
+def _shown(names) -> str:
+    return ", ".join(list(names)[:5]) + (" ..." if len(names) > 5 else "")
