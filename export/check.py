@@ -13,7 +13,6 @@ in saved_model.pb and beside it must keep the rules of the server. To check with
 The exit status is 0 where no rule is broken, 1 where one is, and 2 where there is no model to check.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from export.command_line import command_parser
 from export.releases import NEWEST, libraries, parse_version
 from pipeline.errors import UserError
 
@@ -115,6 +115,7 @@ def _questions(folder: Path, graph) -> list:
     from export.graph import signatures
     from export.loading import ModelError
     from export.recorded import read_recorded
+    from export.signatures import input_names
     from export.warmup import inputs_of, read_warmup, serialized_examples
 
     wanted = signatures(graph)
@@ -131,7 +132,7 @@ def _questions(folder: Path, graph) -> list:
     except ModelError:
         recorded = None
     if recorded is not None:
-        names = ["text"] if len(recorded.texts) == 1 else ["text_a", "text_b"]
+        names = input_names(len(recorded.texts) == 2)
         columns = [np.array([text.encode("utf-8", "replace") for text in column], object) for column in recorded.texts]
         count = len(recorded.labels)
         for rows in (slice(None), *(slice(i, i + 1) for i in range(count))):
@@ -149,13 +150,7 @@ def _questions(folder: Path, graph) -> list:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        "python -m export.check",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export.check", __doc__)
     parser.add_argument("model", help="run directory, directory of versions, or one version")
     parser.add_argument("--serving", default=NEWEST, metavar="VERSION", help="TensorFlow Serving's release that is to "
                         f"serve the model (default: {NEWEST})")  # fmt: skip

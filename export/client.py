@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import tenacity
 
+from export.command_line import command_parser
 from export.texts import add_text_arguments, check_text_arguments, read_texts
 from export.transport import Model, OutOfTime, RequestFailed, Tls, TryAgain, connect
 
@@ -208,13 +209,7 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 75 to try again."""
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        "python -m export.client",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export.client", __doc__)
     parser.add_argument("--target", required=True, metavar="HOST:PORT", help="of the server")
     parser.add_argument("--protocol", choices=["grpc", "rest"], default="grpc", help="(default: grpc)")
     parser.add_argument("--model", default="model", help="name that it is served under (default: model)")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.command_line import command_parser
 from export.texts import read_columns, read_records, read_texts
 
 SHOWN = 10
@@ -26,13 +27,7 @@ SHOWN = 10
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 1 where a gate failed, 2 after one sentence on what is wrong."""
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        "python -m export.compare",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export.compare", __doc__)
 
     def add(name: str, **settings) -> None:
         # With hyphens as in the other commands of export, or with underscores as in pipeline.run.
@@ -141,11 +136,8 @@ def _scores(predictors: list, answers: list[list[str]], labels: list[str] | None
     """Of each class how often it was answered and, where there are labels, how well; and accuracy and macro F1."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    descriptions = [
-        json.loads((predictor.version / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
-        for predictor in predictors
-    ]
-    separators = [d["separator"] if d["task"] == "multi_label" else None for d in descriptions]
+    described = [predictor.metadata for predictor in predictors]
+    separators = [d["separator"] if d["task"] == "multi_label" else None for d in described]
     names = list(dict.fromkeys([*predictors[1].label_names, *predictors[0].label_names]))
     given = [_indicators(column, names, separator) for column, separator in zip(answers, separators, strict=True)]
     per_class = [

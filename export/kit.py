@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jinja2
 
+from export.command_line import command_parser
 from pipeline.files import write_text
 
 TEMPLATES = Path(__file__).parent / "serving"
@@ -34,13 +35,7 @@ NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        "python -m export.kit",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export.kit", __doc__)
     parser.add_argument("model", type=Path, help="run directory, or directory of versions")
     parser.add_argument("--out", type=Path, help="folder to write (default: serving, beside the versions' folder)")
     parser.add_argument("--name", help="to serve it under (default: after the run directory)")
@@ -129,7 +124,7 @@ def _values(options: argparse.Namespace) -> dict:
         probabilities = [*probabilities[:3], "..."]
     shown = {"label": answer.labels[0], "score": round(float(answer.scores[0]), 4), "probabilities": probabilities}
     instance = dict(zip(predictor.inputs, example, strict=True))
-    description = json.loads((predictor.version / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+    description = predictor.metadata
 
     name = options.name or _name(folder.parent.name if folder.name == "saved_model" else folder.name)
     if not NAME.fullmatch(name):

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
+METADATA = Path("assets.extra") / "metadata.json"
+
 
 class ModelError(ValueError):
     """A model folder or a request that cannot be used; the message says why."""
@@ -57,6 +59,7 @@ class Predictor:
         version: the folder that was loaded.
         label_names: the labels in the order of `probabilities`.
         inputs: ["text"] or ["text_a", "text_b"].
+        metadata: what the export wrote about itself.
 
     Raises:
         ModelError: there is no model, or it cannot be loaded.
@@ -68,8 +71,8 @@ class Predictor:
             # The loaded object owns the variables: it must live as long as its signature is used.
             self._model = tf.saved_model.load(str(self.version))
             self._serve = self._model.signatures["serving_default"]
-            description = json.loads((self.version / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
-            self.label_names, self.inputs = description["label_names"], description["inputs"]
+            self.metadata = read_metadata(self.version)
+            self.label_names, self.inputs = self.metadata["label_names"], self.metadata["inputs"]
         except Exception as error:  # TensorFlow raises whatever its file systems and parsers raise
             reason = (str(error).splitlines() or [""])[0][:200]
             raise ModelError(f"{self.version} is no classifier of this project's export: {reason}") from error
@@ -148,6 +151,18 @@ def _explanation(row: dict) -> Explanation:
         [(row["segment_ids"][i], row["begin"][i], row["end"][i]) for i in kept],
         row["completeness_gap"],
     )
+
+
+def read_metadata(folder: Path) -> dict:
+    """What the export wrote about itself.
+
+    Raises:
+        ModelError: it is not there, or cannot be read.
+    """
+    try:
+        return json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{METADATA} cannot be read: {error}") from error
 
 
 def find_version(path: str | Path) -> Path:

@@ -10,7 +10,6 @@ any other file, and standard input, one text a line. For a model of pairs a text
 or two columns.
 """
 
-import argparse
 import csv
 import itertools
 import json
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from export.command_line import command_parser
 from export.texts import add_text_arguments, check_text_arguments, read_texts
 
 # Texts taken at a time from a large input; within them, texts of like length share a forward pass.
@@ -28,13 +28,7 @@ WINDOW = 4096
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
-    summary, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        "python -m export.predict",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export.predict", __doc__)
     parser.add_argument("model", help="run directory, directory of versions, or one version")
     add_text_arguments(parser)
     parser.add_argument("--output", type=Path, help="file to write; a .jsonl, else csv")

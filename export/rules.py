@@ -4,7 +4,6 @@ A rule takes a Subject and returns what it found. It raises Broken where the rul
 is nothing to check.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from google.protobuf.message import Message
 
 from export import graph as graphs
 from export.labels import LabelRule
-from export.loading import ModelError
+from export.loading import METADATA, read_metadata
 from export.recorded import FILE as RECORDED
 from export.recorded import read_recorded
 from export.releases import NEWEST, minimum_version, parse_version
@@ -27,7 +26,6 @@ from export.verify import ExportDiffers, compare
 from export.warmup import FILE as WARMUP
 from export.warmup import MAX_RECORDS, inputs_of, read_warmup
 
-METADATA = Path("assets.extra") / "metadata.json"
 # What the REST interface writes as JSON (tensorflow_serving/util/json_tensor.cc).
 JSON_TYPES = {
     tf.float32, tf.float64, tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16, tf.uint32, tf.uint64, tf.bool,
@@ -83,18 +81,6 @@ class Subject:
             raise NotChecked("it did not load")
         calls = zip(self.purposes, self.replies.answers, strict=True)
         return [answer for name, answer in calls if name == purpose]
-
-
-def read_metadata(folder: Path) -> dict:
-    """What the export wrote about itself.
-
-    Raises:
-        ModelError: it is not there, or cannot be read.
-    """
-    try:
-        return json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{METADATA} cannot be read: {error}") from error
 
 
 def shape_of(spec) -> list[int] | None:

@@ -16,6 +16,7 @@ from export.check import require
 from export.fused import FusedClassifier, UnsupportedModel
 from export.graph import operations, read_graph
 from export.labels import LabelRule
+from export.loading import METADATA
 from export.recorded import write_recorded
 from export.releases import minimum_version
 from export.signatures import DEFAULT_SIGNATURES, TOKENS, SignatureOptions, build_signatures, chosen, input_names
@@ -164,9 +165,9 @@ def export_classifier(
         served.save(hidden, pair, signatures)
         description = _describe(encoder, rule, pair, served.fused, operations(read_graph(hidden)), metadata or {})
         description["optional_signatures"] = chosen(signatures, served.fused)
-        extra = hidden / "assets.extra"
-        extra.mkdir()
-        (extra / "metadata.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        metadata_file = hidden / METADATA
+        metadata_file.parent.mkdir()
+        metadata_file.write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
         if check is not None:
             check(hidden)
         return _publish(hidden, directory, version)

@@ -1,9 +1,6 @@
 """A SavedModel asked as a model server would: by c_api.py, in a process of its own."""
 
-import os
 import pickle
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tensorflow.core.framework import op_def_pb2
 
+from export.process import run_program
 from export.releases import NEWEST, libraries
 
 Call = tuple[dict[str, np.ndarray], list[str]]
@@ -58,18 +56,9 @@ def ask(folder: Path, calls: Sequence[Call], serving: str = NEWEST, site: Path |
             "calls": list(calls),
         }
         request.write_bytes(pickle.dumps(content))
-        process = subprocess.run(
-            # -I: nothing of this process' paths and settings.
-            [sys.executable, "-I", str(Path(__file__).with_name("c_api.py")), str(request), str(answer)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            cwd=temporary,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        )
-        if process.returncode or not answer.exists():
-            lines = [line for line in process.stderr.splitlines() if line.strip()][-3:]
-            return Replies(f"the process ended with status {process.returncode}: {' / '.join(lines) or 'no message'}")
+        status, message = run_program("c_api.py", str(request), str(answer), folder=Path(temporary))
+        if status or not answer.exists():
+            return Replies(f"the process ended with status {status}: {message}")
         found = pickle.loads(answer.read_bytes())
     registry = op_def_pb2.OpList.FromString(found["operations"])
     return Replies(

@@ -1,9 +1,6 @@
 """Does an exported model answer as the evaluated one did? Asked in a fresh process, as a server would load it."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from export.labels import LabelRule
+from export.process import run_program
 from pipeline.errors import UserError
 
 
@@ -155,22 +153,10 @@ def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | N
     with tempfile.TemporaryDirectory() as temporary:
         request, answer = Path(temporary) / "texts.json", Path(temporary) / "answers.json"
         request.write_text(json.dumps({"texts": columns, "tokens": tokens}))
-        program = Path(__file__).with_name("answer.py")
-        process = subprocess.run(
-            # -I: nothing of this process' paths and settings.
-            [sys.executable, "-I", str(program), str(folder.resolve()), str(request), str(answer)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            cwd=temporary,
-            # The accelerator may be full with the training process.
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        )
-        if process.returncode or not answer.exists():
-            lines = [line for line in process.stderr.splitlines() if line.strip()][-3:]
-            raise ExportDiffers(
-                f"a fresh process could not answer with the export: {' / '.join(lines) or 'no message'}"
-            )
+        paths = (str(path) for path in (folder.resolve(), request, answer))
+        status, message = run_program("answer.py", *paths, folder=Path(temporary))
+        if status or not answer.exists():
+            raise ExportDiffers(f"a fresh process could not answer with the export: {message}")
         found = json.loads(answer.read_text())
     for ways in found.values():
         for name in ("probabilities", "scores"):

@@ -1,13 +1,12 @@
 """The classifier of a finished run, to learn from."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 import yaml
 
-from export.loading import ModelError, find_version
+from export.loading import ModelError, find_version, read_metadata
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
@@ -48,7 +47,7 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
         raise UserError(
             f"{named} has exported no model: take that run to its end, with export.enabled true."
         ) from error
-    served = json.loads((version / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+    served = read_metadata(version)
     labels = list(served["label_names"])
     if labels != list(data.label_names):
         raise UserError(
