@@ -213,6 +213,9 @@ class TrainingConfig:
     """balanced: weight each class by the inverse of its share of the training rows."""
     label_smoothing: float = 0.0
     """Share of the target's probability spread evenly over all classes."""
+    ema: float | None = None
+    """Evaluate, keep and export an exponential moving average of the weights with this decay (0.999 is usual); none:
+    the weights as trained."""
     early_stopping: int | None = None
     """Stop after this many epochs without a better validation score."""
     monitor: Literal["accuracy", "macro_f1", "micro_f1", "weighted_f1", "loss"] = "macro_f1"

@@ -77,12 +77,12 @@ def check(config: Config) -> None:
         value = getattr(section, key)
         require(value is None or value >= 1, f"{_section_name(section)}.{key} is {value}: it must be at least 1.")
     for section, key, low, high in (
-        (training, "warmup", 0, 1), (training, "label_smoothing", 0, 1), (model, "dropout", 0, 1),
-        (config.evaluation, "threshold", 0, 1), (config.export, "abstain_below", 0, 1),
+        (training, "warmup", 0, 1), (training, "label_smoothing", 0, 1), (training, "ema", 0, 1),
+        (model, "dropout", 0, 1), (config.evaluation, "threshold", 0, 1), (config.export, "abstain_below", 0, 1),
     ):  # fmt: skip
         value = getattr(section, key)
         require(
-            low <= value < high,
+            value is None or low <= value < high,
             f"{_section_name(section)}.{key} is {value}: it must be at least {low} and below {high}.",
         )
     for section, key in (

@@ -40,12 +40,15 @@ SIZES = ModelConfig(num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=3
 
 # 50 rows in batches of 8: the last has 2, which is nothing at all for the second worker.
 CASES = {
-    "together": {"accumulation": 2, "steps_per_execution": 3, "class_weights": "balanced", "clip_norm": 0.05},
+    "together": {
+        "accumulation": 2, "steps_per_execution": 3, "class_weights": "balanced", "clip_norm": 0.05, "ema": 0.9,
+    },
     "plain": {"clip_norm": 0.05},
     "accumulation": {"accumulation": 2, "clip_norm": 0.05},
     "steps_per_execution": {"steps_per_execution": 3},
     "class_weights": {"class_weights": "balanced", "bucket_by_length": False},
     "dense": {"embedding_update": "dense", "clip_norm": 0.05, "label_smoothing": 0.1},
+    "ema": {"ema": 0.9, "clip_norm": 0.05},
     "bfloat16": {"dtype": "mixed_bfloat16", "learning_rate": 1e-3},
     "pretraining": {"objective": "nsp", "optimizer": "adamw", "clip_norm": 0.5},
     "pretraining_several": {"objective": "none", "optimizer": "lamb", "accumulation": 2, "steps_per_execution": 4},

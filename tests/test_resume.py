@@ -76,7 +76,7 @@ FREQUENT = ("--training.checkpoint_seconds", "0.05")
 
 
 def test_killed_in_the_middle_of_an_epoch(tmp_path):
-    config = write_config(tmp_path, rows=400, training={"epochs": 2})
+    config = write_config(tmp_path, rows=400, training={"epochs": 2, "ema": 0.99})
     finish(config, tmp_path / "whole", *FREQUENT)
     run_dir = tmp_path / "killed"
     assert kill_when(lambda: position(run_dir) >= (1, 3), config, run_dir, *FREQUENT)

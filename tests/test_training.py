@@ -9,6 +9,7 @@ from tiny import VOCABULARY
 from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TrainingConfig
+from pipeline.training.averaging import averaged_weights
 from pipeline.training.model import TrainableClassifier, example_loss
 from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
 from pipeline.training.schedule import WarmupDecay
@@ -101,6 +102,25 @@ def test_dense_updates_are_those_of_stock_keras():
             gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     assert_equal_weights(ours, model.get_weights(), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_averages_of_the_weights_are_those_of_their_history(strategy):
+    with choose_strategy(strategy).scope():
+        model = tiny_model()
+        optimizer = make_optimizer(TrainingConfig(learning_rate=0.01, ema=0.2), model, total_steps=4)
+        model.compile(optimizer=optimizer, loss=example_loss(False, 0.0), jit_compile=False)
+    history = []
+    for batch in range(4):
+        model.run_updates(batches().skip(batch), 1, [])
+        history.append([variable.numpy() for variable in model.trainable_variables])
+    expected = history[0]
+    for updates, weights in enumerate(history[1:], 1):
+        decay = min(0.2, (1 + updates) / (10 + updates))
+        expected = [decay * a + (1 - decay) * w for a, w in zip(expected, weights, strict=True)]
+    with averaged_weights(model):
+        assert_equal_weights(model.trainable_variables, expected, 1e-6)
+    assert_equal_weights(model.trainable_variables, history[-1], 0)
 
 
 def test_lazy_updates_leave_other_rows_alone_and_make_the_first_step_of_adam():

@@ -10,6 +10,7 @@ from pipeline.config import TextConfig, TrainingConfig
 from pipeline.data.batching import steps_per_epoch, training_batches
 from pipeline.data.split import Split
 from pipeline.text import TextEncoder
+from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.watch import StopRequest, Watch, log
@@ -86,14 +87,15 @@ def fit(
                 model.run_updates(batches, steps - progress.step, [watch])
             row = {"epoch": epoch + 1, **watch.finish()}
             row["examples_per_second"] = len(train) / row["seconds"]
-            if score is not None:
-                row |= {f"validation_{name}": value for name, value in score().items() if np.isscalar(value)}
+            with averaged_weights(model):
+                if score is not None:
+                    row |= {f"validation_{name}": value for name, value in score().items() if np.isscalar(value)}
+                progress.history.append(row)
+                if _best_yet(progress, config):
+                    progress.best_epoch = epoch
+                    progress.best_weights = checkpoints.save_weights(epoch)
             log(writer, row, (epoch + 1) * steps)
-            progress.history.append(row)
             print("  ".join(f"{name} {value:.4g}" for name, value in row.items() if name in _shown(config)), flush=True)
-            if score is not None and (progress.best_epoch is None or _better(progress, config.monitor)):
-                progress.best_epoch = epoch
-                progress.best_weights = checkpoints.save_weights(epoch)
             patient = config.early_stopping is None or epoch - (progress.best_epoch or 0) < config.early_stopping
             if not patient:
                 print(f"no better validation {config.monitor} for {config.early_stopping} epochs: stopping early")
@@ -113,10 +115,15 @@ def balanced_weights(train: Split) -> np.ndarray:
     return np.where(counts > 0, len(train) / (len(counts) * np.maximum(counts, 1)), 0).astype(np.float32)
 
 
-def _better(progress: Progress, monitor: str) -> bool:
-    new = progress.history[-1][f"validation_{monitor}"]
-    best = progress.history[progress.best_epoch][f"validation_{monitor}"]
-    return new < best if monitor == "loss" else new > best
+def _best_yet(progress: Progress, config: TrainingConfig) -> bool:
+    """Whether the last epoch's weights are to be kept: by validation, else the newest averages."""
+    scores = [row.get(f"validation_{config.monitor}") for row in progress.history]
+    if scores[-1] is None:
+        return config.ema is not None
+    if progress.best_epoch is None:
+        return True
+    new, best = scores[-1], scores[progress.best_epoch]
+    return new < best if config.monitor == "loss" else new > best
 
 
 def _shown(config: TrainingConfig) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ class AdamW(keras.optimizers.AdamW):
       which is another, wrong, number on two devices);
     - every variable has its own multiple of the learning rate (`set_scales`);
     - a sparse gradient (the word embeddings) updates only the rows that it names, as LazyAdam does;
-    - a dense update is one fused kernel in place of about ten passes over memory.
+    - a dense update is one fused kernel in place of about ten passes over memory;
+    - moving averages of the weights (`use_ema`) remember no more than the updates so far: their decay is at most
+      (1 + updates) / (10 + updates), as in `tf.train.ExponentialMovingAverage`.
 
     Args:
         learning_rate: float or schedule.
@@ -35,8 +37,8 @@ class AdamW(keras.optimizers.AdamW):
         """Multiples of the learning rate by variable path; 1 for those not named."""
         self._scales = dict(scales)
 
-    # The three methods below are the places where keras.optimizers does its clipping, its weight decay and its
-    # sum over devices; tests compare the outcome with stock Keras on one device and with one device on two.
+    # The methods below are the places where keras.optimizers does its clipping, its weight decay, its sum over
+    # devices and its averages; tests compare the outcome with stock Keras on one device and with one device on two.
 
     def _clip_gradients(self, grads):
         return grads
@@ -50,6 +52,21 @@ class AdamW(keras.optimizers.AdamW):
         if self.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         return list(zip(gradients, variables, strict=True))
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        updates = tf.cast(self.iterations.value, tf.float32)
+        decay = tf.minimum(self.ema_momentum, (1.0 + updates) / (10.0 + updates))
+        # Keras' averages begin at 0.
+        decay = tf.where(updates > 0, decay, 0.0)
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            average.assign(decay * average + (1.0 - decay) * variable)
+
+    def finalize_variable_values(self, var_list):
+        """Keras ends every fit with the averages in place of the weights; a run fits many times (averaging.py)."""
+
+    def overwrite_with_averages(self, variables: list[keras.Variable]) -> None:
+        """Give the variables, all that it was built with, their moving averages."""
+        self._overwrite_model_variables_with_average_value(variables)
 
     def _sum_rows(self, gradient):
         """A sparse gradient with every row named once (needed for a right norm), or made dense."""
@@ -129,6 +146,8 @@ def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int)
         epsilon=1e-6,
         clip_norm=config.clip_norm,
         lazy=config.embedding_update == "lazy",
+        use_ema=config.ema is not None,
+        ema_momentum=config.ema or 0.0,
     )
     optimizer.set_scales(layer_scales(model, config.layer_decay))
     return build(optimizer, model)
