@@ -123,13 +123,11 @@ def road(config: Config, strategy, workers) -> dict:
     import tensorflow as tf
 
     from export.labels import LabelRule
-    from export.savedmodel import export_verified
-    from export.signatures import SignatureOptions
     from pipeline.backbone.load import load_backbone
     from pipeline.classifier import build_classifier, serving_copy
     from pipeline.data.batching import steps_per_epoch
     from pipeline.data.load import load
-    from pipeline.evaluation.metrics import classification_metrics, confident_mistakes, selective_accuracy
+    from pipeline.evaluation.evaluate import evaluate, scores
     from pipeline.evaluation.predict import BatchPredictor
     from pipeline.evaluation.report import write_report
     from pipeline.evaluation.table import print_table
@@ -139,7 +137,7 @@ def road(config: Config, strategy, workers) -> dict:
     from pipeline.training.distillation import DistilledClassifier
     from pipeline.training.fit import fit
     from pipeline.training.model import TrainableClassifier, example_loss
-    from pipeline.training.numerics import choose_dtype
+    from pipeline.training.numerics import choose_dtype, serving_dtype
     from pipeline.training.optimizer import make_optimizer
     from pipeline.training.strategy import describe
     from pipeline.training.teacher import load_teacher
@@ -237,22 +235,16 @@ def road(config: Config, strategy, workers) -> dict:
         size = config.evaluation.batch_size
         return BatchPredictor(of, encoder, data.multi_label, size, config.text.fixed_length, by)
 
-    def scores(split, probabilities) -> dict:
-        return classification_metrics(
-            split.labels(range_of(split)),
-            probabilities,
-            data.label_names,
-            multi_label=data.multi_label,
-            threshold=config.evaluation.threshold,
-            train_counts=data.train.counts(),
-        )
-
     validate = predictor(model, encoder, workers)
     identity = {"data": data.fingerprint, "tokenization": encoder.fingerprint}
     if config.distillation.teacher:
         identity["teacher"] = teacher.fingerprint
     checkpoints = Checkpoints(run_dir / "checkpoints", model, optimizer, identity, workers=workers)
-    score = (lambda: scores(data.validation, validate(data.validation))) if data.validation else None
+
+    def validation_scores() -> dict:
+        return scores(data.validation, validate(data.validation), data, config.evaluation.threshold)
+
+    score = validation_scores if data.validation else None
     progress = fit(model, data.train, encoder, training, config.text, checkpoints, run_dir / "logs", score)
 
     if not workers.chief:
@@ -261,20 +253,8 @@ def road(config: Config, strategy, workers) -> dict:
     # Evaluation: of the model that will be served, in the numerics that it will be served in.
     served = serving_copy(model, policy, config.export.weights)
     predict = predictor(served, serving_encoder)
-    mistakes: list[dict] = []
-    for split in (data.validation, data.test):
-        if split is None:
-            continue
-        probabilities = predict(split)
-        metrics[split.name] = scores(split, probabilities)
-        if config.export.abstain_below:
-            withheld = selective_accuracy(split.labels(range_of(split)), probabilities, config.export.abstain_below)
-            metrics[split.name]["selective"] = withheld
-        wrong = confident_mistakes(
-            split.labels(range_of(split)), probabilities, config.evaluation.mistakes, config.evaluation.threshold
-        )
-        # Those of the test rows, where there are any.
-        mistakes = [{**row, "text": [t[0].decode() for t in split.texts([row["row"]])]} for row in wrong]
+    found, mistakes = evaluate(predict, data, config.evaluation, config.export.abstain_below)
+    metrics |= found
     seconds = sum(row["seconds"] for row in progress.history)
     metrics["train"] = {
         "seconds": seconds,
@@ -306,43 +286,60 @@ def road(config: Config, strategy, workers) -> dict:
 
     # Export: a SavedModel from string to label, refused unless a fresh process gets the same answers from it.
     if config.export.enabled:
-        held_out = last or data.train
-        rows = range_of(held_out)[:: -(-len(held_out) // config.export.verify_examples)]
-        texts = tuple([text.decode() for text in column] for column in held_out.texts(rows))
-        answers = predict.texts(texts)
-        version = export_verified(
-            served,
-            serving_encoder,
-            data.label_names,
-            run_dir / "saved_model",
-            texts=texts,
-            probabilities=answers,
-            tolerance=config.export.tolerance or (1e-4 if policy == "float32" else 2e-2),
-            multi_label=data.multi_label,
-            threshold=config.evaluation.threshold,
-            separator=config.data.label_separator or "|",
-            metadata={
-                "name": run_dir.resolve().name,
-                "data": data.fingerprint,
-                "dtype": policy,
-                "scores": headline(metrics),
-            },
-            warmup_batch_sizes=config.export.warmup_batch_sizes,
-            recorded_examples=config.export.recorded_examples,
-            abstain_below=config.export.abstain_below,
-            abstain_label=config.export.abstain_label,
-            signatures=SignatureOptions(config.export.signatures, config.export.top_k, config.export.explain_steps),
-            weights=config.export.weights,
-        )
-        print(f"exported and verified: {version}")
-        for i in sorted({0, len(answers) // 2, len(answers) - 1}):
-            name = data.label_names[answers[i].argmax()]
-            print(
-                f"  {name} {answers[i].max():.3f}  {' | '.join(' '.join(column[i].split())[:70] for column in texts)}"
-            )
+        export(config, served, serving_encoder, data, predict, policy, metrics)
         print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
         print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
     return metrics
+
+
+def export(config: Config, served, encoder, data, predict, dtype: str, metrics: dict) -> None:
+    """Write the next version to `saved_model/`, verified on held-out texts.
+
+    Args:
+        config: of the run.
+        served: keras.Model that was evaluated.
+        encoder: its TextEncoder.
+        data: all splits.
+        predict: BatchPredictor of `served`.
+        dtype: Keras dtype policy of `served`.
+        metrics: the scores, for the metadata.
+    """
+    from export.savedmodel import export_verified
+    from export.signatures import SignatureOptions
+
+    options, run_dir = config.export, Path(config.run_dir)
+    held_out = data.test or data.validation or data.train
+    every = -(-len(held_out) // options.verify_examples)
+    texts = tuple([text.decode() for text in column] for column in held_out.texts(slice(None, None, every)))
+    answers = predict.texts(texts)
+    version = export_verified(
+        served,
+        encoder,
+        data.label_names,
+        run_dir / "saved_model",
+        texts=texts,
+        probabilities=answers,
+        tolerance=options.tolerance or (1e-4 if dtype == "float32" else 2e-2),
+        multi_label=data.multi_label,
+        threshold=config.evaluation.threshold,
+        separator=config.data.label_separator or "|",
+        metadata={
+            "name": run_dir.resolve().name,
+            "data": data.fingerprint,
+            "dtype": dtype,
+            "scores": headline(metrics),
+        },
+        warmup_batch_sizes=options.warmup_batch_sizes,
+        recorded_examples=options.recorded_examples,
+        abstain_below=options.abstain_below,
+        abstain_label=options.abstain_label,
+        signatures=SignatureOptions(options.signatures, options.top_k, options.explain_steps),
+        weights=options.weights,
+    )
+    print(f"exported and verified: {version}")
+    for i in sorted({0, len(answers) // 2, len(answers) - 1}):
+        name, text = data.label_names[answers[i].argmax()], (" ".join(column[i].split())[:70] for column in texts)
+        print(f"  {name} {answers[i].max():.3f}  {' | '.join(text)}")
 
 
 def pretrained(run_dir: Path) -> tuple[Path, dict]:
@@ -361,20 +358,6 @@ def environment_of(tf, keras) -> dict:
         "keras": keras.__version__,
         "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-
-
-def range_of(split):
-    """All row numbers of a split."""
-    import numpy as np
-
-    return np.arange(len(split))
-
-
-def serving_dtype(wanted: str, training: str) -> str:
-    """Resolve `export.dtype`: the Keras dtype policy of the served model."""
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if training == "mixed_bfloat16" else "float32"
 
 
 def headline(metrics: dict) -> dict:

@@ -41,7 +41,11 @@ SIZES = ModelConfig(num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=3
 # 50 rows in batches of 8: the last has 2, which is nothing at all for the second worker.
 CASES = {
     "together": {
-        "accumulation": 2, "steps_per_execution": 3, "class_weights": "balanced", "clip_norm": 0.05, "ema": 0.9,
+        "accumulation": 2,
+        "steps_per_execution": 3,
+        "class_weights": "balanced",
+        "clip_norm": 0.05,
+        "ema": 0.9,
     },
     "plain": {"clip_norm": 0.05},
     "accumulation": {"accumulation": 2, "clip_norm": 0.05},

@@ -31,12 +31,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def texts(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
+    def texts(self, indices: np.ndarray | slice) -> tuple[np.ndarray, ...]:
         """One object array of UTF-8 bytes a text column."""
         return self.store.texts(self.rows[indices])
 
-    def labels(self, indices: np.ndarray) -> np.ndarray:
-        """int32 [n] classes, or float32 [n, C] multi-hot with several labels a row."""
+    def labels(self, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """int32 [n] classes, or float32 [n, C] multi-hot with several labels a row; by default of all rows."""
         rows = self.rows[indices]
         if not self.multi_label:
             return self.classes[self.store.label_ids[rows]]

@@ -12,6 +12,13 @@ def choose_dtype(wanted: str) -> str:
     return "mixed_bfloat16" if _multiplies_bfloat16() else "float32"
 
 
+def serving_dtype(wanted: str, training: str) -> str:
+    """Resolve `export.dtype` after training in the dtype policy `training`: the policy of the served model."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if training == "mixed_bfloat16" else "float32"
+
+
 def _multiplies_bfloat16() -> bool:
     if tf.config.list_physical_devices("TPU"):
         return True
