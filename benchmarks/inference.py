@@ -19,6 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As export.predict does: this process never trains.
 os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
 
+# Before TensorFlow: where its LLVM is in a process already, triton, which this imports, ends it.
+import torch._dynamo
+
+# isort: split
 import keras
 import numpy as np
 import pandas as pd
