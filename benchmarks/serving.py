@@ -5,7 +5,9 @@
 
 Needs `pip install -e .[bench,test]`. All contenders have the same weights and take strings; PyTorch and ONNX Runtime
 with Hugging Face tokenizers. In this process each stands behind the same batcher: a request waits until --wait
-milliseconds are over or the batch has as many texts as the limit says. "gRPC" is ours once more, through export.client
+milliseconds are over or the batch has as many texts as the limit says. Ours is asked through TensorFlow's C API in a
+process without Python's TensorFlow, the nearest to a model server that Python packages hold, and through
+export.loading.Predictor ("Python"). "gRPC" is ours once more, through export.client
 and the test double of tests/ in a process of its own, whose batches TensorFlow Serving's own scheduler forms
 (tf.nondifferentiable_batch_function): a stand-in for tensorflow_model_server, written in Python and slower than that.
 
@@ -17,6 +19,7 @@ and the test double of tests/ in a process of its own, whose batches TensorFlow 
 import argparse
 import itertools
 import json
+import pickle
 import queue
 import statistics
 import subprocess
@@ -41,7 +44,11 @@ import transformers
 from onnxruntime.transformers import optimizer
 
 from export.client import Client
+from export.graph import read_graph, signatures
+from export.loading import find_version
+from export.releases import NEWEST, libraries
 
+WORKER = Path(__file__).with_name("c_api_worker.py")
 DOUBLE = Path(__file__).parents[1] / "tests" / "serving_double.py"
 Submit = Callable[[str], Future]
 
@@ -61,14 +68,16 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
 
     random = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary) / "checkpoint"
         model = inference.save_checkpoint(options, folder, random)
         texts = inference.read_texts(options.texts) if options.texts else inference.make_texts(folder, random)
         random.shuffle(texts)
+        python = {dtype: inference.ours(folder, dtype, model, Path(temporary)) for dtype in ("bfloat16", "float32")}
         answers = {
-            "ours bfloat16": inference.ours(folder, "bfloat16", model, Path(temporary)),
-            "ours float32": inference.ours(folder, "float32", model, Path(temporary)),
+            "ours bfloat16": stack.enter_context(c_api(Path(temporary) / "bfloat16")),
+            "ours float32": stack.enter_context(c_api(Path(temporary) / "float32")),
+            "ours bfloat16, Python": python["bfloat16"],
             "PyTorch bfloat16": inference.pytorch(folder, torch.bfloat16, options.labels),
             "ONNX Runtime float32": onnx(folder, options.threads, Path(temporary)),
         }
@@ -201,6 +210,31 @@ def batcher(answer: Callable[[list[str]], list[str]], limit: int, wait: float) -
     finally:
         waiting.put(None)
         thread.join()
+
+
+@contextmanager
+def c_api(folder: Path) -> Iterator[Callable[[list[str]], list[str]]]:
+    """The SavedModel under TensorFlow's C API alone."""
+    graph = read_graph(find_version(folder))
+    signature = signatures(graph)["serving_default"]
+    tensorflow, objects = libraries(NEWEST)
+    names = signature.inputs["text"].name, signature.outputs["label"].name
+    process = subprocess.Popen([sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def send(content: object) -> None:
+        pickle.dump(content, process.stdin)
+        process.stdin.flush()
+
+    def answer(batch: list[str]) -> list[str]:
+        send(batch)
+        return pickle.load(process.stdout)
+
+    try:
+        send((str(tensorflow), [str(path) for path in objects], str(find_version(folder)), *names))
+        yield answer
+    finally:
+        process.stdin.close()
+        process.wait()
 
 
 @contextmanager
