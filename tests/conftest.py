@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,6 +11,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 def pytest_configure(config):
     """Two CPU devices for the tests of MirroredStrategy; TensorFlow takes this only before it is first used."""
+    if config.getoption("numprocesses") and not hasattr(config, "workerinput"):
+        # This process only hands tests to others.
+        return
+    # Where the extra `bench` is there: torch imports triton, which ends a process that has TensorFlow's LLVM already.
+    with contextlib.suppress(ImportError):
+        import triton  # noqa: F401
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
