@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from export.c_api import Library, Session
+from export.server.c_api import Library, Session
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ from onnxruntime.transformers import optimizer
 from export.client import Client
 from export.graph import read_graph, signatures
 from export.loading import find_version
-from export.releases import NEWEST, libraries
+from export.server.releases import NEWEST, libraries
 
 WORKER = Path(__file__).with_name("c_api_worker.py")
 DOUBLE = Path(__file__).parents[1] / "tests" / "serving_double.py"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from export.command_line import command_parser
-from export.releases import NEWEST, libraries, parse_version
+from export.server.releases import NEWEST, libraries, parse_version
 from pipeline.errors import UserError
 
 
@@ -45,7 +45,7 @@ def check(
     bytes_outputs: Sequence[str] = (),
     published: bool = True,
 ) -> list[Finding]:
-    """Try every rule of export/rules.py on a model.
+    """Try every rule of export/server/rules.py on a model.
 
     Args:
         model: a version, a folder of versions of which the newest is taken, or a run directory.
@@ -58,10 +58,10 @@ def check(
         ModelError: there is no model.
         FileNotFoundError: a library of TensorFlow is missing.
     """
-    from export import rules
     from export.graph import read_graph
     from export.loading import ModelError, find_version
-    from export.server import ask
+    from export.server import rules
+    from export.server.ask import ask
 
     folder = find_version(model)
     graph = read_graph(folder)

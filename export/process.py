@@ -10,7 +10,7 @@ def run_program(name: str, *arguments: str, folder: Path) -> tuple[int, str]:
     """Run a file of export/ with this Python, without an accelerator.
 
     Args:
-        name: of the file.
+        name: of the file, from here.
         arguments: its command line.
         folder: in which it runs.
 
@@ -19,7 +19,7 @@ def run_program(name: str, *arguments: str, folder: Path) -> tuple[int, str]:
     """
     process = subprocess.run(
         # -I: nothing of this process' paths and settings.
-        [sys.executable, "-I", str(Path(__file__).with_name(name)), *arguments],
+        [sys.executable, "-I", str(Path(__file__).parent / name), *arguments],
         capture_output=True,
         text=True,
         errors="replace",

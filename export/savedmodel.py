@@ -18,7 +18,7 @@ from export.graph import operations, read_graph
 from export.labels import LabelRule
 from export.loading import METADATA
 from export.recorded import write_recorded
-from export.releases import minimum_version
+from export.server.releases import minimum_version
 from export.signatures import DEFAULT_SIGNATURES, TOKENS, SignatureOptions, build_signatures, chosen, input_names
 from export.verify import verify
 from export.warmup import write_warmup

@@ -15,13 +15,13 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tiny import VOCABULARY
 
 from export import check as checking
-from export import rules
 from export.graph import operations, read_graph
 from export.labels import LabelRule
 from export.recorded import read_recorded, write_recorded
-from export.releases import libraries, minimum_version
 from export.savedmodel import ServedClassifier, export_classifier, export_verified
-from export.server import Replies, ask
+from export.server import rules
+from export.server.ask import Replies, ask
+from export.server.releases import libraries, minimum_version
 from export.warmup import FILE as WARMUP
 from export.warmup import inputs_of, read_warmup, write_warmup
 from pipeline.backbone.loaded import LoadedBackbone
@@ -253,7 +253,7 @@ def test_metadata(changes, message, copy):
 
 @pytest.mark.parametrize("content", ["{", None])
 def test_metadata_that_cannot_be_read(content, copy, monkeypatch):
-    monkeypatch.setattr("export.server.ask", lambda *arguments: Replies("not asked"))
+    monkeypatch.setattr("export.server.ask.ask", lambda *arguments: Replies("not asked"))
     (copy / rules.METADATA).unlink() if content is None else (copy / rules.METADATA).write_text(content)
     finding = next(finding for finding in checking.check(copy) if finding.rule == "metadata")
     assert finding.result == "failed" and "metadata.json cannot be read" in finding.found
@@ -455,7 +455,7 @@ def test_command_line_in_a_fresh_process(good):
 
 
 def test_command_line_json_and_status_of_a_broken_model(copy, capsys, monkeypatch):
-    monkeypatch.setattr("export.server.ask", lambda *arguments: Replies("not asked"))
+    monkeypatch.setattr("export.server.ask.ask", lambda *arguments: Replies("not asked"))
     edit(copy, lambda graph: graph.signature_def.pop("classify"))
     status, output, _ = ask_command(capsys, copy, "--json")
     content = json.loads(output)

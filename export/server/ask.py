@@ -10,7 +10,7 @@ import numpy as np
 from tensorflow.core.framework import op_def_pb2
 
 from export.process import run_program
-from export.releases import NEWEST, libraries
+from export.server.releases import NEWEST, libraries
 
 Call = tuple[dict[str, np.ndarray], list[str]]
 """What to feed, by the name of the tensor, and the names of the tensors to fetch."""
@@ -41,7 +41,7 @@ def ask(folder: Path, calls: Sequence[Call], serving: str = NEWEST, site: Path |
         folder: the SavedModel.
         calls: one after the other.
         serving: the release.
-        site: as in `export.releases.libraries`.
+        site: as in `export.server.releases.libraries`.
 
     Raises:
         FileNotFoundError: a library is missing.
@@ -56,7 +56,7 @@ def ask(folder: Path, calls: Sequence[Call], serving: str = NEWEST, site: Path |
             "calls": list(calls),
         }
         request.write_bytes(pickle.dumps(content))
-        status, message = run_program("c_api.py", str(request), str(answer), folder=Path(temporary))
+        status, message = run_program("server/c_api.py", str(request), str(answer), folder=Path(temporary))
         if status or not answer.exists():
             return Replies(f"the process ended with status {status}: {message}")
         found = pickle.loads(answer.read_bytes())

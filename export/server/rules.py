@@ -20,8 +20,8 @@ from export.labels import LabelRule
 from export.loading import METADATA, read_metadata
 from export.recorded import FILE as RECORDED
 from export.recorded import read_recorded
-from export.releases import NEWEST, minimum_version, parse_version
-from export.server import Replies
+from export.server.ask import Replies
+from export.server.releases import NEWEST, minimum_version, parse_version
 from export.verify import ExportDiffers, compare
 from export.warmup import FILE as WARMUP
 from export.warmup import MAX_RECORDS, inputs_of, read_warmup
