@@ -142,17 +142,17 @@ def train(options, run_dir: Path, workers: int, batch: int, rows: int, cores: li
     environment = {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
     if options.unpinned:
         environment["TF_NUM_INTRAOP_THREADS"] = threads
-        cores = sorted(os.sched_getaffinity(0))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     if workers == 1:
         variables = {**os.environ, **environment}
         processes = [subprocess.Popen([sys.executable, "-m", "pipeline.run", *command], env=variables, **pipes)]
-        os.sched_setaffinity(processes[0].pid, cores)
+        if not options.unpinned:
+            os.sched_setaffinity(processes[0].pid, cores)
     else:
         processes = start_local(workers, command, environment, **pipes)
-        for process, core in zip(processes, cores, strict=True):
+        for process, core in () if options.unpinned else zip(processes, cores, strict=True):
             # Before TensorFlow is there: its threads, as many as there are cores to run on, inherit it.
-            os.sched_setaffinity(process.pid, cores if options.unpinned else [core])
+            os.sched_setaffinity(process.pid, [core])
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit("\n".join(output[-3000:] for output in outputs))

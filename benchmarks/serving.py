@@ -215,8 +215,8 @@ def batcher(answer: Callable[[list[str]], list[str]], limit: int, wait: float) -
 @contextmanager
 def c_api(folder: Path) -> Iterator[Callable[[list[str]], list[str]]]:
     """The SavedModel under TensorFlow's C API alone."""
-    graph = read_graph(find_version(folder))
-    signature = signatures(graph)["serving_default"]
+    version = find_version(folder)
+    signature = signatures(read_graph(version))["serving_default"]
     tensorflow, objects = libraries(NEWEST)
     names = signature.inputs["text"].name, signature.outputs["label"].name
     process = subprocess.Popen([sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -230,7 +230,7 @@ def c_api(folder: Path) -> Iterator[Callable[[list[str]], list[str]]]:
         return pickle.load(process.stdout)
 
     try:
-        send((str(tensorflow), [str(path) for path in objects], str(find_version(folder)), *names))
+        send((str(tensorflow), [str(path) for path in objects], str(version), *names))
         yield answer
     finally:
         process.stdin.close()
