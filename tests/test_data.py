@@ -245,7 +245,9 @@ def split_and_encoder(tmp_path_factory):
 
 def epoch_of(split, encoder, **settings):
     settings = {"batch_size": 4, "num_classes": 3, "seed": 0, "epoch": 0} | settings
-    return list(training_batches(split, encoder, **settings).as_numpy_iterator())
+    batches = training_batches(split, encoder, **settings)
+    assert batches.options().autotune.enabled is False
+    return list(batches.as_numpy_iterator())
 
 
 def row_keys(batches):

@@ -407,6 +407,7 @@ def test_rows_are_the_planned_spans_between_special_tokens(corpus, places, encod
 
 def test_structure_and_static_shapes(corpus, encoder):
     dataset = pretraining_batches(corpus, encoder, **SETTINGS, shard=(1, 2))
+    assert dataset.options().autotune.enabled is False
     wide, slots = tf.TensorSpec([12, LENGTH], tf.int32), tf.TensorSpec([12, 12], tf.int32)
     assert dataset.element_spec == (
         {"token_ids": wide, "segment_ids": wide, "padding_mask": wide, "masked_positions": slots},

@@ -4,11 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.data.ops import iterator_ops
 from tiny import VOCABULARY
 
 from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TrainingConfig
+from pipeline.data.untuned import untuned
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.model import TrainableClassifier, example_loss
 from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
@@ -82,6 +84,23 @@ def test_several_updates_in_one_execution_give_the_weights_of_single_ones():
     """Four batches in executions of three: the last has one."""
     one = train(tf.distribute.get_strategy())
     assert_equal_weights(one, train(tf.distribute.get_strategy(), several=3))
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_no_iterator_ends_by_waiting_for_a_tuner(strategy, monkeypatch):
+    seen, make = [], iterator_ops.OwnedIterator.__init__
+
+    def watched(self, dataset=None, *arguments, **named):
+        if dataset is not None:
+            seen.append(dataset.options().autotune.enabled)
+        make(self, dataset, *arguments, **named)
+
+    with choose_strategy(strategy).scope():
+        model = tiny_model()
+        model.compile(make_optimizer(TrainingConfig(), model, 4), loss=example_loss(False, 0.0), jit_compile=False)
+    monkeypatch.setattr(iterator_ops.OwnedIterator, "__init__", watched)
+    model.run_updates(untuned(batches()), 4, [])
+    assert seen and not any(option is not False for option in seen)
 
 
 def test_dense_updates_are_those_of_stock_keras():

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.data.split import Split
+from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
 from pipeline.text import TextEncoder
 
@@ -119,7 +120,7 @@ def training_batches(
 
     windows = tf.data.Dataset.range(skip // WINDOW_BATCHES, steps_per_epoch(steps, WINDOW_BATCHES))
     batches = windows.flat_map(encode).skip(skip % WINDOW_BATCHES)
-    return batches.apply(tf.data.experimental.assert_cardinality(steps - skip)).prefetch(4)
+    return untuned(batches.apply(tf.data.experimental.assert_cardinality(steps - skip)).prefetch(4))
 
 
 def prediction_batches(

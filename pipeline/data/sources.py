@@ -271,9 +271,11 @@ def _parquet(source: str, columns: list[str]) -> Iterator[Row]:
 def _tfrecord(source: str, columns: list[str], compression: str) -> Iterator[Row]:
     import tensorflow as tf
 
+    from pipeline.data.untuned import untuned
+
     number = 0
     try:
-        for record in tf.data.TFRecordDataset(source, compression_type=compression).as_numpy_iterator():
+        for record in untuned(tf.data.TFRecordDataset(source, compression_type=compression)).as_numpy_iterator():
             number += 1
             features = tf.train.Example.FromString(record).features.feature
             if number == 1:
@@ -296,6 +298,8 @@ def _feature(feature: Any) -> Any:
 def _tfds(source: str, config: DataConfig, columns: list[str], default_split: str) -> Iterator[Row]:
     import tensorflow_datasets as tfds
 
+    from pipeline.data.untuned import untuned
+
     name, _, split = source.removeprefix("tfds:").partition("/")
     name = name.replace(":", "/", 1)
     try:
@@ -304,7 +308,7 @@ def _tfds(source: str, config: DataConfig, columns: list[str], default_split: st
         split = split or default_split
         if any(part.split("[")[0].strip() not in builder.info.splits for part in split.split("+")):
             raise UserError(f"{source} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
-        rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+        rows = tfds.as_numpy(untuned(builder.as_dataset(split=split, shuffle_files=False)))
     except UserError:
         raise
     except Exception as error:  # whatever tfds, its download or its builder raised

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.data.batching import LENGTH_MULTIPLE, steps_per_epoch
+from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
 from pipeline.pretraining import masking
 from pipeline.pretraining.plan import NO_PAIR, OTHER, Examples, Objective, plan
@@ -107,7 +108,7 @@ def pretraining_batches(
         targets = {"masked_ids": values[4], "next_sentence": values[5]}
         return inputs, targets, {"masked_weights": values[6], "next_sentence_weights": values[7]}
 
-    return tf.data.Dataset.range(min(skip, steps), steps).map(batch).prefetch(4)
+    return untuned(tf.data.Dataset.range(min(skip, steps), steps).map(batch).prefetch(4))
 
 
 def held_out_batches(corpus: TokenCorpus, encoder: TextEncoder, **settings) -> tf.data.Dataset:

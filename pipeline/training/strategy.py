@@ -6,8 +6,10 @@ import signal
 import threading
 
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from pipeline.config import Config
+from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
 from pipeline.training.cluster import Cluster
 
@@ -42,6 +44,7 @@ def choose_strategy(wanted: str, cluster: Cluster | None = None) -> tf.distribut
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    _untune_device_iterators()
     strategy = tf.distribute.MirroredStrategy(list(devices))
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
@@ -49,6 +52,7 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 
 @functools.cache
 def _multiworker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
+    _untune_device_iterators()
     os.environ["TF_CONFIG"] = cluster.tf_config()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # TensorFlow's coordination service catches SIGTERM and does nothing about it.
@@ -57,6 +61,13 @@ def _multiworker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
     # All workers have the same number of batches: no need to ask each other before each whether there is one.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
+
+
+@functools.cache
+def _untune_device_iterators() -> None:
+    """A distributed dataset ends in one dataset more for each device, whose options TensorFlow lets nobody set."""
+    make = multi_device_iterator_ops._create_device_dataset
+    multi_device_iterator_ops._create_device_dataset = lambda *arguments: untuned(make(*arguments))
 
 
 @functools.cache
