@@ -19,8 +19,9 @@ import sys
 
 import yaml
 
-# Exit statuses of pipeline.run after which the same command goes on: a lost worker, a machine taken away.
-AGAIN = (69, 75)
+# Exit statuses of pipeline.run after which the same command goes on: a lost worker, a machine taken away, a worker that
+# was lost before TensorFlow had connected it to the others (SIGALRM).
+AGAIN = (69, 75, 128 + signal.SIGALRM)
 PORT = 12_345
 
 
@@ -136,8 +137,9 @@ def slurm(options: argparse.Namespace, command: list[str]) -> str:
 # Submit it in the folder of the checkout, on a file system that all nodes share.
 status=0
 srun --kill-on-bad-exit=0 {run} || status=$?
-# {AGAIN[0]}: a worker was lost; {AGAIN[1]}: stopped before the time limit, the state is saved. Go on, but not for ever.
-if [[ $status == {AGAIN[0]} || $status == {AGAIN[1]} ]] && (( ${{SLURM_RESTART_COUNT:-0}} < 100 )); then
+# {AGAIN[0]}: a worker was lost; {AGAIN[1]}: stopped before the time limit, the state is saved; {AGAIN[2]}: a worker was
+# lost before all had connected. Go on, but not for ever.
+if [[ " {" ".join(map(str, AGAIN))} " == *" $status "* ]] && (( ${{SLURM_RESTART_COUNT:-0}} < 100 )); then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit $status

@@ -98,7 +98,7 @@ def run(config: Config, cluster: Cluster | None = None) -> dict:
     from pipeline.training.workers import Workers, lost_workers_named
 
     with lost_workers_named(cluster):
-        strategy = choose_strategy(config.training.strategy, cluster)
+        strategy = choose_strategy(config.training.strategy, cluster, config.training.workers_timeout)
         check(strategy, config)
         workers = Workers(strategy, cluster)
         metrics = road(config, strategy, workers)

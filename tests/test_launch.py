@@ -34,7 +34,7 @@ def test_slurm_script(capsys, tmp_path):
     }.items():
         (tools / name).write_text(f"#!/bin/bash\n{body}\n")
         (tools / name).chmod(0o755)
-    for status, again in ((0, False), (2, False), (69, True), (75, True)):
+    for status, again in ((0, False), (2, False), (69, True), (75, True), (142, True)):
         (tmp_path / "scontrol").unlink(missing_ok=True)
         environment = {"PATH": f"{tools}:/usr/bin:/bin", "SRUN_STATUS": str(status), "SLURM_JOB_ID": "7"}
         assert subprocess.run(["bash", "-c", script], env=environment).returncode == status

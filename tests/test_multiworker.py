@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -19,12 +20,13 @@ import tensorflow as tf
 from test_resume import ROOT, assert_same_end, position
 from tiny import VOCABULARY, write_config, write_rows
 
+from pipeline.command_line import parse
 from pipeline.config import DataConfig
 from pipeline.data.batching import training_batches
 from pipeline.data.load import load
 from pipeline.errors import UserError, WorkerLost
 from pipeline.launch import start_local
-from pipeline.run import main
+from pipeline.run import fingerprint, main
 from pipeline.text import TextEncoder
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
@@ -193,6 +195,22 @@ def test_a_worker_that_hangs_is_found_out(tmp_path, cluster_run):
     processes[1].kill()
     _, errors = ends(processes, 69, -signal.SIGKILL)
     assert "is gone" in errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_worker_that_dies_before_tensorflow_connects_ends_the_other(tmp_path, lost):
+    config = write_config(tmp_path, rows=40, training={"strategy": "auto"})
+    arguments = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--training.workers_timeout", "30"]
+    places = addresses(2)
+    cluster = {"cluster": {"worker": places}, "task": {"type": "worker", "index": 1 - lost}}
+    environment = {**os.environ, **ONE_THREAD, "TF_CONFIG": json.dumps(cluster)}
+    process = subprocess.Popen([sys.executable, "-m", "pipeline.run", *arguments], env=environment, cwd=ROOT)
+    try:
+        meet(Cluster(places, lost), fingerprint(parse(arguments)), 30)
+        assert process.wait(timeout=90) == -signal.SIGALRM
+    finally:
+        process.kill()
 
 
 @pytest.mark.slow

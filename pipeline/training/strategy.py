@@ -14,12 +14,13 @@ from pipeline.errors import UserError
 from pipeline.training.cluster import Cluster
 
 
-def choose_strategy(wanted: str, cluster: Cluster | None = None) -> tf.distribute.Strategy:
+def choose_strategy(wanted: str, cluster: Cluster | None = None, timeout: float = 0.0) -> tf.distribute.Strategy:
     """Resolve `training.strategy`. With a cluster, call it before anything else of TensorFlow.
 
     Args:
         wanted: "auto", "one", "mirrored", "multiworker" or "tpu".
         cluster: of which this process is a worker; None: it is alone.
+        timeout: seconds in which the workers must have connected, or SIGALRM ends the process; 0: whatever it takes.
 
     Returns:
         The default strategy for one device; MirroredStrategy over all GPUs (else all logical CPUs) of this machine;
@@ -29,7 +30,7 @@ def choose_strategy(wanted: str, cluster: Cluster | None = None) -> tf.distribut
         UserError: no TPU where one is asked for.
     """
     if cluster is not None:
-        return _multiworker(cluster)
+        return _multiworker(cluster, timeout)
     if wanted == "tpu" or (wanted == "auto" and (os.environ.get("TPU_NAME") or tf.config.list_physical_devices("TPU"))):
         return _tpu(os.environ.get("TPU_NAME") or "local")
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -51,10 +52,15 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 
 
 @functools.cache
-def _multiworker(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
+def _multiworker(cluster: Cluster, timeout: float) -> tf.distribute.MultiWorkerMirroredStrategy:
     _untune_device_iterators()
     os.environ["TF_CONFIG"] = cluster.tf_config()
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # For a worker that died after they met, TensorFlow waits an hour or more, and lets no Python run meanwhile.
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     # TensorFlow's coordination service catches SIGTERM and does nothing about it.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
