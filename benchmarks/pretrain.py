@@ -127,8 +127,8 @@ def ours(options: argparse.Namespace) -> dict:
         PretrainingConfig,
         TextConfig,
         TrainingConfig,
-        check,
     )
+    from pipeline.config_check import check
     from pipeline.data.corpus import files_of, training_documents
     from pipeline.pretraining.examples import pretraining_batches
     from pipeline.pretraining.plan import plan
