@@ -45,7 +45,7 @@ def check(
     bytes_outputs: Sequence[str] = (),
     published: bool = True,
 ) -> list[Finding]:
-    """Try every rule of export/server/rules.py on a model.
+    """Try every rule of export/server/rules/ on a model.
 
     Args:
         model: a version, a folder of versions of which the newest is taken, or a run directory.
@@ -62,11 +62,12 @@ def check(
     from export.loading import ModelError, find_version
     from export.server import rules
     from export.server.ask import ask
+    from export.server.rules.subject import Broken, NotChecked, Subject
 
     folder = find_version(model)
     graph = read_graph(folder)
     questions = _questions(folder, graph)
-    subject = rules.Subject(
+    subject = Subject(
         folder,
         graph,
         ask(folder, [call for _, call in questions], serving, tensorflow),
@@ -80,9 +81,9 @@ def check(
             continue
         try:
             result, found = "ok", rule(subject)
-        except (rules.Broken, ModelError) as broken:
+        except (Broken, ModelError) as broken:
             result, found = "failed", str(broken)
-        except rules.NotChecked as reason:
+        except NotChecked as reason:
             result, found = "not checked", str(reason)
         findings.append(Finding(rule.__name__.replace("_", " "), rule.__doc__.strip(), result, found))
     return findings

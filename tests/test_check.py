@@ -17,11 +17,13 @@ from tiny import VOCABULARY
 from export import check as checking
 from export.graph import operations, read_graph
 from export.labels import LabelRule
+from export.loading import METADATA
 from export.recorded import read_recorded, write_recorded
 from export.savedmodel import ServedClassifier, export_classifier, export_verified
 from export.server import rules
 from export.server.ask import Replies, ask
 from export.server.releases import libraries, minimum_version
+from export.server.rules.subject import Broken, NotChecked, Subject
 from export.warmup import FILE as WARMUP
 from export.warmup import inputs_of, read_warmup, write_warmup
 from pipeline.backbone.loaded import LoadedBackbone
@@ -77,7 +79,7 @@ def describe(folder: Path, **changes) -> None:
         "label_names": LABELS, "task": "single_label", "inputs": ["text"], "tokenization": "", "versions": {},
         "run": {}, "minimum_serving": "2.12.0", "operations": operations(read_graph(folder)), **changes,
     }  # fmt: skip
-    (folder / rules.METADATA).write_text(json.dumps(content))
+    (folder / METADATA).write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +100,13 @@ def edit(folder: Path, change) -> None:
     path.write_bytes(saved.SerializeToString())
 
 
-def subject(folder: Path, **known) -> rules.Subject:
+def subject(folder: Path, **known) -> Subject:
     """Without a server."""
-    return rules.Subject(folder, read_graph(folder), **{"replies": Replies("not asked"), "purposes": (), **known})
+    return Subject(folder, read_graph(folder), **{"replies": Replies("not asked"), "purposes": (), **known})
 
 
 def broken(rule, folder: Path, message: str, **known) -> None:
-    with pytest.raises(rules.Broken, match=message):
+    with pytest.raises(Broken, match=message):
         rule(subject(folder, **known))
 
 
@@ -254,13 +256,13 @@ def test_metadata(changes, message, copy):
 @pytest.mark.parametrize("content", ["{", None])
 def test_metadata_that_cannot_be_read(content, copy, monkeypatch):
     monkeypatch.setattr("export.server.ask.ask", lambda *arguments: Replies("not asked"))
-    (copy / rules.METADATA).unlink() if content is None else (copy / rules.METADATA).write_text(content)
+    (copy / METADATA).unlink() if content is None else (copy / METADATA).write_text(content)
     finding = next(finding for finding in checking.check(copy) if finding.rule == "metadata")
     assert finding.result == "failed" and "metadata.json cannot be read" in finding.found
 
 
 def test_metadata_that_lacks_something(copy):
-    (copy / rules.METADATA).write_text('{"label_names": []}')
+    (copy / METADATA).write_text('{"label_names": []}')
     broken(rules.metadata, copy, "has no task, inputs, ")
 
 
@@ -284,7 +286,7 @@ def test_warmup(copy, good):
         write_logs(copy, [log])
         broken(rules.warmup, copy, message)
     (copy / WARMUP).unlink()
-    with pytest.raises(rules.NotChecked):
+    with pytest.raises(NotChecked):
         rules.warmup(subject(copy))
 
 

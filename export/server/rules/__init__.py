@@ -1,0 +1,48 @@
+"""What TensorFlow Serving, its REST interface and this project's clients ask of an exported model: one function a rule.
+
+A rule takes a Subject and returns what it found. It raises Broken where the rule is broken, and NotChecked where there
+is nothing to check.
+"""
+
+from collections.abc import Callable
+
+from export.server.rules.answers import (
+    answers_of_classify,
+    answers_of_serving_default,
+    answers_of_warmup,
+    loads,
+)
+from export.server.rules.files import metadata, version_folder, warmup
+from export.server.rules.graph import (
+    known_operations,
+    no_absolute_path,
+    no_randomness,
+    no_state,
+    no_xla,
+    serving_version,
+    weights_once,
+)
+from export.server.rules.interface import batch_dimension, classify, output_types, rest_names, serving_default
+from export.server.rules.subject import Subject
+
+RULES: tuple[Callable[[Subject], str], ...] = (
+    version_folder,
+    serving_default,
+    classify,
+    batch_dimension,
+    output_types,
+    rest_names,
+    no_absolute_path,
+    no_xla,
+    no_randomness,
+    no_state,
+    weights_once,
+    metadata,
+    warmup,
+    serving_version,
+    known_operations,
+    loads,
+    answers_of_serving_default,
+    answers_of_classify,
+    answers_of_warmup,
+)

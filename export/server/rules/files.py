@@ -1,0 +1,65 @@
+"""Rules on the folder and on what is kept beside the graph."""
+
+import re
+
+import tensorflow as tf
+
+from export import graph as graphs
+from export.server.rules.subject import (
+    Broken,
+    NotChecked,
+    Subject,
+    dtype_of,
+    listed,
+    metadata_of,
+    shape_of,
+    shown,
+    signature_of,
+)
+from export.warmup import FILE as WARMUP
+from export.warmup import MAX_RECORDS, inputs_of, read_warmup
+
+
+def version_folder(subject: Subject) -> str:
+    """The folder is called by an integer: servers ignore others."""
+    name = subject.folder.resolve().name
+    if not re.fullmatch("[0-9]+", name):
+        raise Broken(f"it is called {name}")
+    return name
+
+
+def metadata(subject: Subject) -> str:
+    """assets.extra/metadata.json is readable and tells of this graph."""
+    stored = metadata_of(subject)
+    for name, output in (("serving_default", "probabilities"), ("classify", "scores")):
+        outputs = signature_of(subject, name).outputs
+        columns = shape_of(outputs[output])[-1] if output in outputs and shape_of(outputs[output]) else None
+        if len(stored["label_names"]) != columns:
+            raise Broken(f"it names {len(stored['label_names'])} labels; {name}'s {output} have {columns} columns")
+    other = set(stored["operations"]) ^ set(graphs.operations(subject.graph))
+    if other:
+        raise Broken(f"its list of operations is another graph's: {', '.join(sorted(other)[:5])}")
+    return f"{len(stored['label_names'])} labels, {len(stored['operations'])} operations"
+
+
+def warmup(subject: Subject) -> str:
+    """The warm-up can be read, has at most 1000 requests, and these are for signatures that there are."""
+    logs = read_warmup(subject.folder)
+    if not logs:
+        raise NotChecked(f"there is no {WARMUP}")
+    if len(logs) > MAX_RECORDS:
+        raise Broken(f"it has {len(logs)} requests")
+    asked = set()
+    for log in logs:
+        name, arrays = inputs_of(log)
+        if name not in subject.signatures:
+            raise Broken(f"it asks for the signature {name}")
+        inputs = subject.signatures[name].inputs
+        if sorted(arrays) != sorted(inputs):
+            raise Broken(f"it gives {name} {listed(arrays)} where {listed(inputs)} is asked")
+        for key, array in arrays.items():
+            dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
+            if dtype != dtype_of(inputs[key]):
+                raise Broken(f"it gives {name} {key} as {dtype.name} where {shown(inputs[key])} is asked")
+        asked.add(name)
+    return f"{len(logs)} requests for {', '.join(sorted(asked))}"

@@ -1,0 +1,116 @@
+"""An exported model as the rules see it, and what they say of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import tensorflow as tf
+
+from export import graph as graphs
+from export.loading import METADATA, read_metadata
+from export.server.ask import Replies
+from export.server.releases import NEWEST
+
+
+class Broken(Exception):
+    """A rule is broken; the message says what was found."""
+
+
+class NotChecked(Exception):
+    """A rule cannot be checked; the message says why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An exported model and what is known of it."""
+
+    folder: Path
+    graph: object
+    """Its tensorflow.MetaGraphDef."""
+    replies: Replies
+    """Of a server."""
+    purposes: Sequence[str]
+    """Of each call that it answered: serving_default or classify (all recorded texts, then one by one), or warm-up."""
+    serving: str = NEWEST
+    """The release that is to serve it."""
+    bytes_outputs: frozenset[str] = frozenset()
+    """Outputs that REST clients shall get in base64."""
+
+    @cached_property
+    def signatures(self) -> dict:
+        return graphs.signatures(self.graph)
+
+    @cached_property
+    def metadata(self) -> dict:
+        return read_metadata(self.folder)
+
+    def answers(self, purpose: str) -> list:
+        """Of the calls with one purpose, in their order."""
+        if self.replies.error:
+            raise NotChecked("it did not load")
+        calls = zip(self.purposes, self.replies.answers, strict=True)
+        return [answer for name, answer in calls if name == purpose]
+
+
+def shape_of(spec) -> list[int] | None:
+    """Of a tensor of a signature: -1 for what varies; None where not even the rank is known."""
+    return None if spec.tensor_shape.unknown_rank else [dim.size for dim in spec.tensor_shape.dim]
+
+
+def dtype_of(spec) -> tf.DType:
+    """Of a tensor of a signature."""
+    return tf.as_dtype(spec.dtype)
+
+
+def shown(spec) -> str:
+    """A tensor of a signature, for messages."""
+    return f"{dtype_of(spec).name} {shape_of(spec)}"
+
+
+def _is(spec, dtype: tf.DType, shape: list[int | None]) -> bool:
+    """Whether a tensor has a data type and a shape; None stands for any fixed size."""
+    found = shape_of(spec)
+    return (
+        dtype_of(spec) == dtype
+        and found is not None
+        and len(found) == len(shape)
+        and all(got > 0 if want is None else got == want for got, want in zip(found, shape, strict=True))
+    )
+
+
+def listed(names) -> str:
+    """Names, for messages."""
+    return ", ".join(sorted(names)) or "none"
+
+
+def signature_of(subject: Subject, name: str):
+    """Raises Broken where there is none of this name."""
+    if name not in subject.signatures:
+        raise Broken(f"there is none; the signatures are {listed(subject.signatures)}")
+    return subject.signatures[name]
+
+
+def require(specs, wanted: dict[str, tuple[tf.DType, list[int | None]]]) -> None:
+    """Raises Broken where a tensor is missing or has another data type or shape; None stands for any fixed size."""
+    for key, (dtype, shape) in wanted.items():
+        if key not in specs:
+            raise Broken(f"there is no {key} but {listed(specs)}")
+        if not _is(specs[key], dtype, shape):
+            raise Broken(f"{key} is {shown(specs[key])}, not {dtype.name} {['C' if n is None else n for n in shape]}")
+
+
+def metadata_of(subject: Subject) -> dict:
+    """Raises Broken where one of the keys that every export has is missing."""
+    wanted = ("label_names", "task", "inputs", "tokenization", "operations", "minimum_serving", "versions", "run")
+    missing = [key for key in wanted if key not in subject.metadata]
+    if missing:
+        raise Broken(f"{METADATA} has no {', '.join(missing)}")
+    return subject.metadata
+
+
+def registry_of(subject: Subject) -> dict[str, bool]:
+    """Whether an operation has state, by the names of all that the server has; raises NotChecked where it has none."""
+    if subject.replies.operations is None:
+        raise NotChecked("the libraries did not load")
+    return subject.replies.operations
