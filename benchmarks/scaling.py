@@ -8,9 +8,6 @@ Three runs at the same batch, in turns, each in processes of its own; the last e
 - the cluster: workers pinned to one core each, which talk over the loopback;
 - one worker on one core with its share of the batch, which is what the prediction starts from.
 
-A pinned worker's core also runs the threads that wait for work and for each other. With --unpinned a worker has one
-computing thread in place of one core, and the system places all threads.
-
 The model: workers compute at once, then add up their gradients, and nothing of the two overlaps.
     t(N) = t(1) + 2 (N - 1) / N * dense / bandwidth + (N - 1) * sparse / bandwidth
 The first term is a ring all-reduce of the dense gradients (Patarasuk and Yuan, 2009), the second an all-gather of the
@@ -50,7 +47,6 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=64, help="tokens, the same in all batches")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one core each")
-    parser.add_argument("--unpinned", action="store_true", help="one computing thread a worker in place of one core")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--predict", type=int, nargs="*", default=[2, 4, 8, 16, 64], help="numbers of workers")
     parser.add_argument("--bandwidth", type=float, help="gigabytes a second between workers; default: as measured here")
@@ -140,17 +136,14 @@ def train(options, run_dir: Path, workers: int, batch: int, rows: int, cores: li
     command = ["--config", str(run_dir / "config.yaml.in"), "--run_dir", str(run_dir)]
     threads = str(len(cores) if workers == 1 else 1)
     environment = {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
-    if options.unpinned:
-        environment["TF_NUM_INTRAOP_THREADS"] = threads
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     if workers == 1:
         variables = {**os.environ, **environment}
         processes = [subprocess.Popen([sys.executable, "-m", "pipeline.run", *command], env=variables, **pipes)]
-        if not options.unpinned:
-            os.sched_setaffinity(processes[0].pid, cores)
+        os.sched_setaffinity(processes[0].pid, cores)
     else:
         processes = start_local(workers, command, environment, **pipes)
-        for process, core in () if options.unpinned else zip(processes, cores, strict=True):
+        for process, core in zip(processes, cores, strict=True):
             # Before TensorFlow is there: its threads, as many as there are cores to run on, inherit it.
             os.sched_setaffinity(process.pid, [core])
     outputs = [process.communicate()[0] for process in processes]
