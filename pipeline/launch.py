@@ -87,8 +87,8 @@ def run_local(workers: int, command: list[str], environment: dict[str, str] | No
 
 
 def worst(statuses: list[int]) -> int:
-    """The status that says why a cluster ended: workers that were only left alone (69) say the least."""
-    failed = sorted(filter(None, statuses), key=lambda status: status == AGAIN[0])
+    """The status that says why a cluster ended: workers that were only left alone (69, SIGALRM) say the least."""
+    failed = sorted(filter(None, statuses), key=lambda status: status in (AGAIN[0], -signal.SIGALRM))
     if not failed:
         return 0
     return failed[0] if failed[0] > 0 else 128 - failed[0]

@@ -85,6 +85,8 @@ def test_local_workers_are_given_one_cluster_and_their_worst_status_is_returned(
     assert launch.worst([69, 75, 69]) == 75
     assert launch.worst([0, 69]) == 69
     assert launch.worst([69, -9]) == 137
+    assert launch.worst([-14, -9]) == 137
+    assert launch.worst([0, -14]) == 142
     assert launch.worst([0, 0]) == 0
 
 
