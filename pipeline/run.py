@@ -188,7 +188,7 @@ def road(config: Config, strategy, workers) -> dict:
 
     # Model: a backbone from its checkpoint, a fresh head, and the checkpoint's own vocabulary as the text encoder.
     dtype = choose_dtype(training.dtype)
-    print(describe(strategy, training.batch_size, dtype))
+    print(describe(strategy, training.batch_size, dtype, training.xla))
     policy = serving_dtype(config.export.dtype, dtype)
     if (policy, config.export.weights) == ("bfloat16", "float32"):
         raise UserError("export.weights float32: the model is served in bfloat16; set export.dtype to float32 too.")
@@ -206,7 +206,7 @@ def road(config: Config, strategy, workers) -> dict:
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.multi_label, training.seed, dtype)
-        model.accumulation = training.accumulation
+        model.accumulation, model.xla = training.accumulation, training.xla
         total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
         optimizer = make_optimizer(training, model, total_steps)
         loss = example_loss(data.multi_label, training.label_smoothing)
@@ -265,7 +265,7 @@ def road(config: Config, strategy, workers) -> dict:
     }
     environment = {
         **environment_of(tf, keras),
-        "devices": describe(strategy, training.batch_size, dtype),
+        "devices": describe(strategy, training.batch_size, dtype, training.xla),
         "served_dtype": policy,
     }
     write_text(run_dir / "metrics.json", json.dumps({**metrics, "environment": environment}, indent=1, allow_nan=False))

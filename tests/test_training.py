@@ -42,11 +42,11 @@ def batches(count=4, seed=0):
     return tf.data.Dataset.from_tensor_slices((inputs, targets, weights))
 
 
-def train(strategy, *, accumulation=1, lazy="lazy", clip=0.05, epochs=2, layer_decay=0.8, several=1):
+def train(strategy, *, accumulation=1, lazy="lazy", clip=0.05, epochs=2, layer_decay=0.8, several=1, xla=False):
     config = TrainingConfig(learning_rate=0.01, clip_norm=clip, embedding_update=lazy, layer_decay=layer_decay)
     with strategy.scope():
         model = tiny_model()
-        model.accumulation = accumulation
+        model.accumulation, model.xla = accumulation, xla
         model.compile(
             optimizer=make_optimizer(config, model, total_steps=8),
             loss=example_loss(False, 0.1),
@@ -78,6 +78,25 @@ def test_two_devices_give_the_weights_of_one(lazy, accumulation):
 def test_parts_give_the_weights_of_the_whole_batch(lazy, accumulation):
     whole = train(tf.distribute.get_strategy(), lazy=lazy)
     assert_equal_weights(whole, train(tf.distribute.get_strategy(), lazy=lazy, accumulation=accumulation))
+
+
+@pytest.mark.parametrize("lazy", ["lazy", "dense"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_xla_gives_the_weights_of_single_operations(strategy, accumulation, lazy):
+    plain = train(tf.distribute.get_strategy(), lazy=lazy)
+    compiled = train(choose_strategy(strategy), lazy=lazy, accumulation=accumulation, xla=True)
+    assert_equal_weights(plain, compiled, 1e-5)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_xla_compiles_where_it_is_asked_for(xla):
+    model = tiny_model()
+    model.xla = xla
+    model.compile(loss=example_loss(False, 0.0), jit_compile=False)
+    gradients = tf.function(lambda data: model._gradients(data, model.weight_sums(data)), autograph=False)
+    functions = gradients.get_concrete_function(next(iter(batches()))).graph.as_graph_def().library.function
+    assert xla == any(function.attr["_XlaMustCompile"].b for function in functions)
 
 
 def test_several_updates_in_one_execution_give_the_weights_of_single_ones():

@@ -76,11 +76,11 @@ def pretrain(
 
     # Model: a backbone with the heads of pre-training.
     dtype = choose_dtype(training.dtype)
-    print(describe(strategy, pretraining.phases[0].batch_size, dtype))
+    print(describe(strategy, pretraining.phases[0].batch_size, dtype, training.xla))
     with strategy.scope():
         loaded = load_backbone(config.model, text, training.seed, dtype)
         model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
-        model.accumulation, model.z_loss = pretraining.accumulation, pretraining.z_loss
+        model.accumulation, model.xla, model.z_loss = pretraining.accumulation, training.xla, pretraining.z_loss
         optimizer = make_pretraining_optimizer(pretraining, model)
         model.compile(optimizer=optimizer, jit_compile=False, steps_per_execution=training.steps_per_execution)
     longest = max(phase.sequence_length for phase in pretraining.phases)

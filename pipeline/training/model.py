@@ -18,6 +18,8 @@ class ExactModel(keras.Model):
 
     accumulation = 1
     """Parts that a device works through one after the other before the update."""
+    xla = False
+    """Whether XLA compiles losses and gradients: one program for each shape of a batch."""
     leaving = False
     """Whether this process wants to stop; each update tells all workers how many do."""
     updates_done = 0
@@ -123,9 +125,15 @@ class ExactModel(keras.Model):
         return sum_over_devices(losses)
 
     def _gradients(self, data, totals):
-        with tf.GradientTape() as tape:
-            losses = self.losses_of(data, totals)
-        return losses, tape.gradient(losses["loss"], self.trainable_variables)
+        def gradients(data, totals):
+            with tf.GradientTape() as tape:
+                losses = self.losses_of(data, totals)
+            return losses, tape.gradient(losses["loss"], self.trainable_variables)
+
+        if self.xla:
+            # Sums over devices and updates stay outside: XLA has no place for NCCL's sums nor for rows of embeddings.
+            gradients = tf.function(gradients, jit_compile=True, autograph=False)
+        return gradients(data, totals)
 
     def _accumulated_gradients(self, data, totals):
         """The sum of the parts' gradients; sparse ones stay sparse, as rows of all parts one after the other."""

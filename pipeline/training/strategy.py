@@ -107,6 +107,8 @@ def check(strategy: tf.distribute.Strategy, config: Config) -> None:
                 + f": use a multiple of {count * accumulation}."
             )
 
+    if config.training.xla and isinstance(strategy, tf.distribute.TPUStrategy):
+        raise UserError("A TPU compiles the whole update, not only the gradients: set training.xla to false.")
     if config.corpus.train and config.stage != "finetune":
         for number, phase in enumerate(config.pretraining.phases):
             divides(f"pretraining.phases[{number}].batch_size", phase.batch_size, config.pretraining.accumulation)
@@ -125,7 +127,7 @@ def worker_count(strategy: tf.distribute.Strategy) -> int:
     return getattr(strategy.extended, "_num_workers", 1)
 
 
-def describe(strategy: tf.distribute.Strategy, batch_size: int, dtype: str) -> str:
+def describe(strategy: tf.distribute.Strategy, batch_size: int, dtype: str, xla: bool) -> str:
     """One line on strategy, devices, batch and numerics."""
     count, kind = strategy.num_replicas_in_sync, _device_kind(strategy)
     workers = worker_count(strategy)
@@ -134,7 +136,7 @@ def describe(strategy: tf.distribute.Strategy, batch_size: int, dtype: str) -> s
     if workers > 1:
         devices = f"{workers} workers with {devices} each"
     share = f", {batch_size // count} a device" if count > 1 else ""
-    return f"{devices}, batch of {batch_size}{share}, {dtype}, {'XLA' if kind == 'TPU' else 'no XLA'}"
+    return f"{devices}, batch of {batch_size}{share}, {dtype}, {'XLA' if xla or kind == 'TPU' else 'no XLA'}"
 
 
 def _device_kind(strategy: tf.distribute.Strategy) -> str:
