@@ -1,12 +1,22 @@
 """AdamW and LAMB for BERT: right on several devices, and fast on large word embeddings."""
 
 import re
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from pipeline.config import TrainingConfig
 from pipeline.training.schedule import WarmupDecay
+
+
+class Rates(NamedTuple):
+    """What an update has in common for all variables, float32 scalars. Takes the place of Keras' learning rate."""
+
+    learning_rate: tf.Tensor
+    power_1: tf.Tensor
+    """beta_1 to the power of the number of this update, from 1."""
+    power_2: tf.Tensor
 
 
 class AdamW(keras.optimizers.AdamW):
@@ -78,20 +88,25 @@ class AdamW(keras.optimizers.AdamW):
         values = tf.math.unsorted_segment_sum(gradient.values, where, tf.size(rows))
         return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # Once for all variables: on a GPU each scalar is a kernel to launch.
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        rates = Rates(tf.cast(learning_rate, tf.float32), tf.pow(self.beta_1, step), tf.pow(self.beta_2, step))
+        super()._backend_update_step(grads, trainable_variables, rates)
+
+    def update_step(self, gradient, variable, rates):
         index = self._get_variable_index(variable)
         scale = self._scales.get(self._trainable_variables[index].path, 1.0)
-        rate = tf.cast(learning_rate, tf.float32) * scale
+        rate = rates.learning_rate if scale == 1.0 else rates.learning_rate * scale
         decay = rate * self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else None
         momentum, velocity = self._momentums[index].value, self._velocities[index].value
-        step = tf.cast(self.iterations.value + 1, tf.float32)
-        power_1, power_2 = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
         if not isinstance(gradient, tf.IndexedSlices):
             if decay is not None:
                 variable.assign(variable * (1.0 - decay))
             tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle, m=momentum.handle, v=velocity.handle, beta1_power=power_1, beta2_power=power_2,
-                lr=rate, beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
+                var=variable.handle, m=momentum.handle, v=velocity.handle, beta1_power=rates.power_1,
+                beta2_power=rates.power_2, lr=rate, beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon,
+                grad=gradient,
             )  # fmt: skip
             return
         rows, gradient = gradient.indices, gradient.values
@@ -99,7 +114,7 @@ class AdamW(keras.optimizers.AdamW):
         v = self.beta_2 * tf.gather(velocity, rows) + (1.0 - self.beta_2) * tf.square(gradient)
         old = tf.gather(variable, rows)
         new = old if decay is None else old * (1.0 - decay)
-        new -= rate * tf.sqrt(1.0 - power_2) / (1.0 - power_1) * m / (tf.sqrt(v) + self.epsilon)
+        new -= rate * tf.sqrt(1.0 - rates.power_2) / (1.0 - rates.power_1) * m / (tf.sqrt(v) + self.epsilon)
         for target, values in ((momentum, m), (velocity, v), (variable, new)):
             target.scatter_update(tf.IndexedSlices(values, rows))
 
@@ -114,21 +129,20 @@ class Lamb(AdamW):
     def __init__(self, learning_rate, **kwargs):
         super().__init__(learning_rate, **kwargs | {"lazy": False})
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, rates):
         index = self._get_variable_index(variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
-        step = tf.cast(self.iterations.value + 1, tf.float32)
         momentum.assign(self.beta_1 * momentum + (1.0 - self.beta_1) * gradient)
         velocity.assign(self.beta_2 * velocity + (1.0 - self.beta_2) * tf.square(gradient))
-        m = momentum / (1.0 - tf.pow(self.beta_1, step))
-        v = velocity / (1.0 - tf.pow(self.beta_2, step))
+        m = momentum / (1.0 - rates.power_1)
+        v = velocity / (1.0 - rates.power_2)
         update = m / (tf.sqrt(v) + self.epsilon)
         ratio = 1.0
         if self.weight_decay and self._use_weight_decay(variable):
             update += self.weight_decay * variable
             norm, update_norm = tf.norm(variable), tf.norm(update)
             ratio = tf.where((norm > 0) & (update_norm > 0), norm / update_norm, 1.0)
-        variable.assign(variable - tf.cast(learning_rate, tf.float32) * ratio * update)
+        variable.assign(variable - rates.learning_rate * ratio * update)
 
 
 def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int) -> AdamW:
