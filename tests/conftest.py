@@ -23,6 +23,14 @@ def pytest_configure(config):
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
+@pytest.fixture(autouse=True)
+def float32():
+    """Whatever numerics a test sets, the next begins with Keras' own."""
+    import keras
+
+    keras.config.set_dtype_policy("float32")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """A folder with reference tokenization (golden/) and real data (data/), where there is one."""

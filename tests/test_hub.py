@@ -4,13 +4,23 @@ import json
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_hub
-from test_backbone import CONFIG, VOCABULARY, load, random_inputs, random_tensors, reference, write_folder
-from test_convert import encoder_of_models, masked_scores, random_heads, with_heads
+from checkpoints import (
+    CONFIG,
+    VOCABULARY,
+    encoder_of_models,
+    load,
+    masked_scores,
+    random_heads,
+    random_inputs,
+    random_tensors,
+    reference,
+    with_heads,
+    write_folder,
+)
 
 from pipeline.backbone import hub
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
@@ -22,13 +32,6 @@ from pipeline.text import TextEncoder
 
 NAMES = {"input_word_ids": "token_ids", "input_mask": "padding_mask", "input_type_ids": "segment_ids"}
 TEXTS = ["a b c", "", "o n m l k j i h g f e d c b a", "A b! \xe9", b"\xff a"]
-
-
-@pytest.fixture(autouse=True)
-def float32():
-    keras.config.set_dtype_policy("float32")
-    yield
-    keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture(scope="module")
