@@ -26,6 +26,7 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def float32():
     """Whatever numerics a test sets, the next begins with Keras' own."""
+    yield
     import keras
 
     keras.config.set_dtype_policy("float32")
