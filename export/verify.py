@@ -50,6 +50,20 @@ def verify(
     return compare(_answers(folder, texts, encoder), texts, probabilities, tolerance, rule)
 
 
+def rounding_tolerance(rounded: np.ndarray, exact: np.ndarray) -> float:
+    """Largest difference of a probability by which two ways to compute one model in bfloat16 may differ.
+
+    Each is off by its own rounding, and how much depends on the model: near a tie, a sure one turns a rounded logit
+    into several hundredths. So three times what one way is off, at least 0.02; above 0.1 the model is not one to be
+    served in bfloat16.
+
+    Args:
+        rounded: float32 [n, C], in bfloat16.
+        exact: float32 [n, C], by the same weights in float32.
+    """
+    return float(np.clip(3 * np.abs(rounded - exact).max(), 0.02, 0.1))
+
+
 def compare(
     answers: dict[str, dict],
     texts: Sequence[Sequence[str]],

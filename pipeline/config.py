@@ -282,8 +282,8 @@ class ExportConfig:
     verify_examples: int = 64
     """Held-out texts on which the export must answer as the live model does."""
     tolerance: float | None = None
-    """Largest difference of a probability between export and live model; none: 1e-4, or 0.02 in bfloat16, where
-    padding changes the rounding."""
+    """Largest difference of a probability between export and live model; none: 1e-4, or in bfloat16, where
+    padding changes the rounding, three times what rounding does to the live model's (0.02 to 0.1)."""
     warmup_batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 32])
     """Sizes of the requests, made of held-out texts, that a server answers for itself before a version becomes
     available; []: none."""

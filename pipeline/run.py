@@ -306,12 +306,19 @@ def export(config: Config, served, encoder, data, predict, dtype: str, metrics: 
     """
     from export.savedmodel import export_verified
     from export.signatures import SignatureOptions
+    from export.verify import rounding_tolerance
+    from pipeline.classifier import serving_copy
+    from pipeline.evaluation.predict import BatchPredictor
 
     options, run_dir = config.export, Path(config.run_dir)
     held_out = data.test or data.validation or data.train
     every = -(-len(held_out) // options.verify_examples)
     texts = tuple([text.decode() for text in column] for column in held_out.texts(slice(None, None, every)))
     answers = predict.texts(texts)
+    tolerance = options.tolerance or 1e-4
+    if options.tolerance is None and dtype == "bfloat16":
+        exact = BatchPredictor(serving_copy(served, "float32"), encoder, data.multi_label, len(answers))
+        tolerance = rounding_tolerance(answers, exact.texts(texts))
     version = export_verified(
         served,
         encoder,
@@ -319,7 +326,7 @@ def export(config: Config, served, encoder, data, predict, dtype: str, metrics: 
         run_dir / "saved_model",
         texts=texts,
         probabilities=answers,
-        tolerance=options.tolerance or (1e-4 if dtype == "float32" else 2e-2),
+        tolerance=tolerance,
         multi_label=data.multi_label,
         threshold=config.evaluation.threshold,
         separator=config.data.label_separator or "|",

@@ -24,7 +24,7 @@ from export.loading import ModelError, Predictor, find_version
 from export.savedmodel import export_classifier as export_with_explain
 from export.savedmodel import export_verified
 from export.signatures import SignatureOptions
-from export.verify import ExportDiffers, _answers, verify
+from export.verify import ExportDiffers, _answers, rounding_tolerance, verify
 from pipeline.backbone.activations import ACTIVATIONS
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
@@ -342,6 +342,13 @@ def test_an_export_with_a_changed_weight_is_refused_and_removed(model, encoder, 
     with pytest.raises(ExportDiffers, match=r"serving_default.*for '.*' it gives .* the model .* 1e-05 is allowed"):
         export_verified(model, encoder, LABELS, tmp_path, texts=[TEXTS], probabilities=expected, tolerance=1e-5)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("off", "allowed"), [(0.001, 0.02), (0.012, 0.036), (0.2, 0.1)])
+def test_in_bfloat16_a_model_is_held_to_what_rounding_does_to_it(off, allowed):
+    exact = np.array([[0.9, 0.1], [0.5, 0.5]], np.float32)
+    rounded = exact + np.array([[0, 0], [off, -off]], np.float32)
+    assert rounding_tolerance(rounded, exact) == pytest.approx(allowed, abs=1e-6)
 
 
 def test_a_process_that_fails_is_reported_with_its_last_words(tmp_path):
