@@ -87,8 +87,8 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path):
 
 
 def test_sigterm_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp_path):
-    """As when a machine is taken away; checkpoints are minutes apart, so nothing else saves here. Compiled with XLA."""
-    config = write_config(tmp_path, rows=400, training={"epochs": 2, "xla": True})
+    """As when a machine is taken away; checkpoints are minutes apart, so nothing else saves here."""
+    config = write_config(tmp_path, rows=400, training={"epochs": 2})
     finish(config, tmp_path / "whole")
     run_dir = tmp_path / "stopped"
     process = start(config, run_dir)
@@ -105,8 +105,9 @@ def test_sigterm_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_at_all_kinds_of_moments(tmp_path):
-    config = write_config(tmp_path, rows=600, training={"epochs": 3, "accumulation": 2})
+@pytest.mark.parametrize("xla", [False, True])
+def test_killed_again_and_again_at_all_kinds_of_moments(tmp_path, xla):
+    config = write_config(tmp_path, rows=600, training={"epochs": 3, "accumulation": 2, "xla": xla})
     finish(config, tmp_path / "whole", *FREQUENT)
     run_dir = tmp_path / "killed"
     hidden = lambda: any((run_dir / "checkpoints").glob(".0*"))  # noqa: E731

@@ -80,9 +80,9 @@ def test_parts_give_the_weights_of_the_whole_batch(lazy, accumulation):
     assert_equal_weights(whole, train(tf.distribute.get_strategy(), lazy=lazy, accumulation=accumulation))
 
 
-@pytest.mark.parametrize("lazy", ["lazy", "dense"])
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+@pytest.mark.parametrize(
+    ("strategy", "accumulation", "lazy"), [("one", 1, "lazy"), ("mirrored", 1, "dense"), ("mirrored", 2, "lazy")]
+)
 def test_xla_gives_the_weights_of_single_operations(strategy, accumulation, lazy):
     plain = train(tf.distribute.get_strategy(), lazy=lazy)
     compiled = train(choose_strategy(strategy), lazy=lazy, accumulation=accumulation, xla=True)
