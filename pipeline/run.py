@@ -188,7 +188,8 @@ def road(config: Config, strategy, workers) -> dict:
 
     # Model: a backbone from its checkpoint, a fresh head, and the checkpoint's own vocabulary as the text encoder.
     dtype = choose_dtype(training.dtype)
-    print(describe(strategy, training.batch_size, dtype, training.xla))
+    devices = describe(strategy, training.batch_size, dtype, training.xla)
+    print(devices)
     policy = serving_dtype(config.export.dtype, dtype)
     if (policy, config.export.weights) == ("bfloat16", "float32"):
         raise UserError("export.weights float32: the model is served in bfloat16; set export.dtype to float32 too.")
@@ -265,7 +266,7 @@ def road(config: Config, strategy, workers) -> dict:
     }
     environment = {
         **environment_of(tf, keras),
-        "devices": describe(strategy, training.batch_size, dtype, training.xla),
+        "devices": devices,
         "served_dtype": policy,
     }
     write_text(run_dir / "metrics.json", json.dumps({**metrics, "environment": environment}, indent=1, allow_nan=False))

@@ -239,7 +239,6 @@ def test_vocabulary_from_tokenizer_json(tmp_path):
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     """A preset folder, saved in float32, and its backbone."""
-    keras.config.set_dtype_policy("float32")
     backbone = keras_nlp.models.BertBackbone(
         vocabulary_size=20, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=12, max_sequence_length=12
     )

@@ -33,7 +33,6 @@ SIZES = ModelConfig(
 
 
 def tiny_model(next_sentence=True, seed=1):
-    keras.config.set_dtype_policy("float32")
     return build_pretraining_model(fresh_backbone(SIZES, VOCABULARY, seed), next_sentence=next_sentence)
 
 

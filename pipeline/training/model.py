@@ -114,10 +114,12 @@ class ExactModel(keras.Model):
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
         totals = sum_over_devices(self.weight_sums(data))
+        # Sums over devices and updates stay outside: XLA has no place for NCCL's sums nor for rows of embeddings.
+        compute = tf.function(self._gradients, jit_compile=True, autograph=False) if self.xla else self._gradients
         if self.accumulation == 1:
-            losses, gradients = self._gradients(data, totals)
+            losses, gradients = compute(data, totals)
         else:
-            losses, gradients = self._accumulated_gradients(data, totals)
+            losses, gradients = self._accumulated_gradients(compute, data, totals)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         if worker_count(self.distribute_strategy) > 1:
             # Made here, on this device; reductions refuse a tensor that comes from none.
@@ -125,17 +127,11 @@ class ExactModel(keras.Model):
         return sum_over_devices(losses)
 
     def _gradients(self, data, totals):
-        def gradients(data, totals):
-            with tf.GradientTape() as tape:
-                losses = self.losses_of(data, totals)
-            return losses, tape.gradient(losses["loss"], self.trainable_variables)
+        with tf.GradientTape() as tape:
+            losses = self.losses_of(data, totals)
+        return losses, tape.gradient(losses["loss"], self.trainable_variables)
 
-        if self.xla:
-            # Sums over devices and updates stay outside: XLA has no place for NCCL's sums nor for rows of embeddings.
-            gradients = tf.function(gradients, jit_compile=True, autograph=False)
-        return gradients(data, totals)
-
-    def _accumulated_gradients(self, data, totals):
+    def _accumulated_gradients(self, compute, data, totals):
         """The sum of the parts' gradients; sparse ones stay sparse, as rows of all parts one after the other."""
         parts = tf.nest.map_structure(
             lambda tensor: tf.reshape(tensor, tf.concat([[self.accumulation, -1], tf.shape(tensor)[1:]], axis=0)),
@@ -143,7 +139,7 @@ class ExactModel(keras.Model):
         )
 
         def part(i):
-            return self._gradients(tf.nest.map_structure(lambda tensor: tensor[i], parts), totals)
+            return compute(tf.nest.map_structure(lambda tensor: tensor[i], parts), totals)
 
         # The first part outside the loop tells which gradients are sparse.
         losses, gradients = part(0)
