@@ -56,11 +56,12 @@ def parse(arguments: list[str] | None = None) -> Config:
     for key, word in overrides:
         _merge(values, _override(key, word))
     config = build(Config, values)
-    check(config)
     if printing:
+        check(config)
         print(to_yaml(config), end="")
         raise SystemExit(0)
     config.run_dir = config.run_dir or str(Path("runs") / paths[-1].stem)
+    check(config)
     return config
 
 

@@ -5,6 +5,7 @@ TensorFlow is not needed to know them.
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -14,8 +15,9 @@ from pipeline.backbone.config import ModelConfig, TextConfig
 from pipeline.data.config import CorpusConfig, DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.files import is_pattern
 from pipeline.pretraining.config import PhaseConfig, PretrainingConfig
-from pipeline.settings.read import read, types_of
+from pipeline.settings.read import read, require, types_of
 from pipeline.training.config import DistillationConfig, TrainingConfig
 
 __all__ = [
@@ -44,6 +46,15 @@ class Config:
     export: ExportConfig = field(default_factory=ExportConfig)
     run_dir: str | None = None
     """Folder of everything the run makes; the same folder again resumes. None: runs/<name of the config>."""
+
+
+def check_run_dir(config: Config) -> None:
+    """Checkpoints and the served model can be read where they are written."""
+    folder = Path(config.run_dir or "runs").absolute()
+    require(
+        not is_pattern(folder),
+        f"run_dir is {folder}: TensorFlow cannot read a model from a path with [ or \\ in it; give another one.",
+    )
 
 
 def to_yaml(config: Config) -> str:

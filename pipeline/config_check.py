@@ -2,7 +2,7 @@
 
 from export.config import check_export
 from pipeline.backbone.config import check_fresh_backbone, check_room_for_text
-from pipeline.config import Config
+from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
 from pipeline.pretraining.config import check_pretraining
 from pipeline.settings.read import settle
@@ -10,8 +10,8 @@ from pipeline.training.config import check_distillation, check_training
 
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
 RULES = (
-    check_split, check_columns, check_pretraining, check_fresh_backbone, check_room_for_text, check_training,
-    check_distillation, check_export,
+    check_run_dir, check_split, check_columns, check_pretraining, check_fresh_backbone, check_room_for_text,
+    check_training, check_distillation, check_export,
 )  # fmt: skip
 
 

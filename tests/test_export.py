@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -386,6 +387,8 @@ def test_a_model_is_found_by_run_versions_or_version(exported, tmp_path):
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(ModelError, match="is no classifier"):
         Predictor(tmp_path)
+    with pytest.raises(ModelError, match="rename it"):
+        Predictor(shutil.copytree(tmp_path, tmp_path / "x[1]"))
 
 
 def ask(capsys, *arguments) -> tuple[int, str, str]:
@@ -397,7 +400,7 @@ def ask(capsys, *arguments) -> tuple[int, str, str]:
 def test_command_line_in_a_fresh_process_without_the_training_code(exported, model, encoder):
     program = (
         "import sys; from export.predict import main; status = main(sys.argv[1:]);"
-        "print([name for name in ('keras_nlp', 'keras_hub', 'pipeline') if name in sys.modules]); sys.exit(status)"
+        "print([name for name in ('keras_nlp', 'pipeline.training') if name in sys.modules]); sys.exit(status)"
     )
     process = subprocess.run(
         [sys.executable, "-c", program, str(exported.parents[1])],
