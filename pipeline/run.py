@@ -127,6 +127,7 @@ def road(config: Config, strategy, workers) -> dict:
     from pipeline.classifier import build_classifier, serving_copy
     from pipeline.data.batching import steps_per_epoch
     from pipeline.data.load import load
+    from pipeline.data.reading import read_splits
     from pipeline.evaluation.evaluate import evaluate, scores
     from pipeline.evaluation.predict import BatchPredictor
     from pipeline.evaluation.report import write_report
@@ -218,6 +219,11 @@ def road(config: Config, strategy, workers) -> dict:
         print(f"note: {note}")
     lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
     encoder = TextEncoder(loaded.vocabulary, lowercase is not False, config.text.sequence_length)
+    if workers.chief:
+        found = read_splits(data, encoder, loaded.backbone.max_sequence_length)
+        data.warnings += found
+        for warning in found:
+            print(f"warning: {warning}")
     serving_encoder = encoder
     if config.export.sequence_length not in (None, encoder.sequence_length):
         longest = loaded.backbone.max_sequence_length
@@ -270,7 +276,7 @@ def road(config: Config, strategy, workers) -> dict:
         "served_dtype": policy,
     }
     write_text(run_dir / "metrics.json", json.dumps({**metrics, "environment": environment}, indent=1, allow_nan=False))
-    write_report(
+    warnings = write_report(
         run_dir / "report.html",
         title=run_dir.name,
         metrics=metrics,
@@ -284,6 +290,8 @@ def road(config: Config, strategy, workers) -> dict:
     last = data.test or data.validation
     if last is not None:
         print_table(metrics[last.name], last.name)
+    if warnings:
+        print("warnings:", *warnings, sep="\n  ")
 
     # Export: a SavedModel from string to label, refused unless a fresh process gets the same answers from it.
     if config.export.enabled:

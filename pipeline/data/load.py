@@ -1,12 +1,20 @@
 """Training, validation and test rows with integer labels."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.config import DataConfig
+from pipeline.data.health import (
+    conflict_warning,
+    conflicting_rows,
+    label_set_keys,
+    look_alike_labels,
+    look_alike_warnings,
+    size_warnings,
+)
 from pipeline.data.split import Split, split_off
 from pipeline.data.store import Store, convert
 from pipeline.errors import UserError
@@ -60,12 +68,13 @@ def load(config: DataConfig, cache: Path) -> DataSplits:
         found = f"all rows have the one label {names[0]!r}" if names else "no row has a label"
         raise UserError(f"{', '.join(stores['train'].meta.sources)}: {found}; a classifier needs at least two.")
     splits = {name: _split(name, store, names, config) for name, store in stores.items()}
-    rows = len(splits["train"])
+    rows, asked = len(splits["train"]), {}
     for name in ("test", "validation"):
         fraction = getattr(config, f"{name}_fraction")
         if name not in splits and fraction:
             # Both are shares of the whole, also of what the first has left.
-            share = fraction * rows / len(splits["train"])
+            asked[name] = fraction * rows
+            share = asked[name] / len(splits["train"])
             splits["train"], splits[name] = split_off(splits["train"], name, share, config.split_seed)
     result = DataSplits(
         splits["train"],
@@ -76,6 +85,7 @@ def load(config: DataConfig, cache: Path) -> DataSplits:
         len(config.text_columns) == 2,
     )
     _describe(result)
+    _warn_of_labels(result, asked)
     return result
 
 
@@ -134,3 +144,29 @@ def _describe(splits: DataSplits) -> None:
         if count == 0:
             splits.warnings.append(f"no training row has the label {label!r}.")
     splits.fingerprint = " ".join(fingerprints)
+
+
+def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
+    """Look-alike labels, equal texts under several labels, and splits of another size than `asked`, in rows."""
+    parts = [split for split in (splits.train, splits.validation, splits.test) if split]
+    rows = sum(split.counts() for split in parts)
+    splits.warnings += look_alike_warnings(splits.label_names, rows)
+    if alike := look_alike_labels(splits.label_names, rows):
+        splits.summary["labels_that_look_alike"] = sum(map(len, alike))
+    for split in {id(split.store): split for split in parts[::-1]}.values():
+        # The whole source: equal texts stay together when rows are split off.
+        source = replace(split, rows=np.arange(split.store.meta.rows))
+        texts, conflicting, example = conflicting_rows(source.hashes(), label_set_keys(*source.label_lists()))
+        if example:
+            splits.summary[split.name]["texts_under_several_labels"] = texts
+            said = [(source.store.where(row), " and ".join(map(repr, _names(splits, source, row)))) for row in example]
+            splits.warnings.append(conflict_warning(split.name, texts, int(conflicting.sum()), len(source), said))
+    for split in parts:
+        if split.name in asked:
+            hashes = splits.train.store.hashes
+            different = len(np.unique(hashes))
+            splits.warnings += size_warnings(split.name, asked[split.name], len(split), len(hashes), different)
+
+
+def _names(splits: DataSplits, split: Split, row: int) -> list[str]:
+    return [splits.label_names[i] for i in split.label_lists(np.array([row]))[1]] or ["no label"]

@@ -61,6 +61,10 @@ class Split:
         """int64 [C], rows of each label."""
         return np.bincount(self._flat(self.rows)[1], minlength=self.num_classes)
 
+    def label_lists(self, indices: np.ndarray | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """(int64 [n], how many labels each row has; int32, their classes one after the other)."""
+        return self._flat(self.rows[indices])
+
     def _flat(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many labels each of these rows of the store has, and their classes one after the other."""
         starts = self.store.label_starts[rows]

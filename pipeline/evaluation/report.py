@@ -58,7 +58,7 @@ def write_report(
     mistakes: Sequence[dict] = (),
     data_summary: dict | None = None,
     warnings: Sequence[str] = (),
-) -> None:
+) -> list[str]:
     """Write a self-contained HTML page: no script, style, font or picture is fetched from anywhere.
 
     Args:
@@ -74,6 +74,9 @@ def write_report(
         mistakes: from `confident_mistakes`, each with "text", a list of its one or two texts.
         data_summary: any nested dict; train, validation and test are shown side by side.
         warnings: sentences about the data or the run, shown first.
+
+    Returns:
+        All warnings of the page: those given, then those that its scores give rise to.
     """
     name = next((split for split in ("test", "validation") if metrics.get(split)), None)
     shown = metrics[name] if name else None
@@ -84,6 +87,7 @@ def write_report(
     history, looks = (_numbers_of(part.get("history", [])) for part in (train, pretraining))
     for look in looks:
         look["unigram_entropy"] = pretraining["unigram_entropy"]
+    shown_warnings = [*warnings, *found]
     page = _template().render(
         title=title,
         name=name,
@@ -91,7 +95,7 @@ def write_report(
         multi_label=bool(shown) and "hamming_loss" in shown,
         validation=validation,
         training={key: value for key, value in train.items() if _is_number(value)},
-        warnings=[*warnings, *found],
+        warnings=shown_warnings,
         notes=notes,
         curves=learning_curves(history, FINE_TUNING_CHARTS, "epoch", train.get("best_epoch")),
         only_pretrained=only_pretrained,
@@ -111,6 +115,7 @@ def write_report(
         environment=environment,
     )
     write_text(path, page, errors="replace")
+    return shown_warnings
 
 
 def learning_curves(
