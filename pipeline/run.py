@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pipeline.command_line import parse
 from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
-from pipeline.files import write_text
+from pipeline.files import full_disk, write_text
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
 
@@ -30,8 +30,10 @@ from pipeline.training.rendezvous import meet
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 69 when another worker of the
     cluster is lost, 75 when stopped by SIGTERM."""
+    folder = "."
     try:
         config = parse(arguments)
+        folder = config.run_dir
         cluster = find_cluster(config.training.strategy)
         run_dir = Path(config.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -52,17 +54,20 @@ def main(arguments: list[str] | None = None) -> int:
                 stack.enter_context(contextlib.redirect_stdout(silence))
             run(config, cluster)
     except Timeout:
-        print(f"error: another process is working in {config.run_dir}.", file=sys.stderr)
+        print(f"error: another process is working in {folder}.", file=sys.stderr)
         return 2
     except WorkerLost as loss:
         print(f"error: {loss}", file=sys.stderr)
         return 69
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except Stopped as request:
         print(request, file=sys.stderr)
         return 75
+    except Exception as error:
+        sentence = full_disk(error, folder)
+        if sentence is None and not isinstance(error, (UserError, OSError)):
+            raise
+        print(f"error: {sentence or error}", file=sys.stderr)
+        return 2
     return 0
 
 
