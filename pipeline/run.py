@@ -23,6 +23,7 @@ from pipeline.command_line import parse
 from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
 from pipeline.files import full_disk, write_text
+from pipeline.local_paths import absolute, reconcile
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
 
@@ -40,14 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
         follower = cluster is not None and cluster.index > 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0))
-            if not follower:
-                claim(run_dir, config)
+            given = fingerprint(config)
+            config = taken_up(run_dir, config) if follower else claim(run_dir, config)
             if cluster:
                 # Imported first, for between this meeting and TensorFlow's own a worker that fails is not noticed.
                 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
                 import pipeline.training.workers  # noqa: F401
 
-                meet(cluster, fingerprint(config), config.training.workers_timeout)
+                meet(cluster, given, config.training.workers_timeout)
             if follower:
                 # It says nothing that the chief does not say.
                 silence = stack.enter_context(open(os.devnull, "w"))
@@ -76,17 +77,29 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(to_yaml(replace(config, run_dir=None)).encode()).hexdigest()
 
 
-def claim(run_dir: Path, config: Config) -> None:
-    """Write the config of a new run; refuse to take up an old one under settings that decide other weights."""
+def taken_up(run_dir: Path, config: Config) -> Config:
+    """The config with the paths of the run that the folder holds, where it is started from another folder."""
+    stored = run_dir / "config.yaml"
+    return reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)[1] if stored.is_file() else config
+
+
+def claim(run_dir: Path, config: Config) -> Config:
+    """Write the config of a new run; refuse to take up an old one under settings that decide other weights.
+
+    Returns:
+        The config, whose paths are those of the run where it is started from another folder.
+    """
     stored = run_dir / "config.yaml"
     if stored.is_file():
-        changed = differences(yaml.safe_load(stored.read_text()), config)
+        old, config = reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
+        changed = differences(old, config)
         if changed:
             raise UserError(
                 f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
                 "give another --run_dir, or delete the folder."
             )
-    write_text(stored, to_yaml(config))
+    write_text(stored, to_yaml(absolute(config)))
+    return config
 
 
 def run(config: Config, cluster: Cluster | None = None) -> dict:
@@ -182,7 +195,9 @@ def road(config: Config, strategy, workers) -> dict:
 
     # Data: any source to rows on disk, split, with integer labels.
     with workers.chief_first():
-        data = load(config.data, run_dir / "data")
+        data = load(config.data, run_dir / "data", begun=any((run_dir / "checkpoints").glob("[0-9]*")))
+    for note in data.notes:
+        print(f"note: {note}")
     for warning in data.warnings:
         print(f"warning: {warning}")
     sizes = ", ".join(f"{len(split)} {split.name}" for split in (data.train, data.validation, data.test) if split)

@@ -15,8 +15,9 @@ from pipeline.data.health import (
     look_alike_warnings,
     size_warnings,
 )
+from pipeline.data.recall import convert_or_recall
 from pipeline.data.split import Split, split_off
-from pipeline.data.store import Store, convert
+from pipeline.data.store import Store
 from pipeline.errors import UserError
 
 
@@ -30,6 +31,7 @@ class DataSplits:
         multi_label: whether a row has any number of labels.
         pair: whether a row has two texts.
         warnings: sentences that the user should read.
+        notes: what the user may want to know.
         summary: numbers for the report.
         fingerprint: changes when any text, label or split changes.
     """
@@ -41,25 +43,28 @@ class DataSplits:
     multi_label: bool
     pair: bool
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     summary: dict = field(default_factory=dict)
     fingerprint: str = ""
 
 
-def load(config: DataConfig, cache: Path) -> DataSplits:
+def load(config: DataConfig, cache: Path, begun: bool = False) -> DataSplits:
     """Read, check and split the data that a config names.
 
     Args:
         config: the data section.
-        cache: folder for the converted rows; what is there already is used again.
+        cache: folder for the converted rows; what is there already is used again, also where its source is gone.
+        begun: whether a model has learned from the rows in `cache` already: others are refused.
 
     Raises:
         UserError: naming file, row and reason.
     """
-    stores = {"train": convert(config.train, config, cache, "train")}
-    for name in ("validation", "test"):
+    stores, gone = {}, []
+    for name in ("train", "validation", "test"):
         source = getattr(config, name)
         if source:
-            stores[name] = convert(source, config, cache, name)
+            stores[name], recalled = convert_or_recall(source, config, cache, name, begun)
+            gone += [f"data.{name} ({', '.join(stores[name].meta.sources)})"] if recalled else []
     names = [name.strip() for name in config.labels or _sorted_labels(stores["train"].meta.labels)]
     if len(set(names)) < len(names):
         name, count = Counter(names).most_common(1)[0]
@@ -84,6 +89,8 @@ def load(config: DataConfig, cache: Path) -> DataSplits:
         config.label_separator is not None,
         len(config.text_columns) == 2,
     )
+    if gone:
+        result.notes.append(f"{' and '.join(gone)} cannot be found: the rows that this run has stored are used.")
     _describe(result)
     _warn_of_labels(result, asked)
     return result

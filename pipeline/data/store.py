@@ -43,6 +43,7 @@ class Store:
     """Converted rows.
 
     Attributes:
+        folder: where they lie.
         meta: counts, label strings, skipped rows, and `fingerprint`, a sha256 of all texts and labels.
         label_starts: int64 [rows + 1]; labels of row i are label_ids[label_starts[i] : label_starts[i + 1]].
         label_ids: int32, into meta.labels.
@@ -51,6 +52,7 @@ class Store:
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.meta = _Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
         self._texts = []
         for column in range(self.meta.columns):
