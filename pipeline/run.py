@@ -23,6 +23,7 @@ from pipeline.command_line import parse
 from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
 from pipeline.files import write_text
+from pipeline.model_hub import pin
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         follower = cluster is not None and cluster.index > 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0))
+            config = pin(config, run_dir)
             if not follower:
                 claim(run_dir, config)
             if cluster:
@@ -156,7 +158,7 @@ def road(config: Config, strategy, workers) -> dict:
             checkpoint, metrics["pretraining"] = pretrain(config, run_dir, strategy, workers)
         else:
             checkpoint, metrics["pretraining"] = pretrained(run_dir)
-        model_config = replace(config.model, backbone=str(checkpoint), num_layers=None)
+        model_config = replace(config.model, backbone=str(checkpoint), revision=None, num_layers=None)
         text_config = replace(config.text, vocabulary=None)
         # The same draws below whether or not pre-training has just run in this process.
         keras.utils.set_random_seed(training.seed)
