@@ -309,6 +309,7 @@ def export(config: Config, served, encoder, data, predict, dtype: str, metrics: 
     from export.signatures import SignatureOptions
     from export.verify import rounding_tolerance
     from pipeline.classifier import serving_copy
+    from pipeline.data.sources import read_metadata
     from pipeline.evaluation.predict import BatchPredictor
 
     options, run_dir = config.export, Path(config.run_dir)
@@ -336,6 +337,7 @@ def export(config: Config, served, encoder, data, predict, dtype: str, metrics: 
             "data": data.fingerprint,
             "dtype": dtype,
             "scores": headline(metrics),
+            "read": read_metadata(config.data),
         },
         warmup_batch_sizes=options.warmup_batch_sizes,
         recorded_examples=options.recorded_examples,

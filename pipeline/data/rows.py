@@ -6,25 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.formats import text_of
+
 
 def clean(cells: list[Any], separator: str | None) -> tuple[list[bytes], list[str]] | str:
     """(texts as UTF-8, labels) of a row, or what is wrong with it, as the end of a sentence."""
     *texts, label = cells
-    encoded = []
-    for text in texts:
-        if isinstance(text, bytes):
-            try:
-                text = text.decode()
-            except UnicodeDecodeError:
-                return "has bytes in its text that are not UTF-8"
-        if text is None or (isinstance(text, str) and not text.strip()):
-            return "has no text"
-        if not isinstance(text, str):
-            return f"has a {type(text).__name__} where text is expected"
-        if "\0" in text:
-            return "has a NUL character in its text (is the file's encoding right?)"
-        # JSON can hold half a surrogate pair, which no encoding has; it becomes a question mark.
-        encoded.append(text.encode("utf-8", "replace"))
+    encoded: list[bytes] = []
+    for cell in texts:
+        text = text_of(cell)
+        if isinstance(text, str):
+            return text
+        encoded.append(text)
     several = isinstance(label, (list, tuple, np.ndarray))
     if several and separator is None:
         return "has a list of labels (set data.label_separator where a row has several)"

@@ -14,16 +14,18 @@ import numpy as np
 
 from pipeline.config import DataConfig
 from pipeline.data import sources
+from pipeline.data.formats import Notices
 from pipeline.data.rows import clean
 from pipeline.errors import UserError
 from pipeline.files import replaced_folder
 
 # Raise it when the same source is converted to something else: stores of earlier versions are then not used again.
-VERSION = 2
+VERSION = 3
 # More different labels than this are no labels: the wrong column was named.
 MOST_LABELS = 100_000
-READ_SETTINGS = ("format", "text_columns", "label_column", "label_separator", "column_names", "encoding", "bad_rows",
-                 "max_examples", "data_dir")  # fmt: skip
+READ_SETTINGS = ("format", "text_columns", "label_column", "label_separator", "column_names", "encoding",
+                 "encoding_fallback", "delimiter", "quote", "escape", "bad_rows", "max_examples",
+                 "data_dir")  # fmt: skip
 
 
 @dataclass
@@ -35,6 +37,8 @@ class _Meta:
     rows: int = 0
     labels: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    notices: Notices = field(default_factory=Notices)
+    format: str | None = None
     fingerprint: str = ""
 
 
@@ -42,7 +46,8 @@ class Store:
     """Converted rows.
 
     Attributes:
-        meta: counts, label strings, skipped rows, and `fingerprint`, a sha256 of all texts and labels.
+        meta: counts, label strings, skipped rows, `notices` of reading, and `fingerprint`, a sha256 of all texts and
+            labels.
         label_starts: int64 [rows + 1]; labels of row i are label_ids[label_starts[i] : label_starts[i + 1]].
         label_ids: int32, into meta.labels.
         hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
@@ -51,6 +56,7 @@ class Store:
 
     def __init__(self, folder: Path):
         self.meta = _Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+        self.meta.notices = Notices(self.meta.notices)
         self._texts = []
         for column in range(self.meta.columns):
             with open(folder / f"text{column}.bin", "rb") as file:
@@ -72,7 +78,7 @@ class Store:
 
     def where(self, row: int) -> str:
         """File and line of a row, for messages."""
-        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]))
+        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]), self.meta.format)
 
 
 def convert(source: str | list[str], config: DataConfig, cache: Path, split: str) -> Store:
@@ -125,7 +131,8 @@ class _Arrays:
 
 def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> None:
     columns = len(config.text_columns)
-    meta = _Meta(sources=items, columns=columns)
+    meta = _Meta(sources=items, columns=columns, format=config.format)
+    wanted = [*config.text_columns, config.label_column]
     ids: dict[str, int] = {}
     digest = hashlib.sha256()
     names = {
@@ -144,13 +151,13 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
     arrays.pending["label_starts"].append(0)
     for origin, item in enumerate(items):
         taken = 0
-        for number, cells in sources.read(item, config, split):
+        for number, cells in sources.read(item, config, wanted, split, notices=meta.notices):
             if config.max_examples is not None and taken >= config.max_examples:
                 break
             row = cells if isinstance(cells, str) else clean(cells, config.label_separator)
             if isinstance(row, str):
                 if config.bad_rows == "error":
-                    where = sources.place(item, number)
+                    where = sources.place(item, number, config.format)
                     raise UserError(f"{where}: the row {row}; mend it, or set data.bad_rows to skip.")
                 reason = row.partition(":")[0]
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
