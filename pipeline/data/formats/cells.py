@@ -37,6 +37,11 @@ def looks_misread(cell: Any) -> bool:
     return isinstance(cell, str) and not cell.isascii() and _MISREAD.search(cell) is not None
 
 
+def printable(text: str) -> str:
+    """On one line, whatever it holds."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def as_text(cell: Any) -> str:
     """A cell for formats that know only text."""
     if isinstance(cell, str):

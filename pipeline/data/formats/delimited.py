@@ -77,7 +77,7 @@ def _whole(rows: Iterator[tuple[int, list | str]], file: File) -> Iterator[tuple
             begun = number if "begins a quoted cell" in cells else begun
         elif begun:
             if any(cell.endswith('"') and not cell.startswith('"') for cell in cells):
-                cells = f"ends a quoted cell that line {begun} begins: set {file.options.setting('quote')} to '\"'"
+                cells = f"ends a quoted cell: line {begun} begins it; set {file.options.setting('quote')} to '\"'"
             begun = 0
         yield number, cells
 

@@ -124,16 +124,15 @@ def read_lines(file: "File", wanted: list[str] | None) -> Iterator:
     yield columns
     with file.lines(newline="\n") as lines:
         for line in lines:
-            text = line.rstrip("\r\n")
-            cells = text.split("\t", 1) if len(columns) == 2 else [text]
-            if problem := lines.take_problem():
-                yield lines.number, problem
-            elif not text:
-                yield lines.number, Nothing("is blank")
-            elif len(cells) != len(columns):
-                yield lines.number, "has one text, where the model takes pairs: put a tab between the two"
-            else:
-                yield lines.number, cells
+            yield lines.number, lines.take_problem() or cells_of(line.rstrip("\r\n"), columns)
+
+
+def cells_of(line: str, columns: list[str]) -> list[str] | str:
+    """One text, or two with a tab between, where there are two columns."""
+    if not line:
+        return Nothing("is blank")
+    cells = line.split("\t", 1) if len(columns) == 2 else [line]
+    return cells if len(cells) == len(columns) else "has one text, not two with a tab between"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The formats, and any source in one of them as a table."""
 
+import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,17 @@ class Table:
         notices: what was met on the way, counted.
     """
 
-    def __init__(self, source: str, columns: list[str], rows: Iterator[tuple[int, list | str]], unit: str, notices):
+    def __init__(
+        self,
+        source: str,
+        columns: list[str],
+        rows: Iterator[tuple[int, list | str]],
+        unit: str,
+        options: ReadOptions,
+        notices: Notices,
+    ):
         self.source, self.columns, self.notices = source, columns, notices
-        self._rows, self._unit = rows, unit
+        self._rows, self._unit, self._options = rows, unit, options
 
     def __iter__(self) -> Iterator[tuple[int, list | str]]:
         return self._rows
@@ -70,6 +79,14 @@ class Table:
     def place(self, number: int) -> str:
         """A row, for messages."""
         return _place(self.source, number, self._unit)
+
+    def places(self, wanted: list[str]) -> list[int]:
+        """Where the wanted columns stand.
+
+        Raises:
+            UserError: one is missing, or there are two of its name.
+        """
+        return _places(_name(self.source), self.columns, wanted, self._options)
 
 
 def open_table(
@@ -89,19 +106,19 @@ def open_table(
     """
     notices = Notices() if notices is None else notices
     if Path(source).is_dir():
-        rows, unit, name = read_folder(source, options, notices), "file", source
+        rows, unit = read_folder(source, options, notices), "file"
     else:
         kind = format_of(source, options)
         file = File(source, options, notices)
         _check_bytes(file, kind)
         unit = _unit(file, kind)
-        rows, name = _explained(FORMATS[kind].read(file, wanted), file), file.name
+        rows = _explained(FORMATS[kind].read(file, wanted), file)
     columns = next(rows)
     if wanted is not None and columns != wanted:
-        places = _places(name, columns, wanted, options)
+        places = _places(_name(source), columns, wanted, options)
         rows = ((number, c if isinstance(c, str) else [c[i] for i in places]) for number, c in rows)
         columns = list(wanted)
-    return Table(source, columns, rows, unit, notices)
+    return Table(source, columns, rows, unit, options, notices)
 
 
 def format_of(source: str, options: ReadOptions, default: str | None = None) -> str:
@@ -148,7 +165,11 @@ def place_of(source: str, number: int, options: ReadOptions) -> str:
 def _place(source: str, number: int, unit: str) -> str:
     if unit == "file":
         return str(files_of(source)[number - 1])
-    return f"{'standard input' if source == STANDARD_INPUT else source}, {unit} {number}"
+    return f"{_name(source)}, {unit} {number}"
+
+
+def _name(source: str) -> str:
+    return "standard input" if source == STANDARD_INPUT else source
 
 
 def _unit(file: File, kind: str) -> str:
@@ -182,8 +203,6 @@ def _explained(rows: Iterator, file: File) -> Iterator:
 
 def _first_undecodable(file: File) -> tuple[int, int]:
     """(line, byte counted from 0 in the unpacked file) where decoding fails."""
-    import codecs
-
     if file.path == STANDARD_INPUT:
         return 1, 0
     decoder = codecs.getincrementaldecoder(file.options.encoding)()
