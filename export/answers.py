@@ -1,6 +1,5 @@
 """What an answer consists of where it is written: its columns."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ REASON = "reason"
 """The column that says why a row has no answer."""
 
 
-def columns_of(answers: "Answers", label_names: Sequence[str], top: int = 1) -> dict[str, list[str] | np.ndarray]:
+def columns_of(answers: "Answers", label_names: list[str], top: int = 1) -> dict[str, list[str] | np.ndarray]:
     """The columns of n answers by name: strings, or float arrays; each of length n, which may be 0."""
     columns: dict[str, list[str] | np.ndarray] = {"label": answers.labels, "score": answers.scores}
     if top > 1:

@@ -160,7 +160,9 @@ def _answered(predictor, rows: Texts, options) -> Iterator[tuple[list[Row], dict
 def _store(windows: Iterator, rows: Texts, form: str, file: Any) -> Iterator[int]:
     """Write windows in a format, answers behind the columns of the input; gives the rows of each."""
     with ExitStack() as stack:
-        columns, write, known = [], None, 0
+        columns: list[str] = []
+        write: Any = None
+        known = 0
         for window, answers, types in windows:
             if write is None:
                 prefix = _prefix(rows.columns, answers)
