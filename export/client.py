@@ -4,13 +4,12 @@
     python -m export.client --target localhost:8501 --protocol rest --model news --input texts.csv --text-column review
     cat texts.txt | python -m export.client --target localhost:8500 --model news --label canary --format jsonl
 
-Texts come from the command line, a file or standard input, as for export.predict. REST imports no tensorflow. The exit
-status is 0, 2 after one sentence on what is wrong, and 75 where the server is not available or did not answer in time:
-try again.
+Texts come from the command line, files or standard input, as for export.predict; jsonl keeps the columns of the input.
+REST imports no tensorflow. The exit status is 0, 2 after one sentence on what is wrong, and 75 where the server is not
+available or did not answer in time: try again.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import os
@@ -18,25 +17,48 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tenacity
 
+from export.answers import REASON, line_of
 from export.command_line import command_parser
-from export.texts import add_text_arguments, check_text_arguments, read_texts
+from export.texts import Row, Texts, add_text_arguments, check_text_arguments
 from export.transport import Model, OutOfTime, RequestFailed, Tls, TryAgain, connect
+from pipeline.data.formats import as_text, printable
 
 # Texts taken at a time from a large input, in requests' worth for each that may be under way.
 WINDOW = 16
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How requests are made.
+
+    Attributes:
+        timeout: seconds that a request may take, with all its attempts.
+        attempts: how often a request is sent at most.
+        batch_size: texts a request.
+        parallel: requests at a time.
+    """
+
+    timeout: float = 10.0
+    attempts: int = 5
+    batch_size: int = 32
+    parallel: int = 4
+
+
+DEFAULT_LIMITS = Limits()
+
+
 class Client:
     """A served model as a function from texts to its outputs.
 
-    Large inputs are cut into requests of `batch_size` texts, of like length to save padding, of which at most
-    `parallel` are under way. A request that meets UNAVAILABLE is sent again, after a random wait that grows from 0.1 to
-    2 seconds. Safe to use from several threads.
+    Large inputs are cut into requests of `limits.batch_size` texts, of like length to save padding, of which at most
+    `limits.parallel` are under way. A request that meets UNAVAILABLE is sent again, after a random wait that grows from
+    0.1 to 2 seconds. Safe to use from several threads.
 
     Example:
         with Client("localhost:8500", model="news", label="stable") as client:
@@ -49,10 +71,7 @@ class Client:
         protocol: "grpc" or "rest".
         signature: of the SavedModel.
         version, label: at most one of them; neither: the newest version.
-        timeout: seconds that a request may take, with all its attempts.
-        attempts: how often a request is sent at most.
-        batch_size: texts a request.
-        parallel: requests at a time.
+        limits: time, attempts and sizes of requests.
         tls: root certificates and the client's own; None: no encryption.
 
     Raises:
@@ -68,22 +87,18 @@ class Client:
         signature: str = "serving_default",
         version: int | None = None,
         label: str | None = None,
-        timeout: float = 10.0,
-        attempts: int = 5,
-        batch_size: int = 32,
-        parallel: int = 4,
+        limits: Limits = DEFAULT_LIMITS,
         tls: Tls | None = None,
     ):
         if protocol not in ("grpc", "rest"):
             raise RequestFailed(f"protocol {protocol!r}: it is grpc or rest.")
         if version is not None and label:
             raise RequestFailed(f"version {version} and label {label!r}: give one of them.")
-        if min(timeout, attempts, batch_size, parallel) <= 0:
+        if min(limits.timeout, limits.attempts, limits.batch_size, limits.parallel) <= 0:
             raise RequestFailed("timeout, attempts, batch_size and parallel must be above 0.")
         self._model = Model(model, signature, version, label)
         self._transport = connect(protocol, target, self._model, tls)
-        self._timeout, self._attempts = timeout, attempts
-        self._batch_size, self._parallel = batch_size, parallel
+        self._limits = limits
         self._inputs: list[str] | None = None
 
     def __call__(self, *texts: Sequence[str | bytes]) -> dict[str, np.ndarray]:
@@ -115,12 +130,12 @@ class Client:
             return {}
         texts = [column for column in columns.values() if column.dtype == object]
         order = np.array(sorted(range(count), key=lambda i: sum(len(column[i]) for column in texts)))
-        parts = [order[start : start + self._batch_size] for start in range(0, count, self._batch_size)]
+        parts = [order[start : start + self._limits.batch_size] for start in range(0, count, self._limits.batch_size)]
         if len(parts) == 1:
             answers = [self._ask(columns)]
             order = np.arange(count)
         else:
-            with ThreadPoolExecutor(min(self._parallel, len(parts))) as pool:
+            with ThreadPoolExecutor(min(self._limits.parallel, len(parts))) as pool:
                 try:
                     requests = [{name: column[part] for name, column in columns.items()} for part in parts]
                     answers = list(pool.map(self._ask, requests))
@@ -145,8 +160,8 @@ class Client:
                 raise RequestFailed(
                     f"{self._model} has no signature {self._model.signature!r} but {', '.join(sorted(signatures))}."
                 )
-            self._inputs = signatures[self._model.signature].inputs
-        return self._inputs
+            self._inputs = list(signatures[self._model.signature].inputs)
+        return self._inputs or []
 
     def versions(self) -> dict[int, str]:
         """State of each version that the server knows of, such as {1: "AVAILABLE"}."""
@@ -168,11 +183,11 @@ class Client:
 
     def _try(self, send):
         """send(seconds left), again while it raises TryAgain and there is time."""
-        end = time.monotonic() + self._timeout
+        end = time.monotonic() + self._limits.timeout
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TryAgain),
             wait=tenacity.wait_random_exponential(0.1, max=2.0),
-            stop=tenacity.stop_after_attempt(self._attempts) | tenacity.stop_before_delay(self._timeout),
+            stop=tenacity.stop_after_attempt(self._limits.attempts) | tenacity.stop_before_delay(self._limits.timeout),
             reraise=True,
         )
         return attempts(lambda: send(max(end - time.monotonic(), 1e-3)))
@@ -219,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument("--label", help="of the version, such as stable or canary")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds a request may take (default: 10)")
     parser.add_argument("--attempts", type=int, default=5, help="at a request that meets UNAVAILABLE (default: 5)")
-    parser.add_argument("--batch-size", type=int, default=32, help="texts a request (default: 32)")
+    parser.add_argument("--batch_size", "--batch-size", type=int, default=32, help="texts a request (default: 32)")
     parser.add_argument("--parallel", type=int, default=4, help="requests at a time (default: 4)")
     parser.add_argument("--tls", action="store_true", help="encrypt; without --root the system's authorities are used")
     parser.add_argument("--root", type=Path, help="PEM file of who signed the server's certificate; means --tls")
@@ -228,14 +243,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--format", choices=["lines", "jsonl"], default="lines", help="of the answers (default: lines)")
     add_text_arguments(parser)
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         check_text_arguments(options)
         if bool(options.certificate) != bool(options.key):
             raise ValueError("--certificate and --key go together.")
         files = Tls(options.root, options.certificate, options.key)
-        names = ("model", "protocol", "signature", "version", "label", "timeout", "attempts", "batch_size", "parallel")
-        settings = {name: getattr(options, name) for name in names}
+        settings = {name: getattr(options, name) for name in ("model", "protocol", "signature", "version", "label")}
+        settings["limits"] = Limits(options.timeout, options.attempts, options.batch_size, options.parallel)
         with Client(options.target, tls=files if options.tls or any(files) else None, **settings) as client:
             _answer(client, options)
     except BrokenPipeError:
@@ -244,29 +258,43 @@ def main(arguments: list[str] | None = None) -> int:
     except (TryAgain, OutOfTime) as error:
         print(f"error: {error}", file=sys.stderr)
         return 75
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def _answer(client: Client, options: argparse.Namespace) -> None:
-    names = client.inputs
-    rows = read_texts(options, names)
-    count = 0
-    while window := list(itertools.islice(rows, options.batch_size * options.parallel * WINDOW)):
-        answer = client(*zip(*window, strict=True))
-        for i, row in enumerate(window):
-            outputs = {name: _json(array[i]) for name, array in answer.items()}
-            if options.format == "lines" and {"label", "score"} <= outputs.keys():
-                # One line a text, whatever the text holds.
-                text = " | ".join("".join(c if c.isprintable() else " " for c in part) for part in row)
-                print(f"{outputs['label']} {outputs['score']:.4f}\t{text}")
+    rows = Texts(options, client.inputs)
+    iterator, count = iter(rows), 0
+    while window := list(itertools.islice(iterator, options.batch_size * options.parallel * WINDOW)):
+        asked = [row.texts for row in window if row.texts]
+        answer = client(*zip(*asked, strict=True)) if asked else {}
+        answers = ({name: _json(array[i]) for name, array in answer.items()} for i in range(len(asked)))
+        prefix = "predicted_" if {*answer, REASON} & {*rows.columns} else ""
+        for row in window:
+            outputs = next(answers) if row.texts else {REASON: row.reason}
+            if options.format == "lines":
+                print(_line(row, outputs))
             else:
-                print(json.dumps({**dict(zip(names, row, strict=True)), **outputs}, ensure_ascii=False))
+                given = dict(zip(rows.columns, row.cells, strict=False))
+                record = given | {f"{prefix}{name}": value for name, value in outputs.items()}
+                print(json.dumps(record, ensure_ascii=False, default=as_text))
         count += len(window)
     if not count:
         raise ValueError("there is no text to answer.")
+    for sentence in rows.notices.sentences():
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
+def _line(row: Row, outputs: dict) -> str:
+    """One line a text, whatever the text holds."""
+    texts = " | ".join(printable(text) for text in row.texts or map(as_text, row.cells))
+    if REASON in outputs:
+        return f"- ({outputs[REASON]})\t{texts}"
+    if {"label", "score"} <= outputs.keys():
+        return f"{line_of({name: outputs[name] for name in ('label', 'score')})}\t{texts}"
+    return f"{json.dumps(outputs, ensure_ascii=False)}\t{texts}"
 
 
 def _json(value):
@@ -278,4 +306,6 @@ def _json(value):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

@@ -1,29 +1,39 @@
-"""Files and folders that a reader never sees half of."""
+"""Files and folders that appear complete or not at all."""
 
+import contextlib
+import errno
+import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
-    """Write UTF-8 beside, then rename; missing folders are made. `errors` is as in str.encode."""
+    """Write UTF-8 to a temporary file, then rename it; missing folders are made. `errors` is as in str.encode."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(text.encode("utf-8", errors))
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(text.encode("utf-8", errors))
+        os.replace(partial, path)
+    except OSError:
+        # A full disk gets back what half a file has taken.
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to write into, which takes the place of `folder` at the end, or goes where writing fails.
+    """A hidden folder to write into, which takes the place of `folder` at the end, and is deleted where writing fails.
 
-    What earlier processes left that were killed on the way is deleted.
+    What killed processes left behind is deleted too.
     """
     temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-    for abandoned in folder.parent.glob(f".{folder.name}-*"):
+    for abandoned in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -34,9 +44,49 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_pattern(path: str | os.PathLike) -> bool:
+    """Whether TensorFlow, which looks for the files of a checkpoint by a pattern, would not find them at this path."""
+    return bool(set("[\\") & set(os.fspath(path)))
+
+
+@contextmanager
+def literal(folder: Path) -> Iterator[Path]:
+    """The folder by a path where TensorFlow finds the files of a checkpoint: itself, or for the time a link to it."""
+    if not is_pattern(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        link = Path(temporary, "folder")
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
+
+
 def sync_folder(folder: Path) -> None:
     """Flush all that a folder holds to disk, and itself, so that a rename cannot outlive what it names."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def full_disk(error: BaseException, folder: str | os.PathLike) -> str | None:
+    """A sentence for the user, where an error says that a disk or a quota is full; None for any other error.
+
+    Args:
+        error: of Python, or of TensorFlow, whose checkpoints and SavedModels have only the words of the system.
+        folder: named where the error names no file, which is being written to.
+    """
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError):
+        if error.errno not in numbers:
+            return None
+        number = error.errno
+        folder = Path(error.filename).parent if isinstance(error.filename, (str, os.PathLike)) else folder
+    else:
+        number = next((number for number in numbers if os.strerror(number) in str(error)), None)
+        if number is None:
+            return None
+    return (
+        f"{folder} cannot be written to ({os.strerror(number)}): make room there and start again, to go on from what "
+        "is saved."
+    )

@@ -7,93 +7,101 @@ python -m pipeline.run --config my.yaml                  your own
 """
 
 import contextlib
-import hashlib
-import json
 import os
-import platform
 import sys
-import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-
-from pipeline.command_line import parse
-from pipeline.config import Config, differences, to_yaml
+from pipeline.command_line import checked, parse
+from pipeline.config import Config, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
-from pipeline.files import write_text
+from pipeline.files import full_disk
+from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
-from pipeline.training.rendezvous import meet
+from pipeline.training.rendezvous import rendezvous
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 69 when another worker of the
-    cluster is lost, 75 when stopped by SIGTERM."""
+    cluster is lost, 75 when stopped in training, with the state saved, by SIGTERM or Ctrl-C."""
+    folder = "."
     try:
         config = parse(arguments)
-        cluster = find_cluster(config.training.strategy)
-        run_dir = Path(config.run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        follower = cluster is not None and cluster.index > 0
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0))
-            if not follower:
-                claim(run_dir, config)
-            if cluster:
-                # Imported first, for between this meeting and TensorFlow's own a worker that fails is not noticed.
-                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-                import pipeline.training.workers  # noqa: F401
-
-                meet(cluster, fingerprint(config), config.training.workers_timeout)
-            if follower:
-                # It says nothing that the chief does not say.
-                silence = stack.enter_context(open(os.devnull, "w"))
-                stack.enter_context(contextlib.redirect_stdout(silence))
-            run(config, cluster)
-    except Timeout:
-        print(f"error: another process is working in {config.run_dir}.", file=sys.stderr)
-        return 2
+        folder = str(config.run_dir)
+        _train(config)
     except WorkerLost as loss:
         print(f"error: {loss}", file=sys.stderr)
         return 69
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except Stopped as request:
         print(request, file=sys.stderr)
         return 75
+    except Exception as error:
+        sentence = full_disk(error, folder)
+        if sentence is None and not isinstance(error, (UserError, OSError)):
+            raise
+        print(f"error: {sentence or error}", file=sys.stderr)
+        return 2
     return 0
 
 
-def fingerprint(config: Config) -> str:
-    """Equal for equal settings; where the run's folder is mounted may differ among workers."""
-    return hashlib.sha256(to_yaml(replace(config, run_dir=None)).encode()).hexdigest()
+@dataclass(frozen=True)
+class Run:
+    """What a finished run has made."""
+
+    run_dir: Path
+    """Folder of all of it."""
+    metrics: dict[str, Any]
+    """What metrics.json holds: scores by split, and how training went. {} at a worker that is not the chief."""
+    saved_model: Path | None
+    """Folder of the newest exported version, for `export.load`; None: nothing was exported."""
 
 
-def claim(run_dir: Path, config: Config) -> None:
-    """Write the config of a new run; refuse to take up an old one under settings that decide other weights."""
-    stored = run_dir / "config.yaml"
-    if stored.is_file():
-        changed = differences(yaml.safe_load(stored.read_text()), config)
-        if changed:
-            raise UserError(
-                f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
-                "give another --run_dir, or delete the folder."
-            )
-    write_text(stored, to_yaml(config))
+def train(config: Config) -> Run:
+    """Take a run from where its folder stands to its end: all that `python -m pipeline.run` does.
 
+    It may be called any number of times in a process, and each run ends with the weights that it ends with in a process
+    of its own. Where the environment describes a cluster, all its workers call it, once.
 
-def run(config: Config, cluster: Cluster | None = None) -> dict:
-    """Take one run from where it stands to its end, alone or as one of the workers of a cluster, who have met.
+    Example:
+        config = read_config("own_csv")
+        config.data.train, config.run_dir = "reviews.csv", "runs/reviews"
+        run = train(config)
+        run.metrics["test"]["accuracy"], run.saved_model
+
+    Args:
+        config: with run_dir set; the same run_dir again goes on where the run stood.
 
     Raises:
-        UserError: one sentence on what is wrong with the input.
-        Stopped: SIGTERM came; the state is saved.
-        WorkerLost: another worker is gone.
+        UserError: one sentence on what is wrong with the settings, the data or the folder.
+        Stopped: SIGTERM or Ctrl-C came in training; the state is saved.
+        WorkerLost: another worker of the cluster did not come, or is gone.
     """
-    # TensorFlow takes seconds to import: only now, when the settings are known to be good.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return _train(checked(config))
+
+
+def _train(config: Config) -> Run:
+    cluster = find_cluster(config.training.strategy)
+    with contextlib.ExitStack() as stack:
+        config, print_of_settings = stack.enter_context(held(config, cluster))
+        # TensorFlow takes seconds to import: only now, when the settings are known to be good. And before the workers
+        # wait for each other, for between that barrier and TensorFlow's own a worker that fails is not noticed.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from pipeline.training.session import fresh_session
+
+        if cluster:
+            rendezvous(cluster, print_of_settings, config.training.workers_timeout)
+            if cluster.index > 0:
+                # It says nothing that the chief does not say.
+                silence = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(silence))
+        stack.enter_context(fresh_session())
+        run_dir = Path(str(config.run_dir))
+        return Run(run_dir, run(config, cluster), _newest_version(run_dir))
+
+
+def run(config: Config, cluster: Cluster | None) -> dict:
+    """The road alone, or together with the other workers of a cluster, who have met; returns what `road` does."""
     from pipeline.training.strategy import check, choose_strategy
     from pipeline.training.workers import Workers, lost_workers_named
 
@@ -103,125 +111,100 @@ def run(config: Config, cluster: Cluster | None = None) -> dict:
         workers = Workers(strategy, cluster)
         metrics = road(config, strategy, workers)
         # A worker is done when all are: should the chief be killed in its evaluation, all start again.
-        workers.wait()
+        workers.barrier()
         return metrics
 
 
+def _newest_version(run_dir: Path) -> Path | None:
+    versions = [path for path in (run_dir / "saved_model").glob("*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
 def road(config: Config, strategy, workers) -> dict:
-    """Take one run from where it stands to its end: pre-training where there is a corpus, then data, model, training,
-    evaluation, report, export.
+    """Take one run from where it stands to its end.
 
     Args:
         config: checked, with run_dir set.
         strategy: tf.distribute.Strategy over all devices.
         workers: of the strategy. The chief alone writes files, and alone goes on after training.
 
-    Returns:
-        What metrics.json holds.
+    Returns: what metrics.json holds.
     """
-    import keras
-    import tensorflow as tf
-
-    from pipeline.assemble import assemble
+    from pipeline.assemble import assemble, seed_all
     from pipeline.data.load import load
+    from pipeline.data.reading import read_splits
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.report import ReportContent, write_report
-    from pipeline.evaluation.table import print_table
+    from pipeline.evaluation.report import ReportContent
+    from pipeline.evaluation.results import environment, training_summary, write_results
     from pipeline.pretraining.stage import pretraining_stage
     from pipeline.publish import export, serve
-    from pipeline.training.checkpoint import Checkpoints
-    from pipeline.training.fit import Lesson, fit
 
     run_dir = Path(str(config.run_dir))
-    keras.utils.set_random_seed(config.training.seed)
-    if config.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    seed_all(config.training)
 
     # ---- Pre-training: raw text to a checkpoint, which fine-tuning begins with.
     start, metrics = pretraining_stage(config, strategy, workers)
-    content = ReportContent(run_dir.name, metrics, to_yaml(config), environment_of(tf, keras))
+    content = ReportContent(run_dir.name, metrics, to_yaml(config), environment())
     if config.stage == "pretrain":
         if workers.chief:
-            write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-            write_report(run_dir / "report.html", content)
+            write_results(run_dir, content)
             print(f"next:\n  python -m pipeline.run --model.backbone {start.model.backbone} --data.train FILE")
         return metrics
 
-    # ---- Data: any source to rows on disk, split, with what is to be predicted.
+    # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
     with workers.chief_first():
-        data = load(start.data, run_dir / "data")
-    for warning in data.warnings:
-        print(f"warning: {warning}")
-    print(f"{', '.join(f'{len(split)} {split.name}' for split in data.splits)} rows, {data.task.describe()}")
-    # Refused now rather than after training, if the settings of its answers do not go with it.
+        data = load(start.data, run_dir / "data", begun=any((run_dir / "checkpoints").glob("[0-9]*")))
+    announce(data)
     task = data.task.served(config.evaluation, config.export)
 
     # ---- Model: a backbone from its checkpoint, a pooling, a fresh head; the checkpoint's own vocabulary.
     run = assemble(start, data, strategy)
+    if workers.chief:
+        warn(data, read_splits(data, run.encoder, run.loaded.backbone.max_sequence_length))
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
-    checkpoints = Checkpoints(
-        run_dir / "checkpoints", run.model, run.model.optimizer, run.resume_identity, workers=workers
-    )
-    validate = run.predictor(run.model, run.encoder, workers)
-
-    def validation_scores() -> dict:
-        return task.scores(data.validation.targets(), validate(data.validation))
-
-    score = validation_scores if data.validation else None
-    lesson = Lesson(data.train, run.encoder, data.task, config.training, config.text, score)
-    progress = fit(run.model, lesson, checkpoints, run_dir / "logs")
+    progress = run.fit(task, workers)
     if not workers.chief:
         return metrics
-    run.identity.save(run_dir)
 
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
-    found = evaluate(served.predict, data, task, config.evaluation.mistakes)
+    found = evaluate(served.predict, data, task, config.evaluation)
     metrics |= {"task": task.name, **found.scores, "train": training_summary(progress, len(data.train))}
+    content.add(found.task, found.mistakes, data.summary, data.warnings)
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype}
-    content.task, content.mistakes = found.task, found.mistakes
-    content.data_summary, content.warnings = data.summary, data.warnings
-    metrics_file = {**metrics, "environment": content.environment}
-    write_text(run_dir / "metrics.json", json.dumps(metrics_file, indent=1, allow_nan=False))
-    write_report(run_dir / "report.html", content)
-    if content.shown:
-        print_table(found.task.table(metrics[content.shown]), content.shown)
+    write_results(run_dir, content)
 
     # ---- Export: a SavedModel from strings to answers, refused unless a fresh process gets the same ones from it.
     if config.export.enabled:
         export(run, served, found.task, found.scores)
-        print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
-        print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
+        next_steps(run_dir)
     return metrics
 
 
-def training_summary(progress, rows: int) -> dict:
-    """What metrics.json says of the training, out of its finished Progress."""
-    seconds = sum(row["seconds"] for row in progress.history)
-    return {
-        "seconds": seconds,
-        "examples_per_second": len(progress.history) * rows / max(seconds, 1e-9),
-        "epochs": len(progress.history),
-        "best_epoch": None if progress.best_epoch is None else progress.best_epoch + 1,
-        "history": progress.history,
-    }
+def announce(data) -> None:
+    """Print what was loaded, and what the user should know of it."""
+    for note in data.notes:
+        print(f"note: {note}")
+    for warning in data.warnings:
+        print(f"warning: {warning}")
+    print(f"{', '.join(f'{len(split)} {split.name}' for split in data.splits)} rows, {data.task.describe()}")
 
 
-def environment_of(tf, keras) -> dict:
-    """Names and versions for the report."""
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
+def warn(data, found: list[str]) -> None:
+    """Print further warnings, and keep them for the report."""
+    for warning in found:
+        print(f"warning: {warning}")
+    data.warnings += found
+
+
+def next_steps(run_dir: Path) -> None:
+    """Print what can be done with a finished run."""
+    print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
+    print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
 
 
 if __name__ == "__main__":
-    status = main()
-    if status == 69:
-        # TensorFlow's own end waits for workers that are gone.
-        sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
+    from pipeline.entry import run_command
+
+    run_command(main)

@@ -14,8 +14,8 @@ from serving_double import ServingDouble
 from tiny_export import LABELS, TEXTS, export_tiny
 
 from export import client as module
-from export.client import Client
-from export.loading import Predictor
+from export.client import Client, Limits
+from export.loading import Classifier
 from export.transport import OutOfTime, RequestFailed, TryAgain
 
 PROTOCOLS = ("grpc", "rest")
@@ -43,11 +43,17 @@ def double(running):
 
 @pytest.fixture(scope="module")
 def expected(versions) -> dict:
-    return {number: Predictor(versions / str(number))(TEXTS) for number in (1, 2)}
+    return {number: Classifier(versions / str(number))(TEXTS) for number in (1, 2)}
 
 
 def connect(double, protocol, **options) -> Client:
-    return Client(getattr(double, protocol), protocol=protocol, **{"model": "news", **options})
+    return make_client(getattr(double, protocol), protocol=protocol, **{"model": "news", **options})
+
+
+def make_client(target, **options) -> Client:
+    """A client; options that are limits are given as such."""
+    limits = {name: options.pop(name) for name in ("timeout", "attempts", "batch_size", "parallel") if name in options}
+    return Client(target, limits=Limits(**limits), **options)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -127,7 +133,7 @@ def test_what_is_not_there_is_named(protocol, options, message, double):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_no_server_is_a_sentence(protocol):
     with (
-        Client("localhost:9", model="news", protocol=protocol, timeout=1, attempts=2) as client,
+        make_client("localhost:9", model="news", protocol=protocol, timeout=1, attempts=2) as client,
         pytest.raises(TryAgain, match="localhost:9 is not available: "),
     ):
         client(["bank"])
@@ -145,7 +151,7 @@ def test_no_server_is_a_sentence(protocol):
 )
 def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(RequestFailed, match=message):
-        Client(**{"target": "localhost:8500", "model": "news", **options})
+        make_client(**{"target": "localhost:8500", "model": "news", **options})
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -164,7 +170,7 @@ def test_status_inputs_and_lists_that_do_not_fit(protocol, double):
 def test_pairs(protocol, tmp_path):
     export_tiny(tmp_path, pair=True)
     first, second = TEXTS, TEXTS[::-1]
-    wanted = Predictor(tmp_path)(first, second)
+    wanted = Classifier(tmp_path)(first, second)
     with ServingDouble(tmp_path, "pairs") as double, connect(double, protocol, model="pairs", batch_size=5) as client:
         assert client(first, second)["label"].tolist() == wanted.labels
 
@@ -235,7 +241,7 @@ def test_command_line(protocol, double, expected, tmp_path, capsys, monkeypatch)
     options = ["--input", tmp_path / "a.csv", "--text-column", "review", "--format", "jsonl", "--batch-size", 2]
     status, output, _ = ask(capsys, double, *options, protocol=protocol)
     rows = [json.loads(line) for line in output.splitlines()]
-    assert [row["text"] for row in rows] == texts
+    assert [row["review"] for row in rows] == texts
     assert [row["label"] for row in rows] == [wanted[text] for text in texts]
     assert all(len(row["probabilities"]) == len(LABELS) for row in rows)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))

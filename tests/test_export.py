@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,12 @@ import tensorflow as tf
 
 from export import predict, savedmodel
 from export.fused import FusedClassifier, UnsupportedModel
-from export.loading import ModelError, Predictor, find_version
+from export.loading import Classifier, ModelError, find_version
 from export.savedmodel import ExportSettings, HeldOut, export_model, export_verified
 from export.signatures import SignatureOptions
 from export.verify import ExportDiffers, _answers, rounding_tolerance, verify
 from pipeline.backbone.activations import ACTIVATIONS
+from pipeline.backbone.architecture import configure
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
 from pipeline.errors import UserError
@@ -51,8 +53,7 @@ def make_model(pooling: str = "fresh", policy: str = "float32", activation: str 
             vocabulary_size=len(VOCABULARY), num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32,
             max_sequence_length=24,
         )  # fmt: skip
-        for layer in backbone.transformer_layers:
-            layer._feedforward_intermediate_dense.activation = ACTIVATIONS[activation]
+        configure(backbone, activation=ACTIVATIONS[activation])
         model = build_classifier(LoadedBackbone(backbone, tuple(VOCABULARY), True, True), len(LABELS), pooling=pooling)
     finally:
         keras.config.set_dtype_policy(before)
@@ -104,7 +105,7 @@ def test_serving_default_names_types_and_shapes(exported):
 
 def test_answers_are_the_live_models(exported, model, encoder):
     expected = live(model, encoder, TEXTS)
-    answers = Predictor(exported)(TEXTS)
+    answers = Classifier(exported)(TEXTS)
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0.1, "the model must tell these texts apart"
     assert answers.labels == [LABELS[i] for i in expected.argmax(axis=1)]
@@ -129,12 +130,12 @@ def test_pairs(encoder, tmp_path):
     model = make_model()
     first, second = ["a b", "c d e f g h i j k l m n o p q r s"], ["x", "the second text is long as well and is cut"]
     folder = export_classifier(model, encoder, TASK, tmp_path, TWO_TEXTS)
-    answers = Predictor(folder)(first, second)
+    answers = Classifier(folder)(first, second)
     np.testing.assert_allclose(answers.probabilities, live(model, encoder, first, second), atol=1e-6)
     with pytest.raises(ModelError, match="text_a and text_b"):
-        Predictor(folder)(first)
+        Classifier(folder)(first)
     with pytest.raises(ModelError, match="differ in length"):
-        Predictor(folder)(first, second[:1])
+        Classifier(folder)(first, second[:1])
 
 
 def test_several_labels_are_joined_and_may_be_none(model, encoder, tmp_path):
@@ -143,12 +144,12 @@ def test_several_labels_are_joined_and_may_be_none(model, encoder, tmp_path):
     threshold = float(np.median(expected))
     task = MultiLabel(LABELS, threshold, " + ")
     folder = export_classifier(model, encoder, task, tmp_path)
-    answers = Predictor(folder)(TEXTS)
+    answers = Classifier(folder)(TEXTS)
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
     assert answers.labels == task.answer_of(answers.probabilities)["label"]
     assert any(" + " in label for label in answers.labels)
     folder = export_classifier(model, encoder, MultiLabel(LABELS, 0.999999), tmp_path)
-    assert Predictor(folder)(TEXTS).labels == [""] * len(TEXTS)
+    assert Classifier(folder)(TEXTS).labels == [""] * len(TEXTS)
 
 
 def test_any_bytes_are_answered_and_change_no_other_answer(exported):
@@ -175,7 +176,7 @@ def test_fused_graph_computes_what_keras_computes(pooling, activation, encoder):
 def test_bfloat16_model_answers_in_float32(policy, encoder, tmp_path):
     model = make_model(policy=policy)
     folder = export_classifier(model, encoder, TASK, tmp_path)
-    answers = Predictor(folder)(TEXTS)
+    answers = Classifier(folder)(TEXTS)
     assert answers.probabilities.dtype == np.float32
     np.testing.assert_allclose(answers.probabilities, live(model, encoder, TEXTS), atol=0.03)
     assert checkpoint_bytes(folder) < 0.6 * checkpoint_bytes(export_classifier(make_model(), encoder, TASK, tmp_path))
@@ -373,9 +374,9 @@ def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
 
 def test_predictor_keeps_the_order_over_batches(exported, model, encoder):
     texts = [letter * (1 + i * 7 % 20) for i, letter in enumerate(LETTERS)]
-    answers = Predictor(exported)(texts, batch_size=4)
+    answers = Classifier(exported)(texts, batch_size=4)
     np.testing.assert_allclose(answers.probabilities, live(model, encoder, texts), atol=1e-6)
-    empty = Predictor(exported)([])
+    empty = Classifier(exported)([])
     assert empty.labels == [] and empty.probabilities.shape == (0, 3)
 
 
@@ -389,7 +390,9 @@ def test_a_model_is_found_by_run_versions_or_version(exported, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(ModelError, match="is no classifier"):
-        Predictor(tmp_path)
+        Classifier(tmp_path)
+    with pytest.raises(ModelError, match="rename it"):
+        Classifier(shutil.copytree(tmp_path, tmp_path / "x[1]"))
 
 
 def ask(capsys, *arguments) -> tuple[int, str, str]:
@@ -406,7 +409,7 @@ def test_command_line_in_a_fresh_process_without_the_training_code(exported, mod
     )
     process = subprocess.run(
         [sys.executable, "-c", program, str(exported.parents[1])],
-        input=b"hello world\n\xff\xfe\n", capture_output=True, cwd=Path(__file__).parents[1], env={**os.environ},
+        input=b"hello world\nx\n", capture_output=True, cwd=Path(__file__).parents[1], env={**os.environ},
     )  # fmt: skip
     assert process.returncode == 0, process.stderr.decode()
     lines = process.stdout.decode().splitlines()
@@ -423,8 +426,8 @@ def test_command_line_csv_in_and_out(exported, model, encoder, tmp_path, capsys)
     assert ask(capsys, exported, *options) == (0, "", "")
     with open(target, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["text"] for row in rows] == [f"{text}\nnext line" for text in TEXTS]
-    expected = live(model, encoder, [row["text"] for row in rows])
+    assert [(row["id"], row["review"]) for row in rows] == [(str(i), f"{t}\nnext line") for i, t in enumerate(TEXTS)]
+    expected = live(model, encoder, [row["review"] for row in rows])
     assert [row["label"] for row in rows] == [LABELS[i] for i in expected.argmax(axis=1)]
     np.testing.assert_allclose([float(row["score_2"]) for row in rows], np.sort(expected)[:, -2], atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
@@ -434,8 +437,12 @@ def test_command_line_reads_lines_and_jsonl_and_writes_jsonl(exported, tmp_path,
     (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS) + "\n\n")
     outputs = [ask(capsys, exported, "--input", tmp_path / name, "--format", "jsonl") for name in ("a.txt", "a.jsonl")]
-    assert outputs[0] == outputs[1]
-    assert [json.loads(line)["text"] for line in outputs[0][1].splitlines()] == TEXTS
+    rows = [[json.loads(line) for line in output.splitlines()] for _, output, _ in outputs]
+    assert [row["text"] for row in rows[1]] == TEXTS
+    empty = TEXTS.index("")
+    assert rows[0][empty] == {"text": None, "label": None, "score": None, "reason": "is blank"}
+    assert rows[1][empty] == {"text": "", "label": None, "score": None, "reason": "has no text"}
+    assert rows[0][:empty] + rows[0][empty + 1 :] == rows[1][:empty] + rows[1][empty + 1 :]
 
 
 def test_command_line_pairs(encoder, tmp_path, capsys, monkeypatch):
@@ -444,8 +451,9 @@ def test_command_line_pairs(encoder, tmp_path, capsys, monkeypatch):
     status, output, _ = ask(capsys, folder, "--format", "csv")
     assert status == 0
     assert [row[:2] for row in csv.reader(output.splitlines())] == [["text_a", "text_b"], ["a", "b c"], ["", "d"]]
+    assert [row[-1] for row in csv.reader(output.splitlines())] == ["reason", "", "has no text"]
     status, _, error = ask(capsys, folder, "no tab")
-    assert status == 2 and "text 1: the model takes pairs" in error
+    assert status == 2 and "text 1: the row has one text, not two with a tab" in error
 
 
 def test_command_line_errors_are_one_sentence(exported, tmp_path, capsys, monkeypatch):
@@ -456,11 +464,14 @@ def test_command_line_errors_are_one_sentence(exported, tmp_path, capsys, monkey
     for arguments, message in (
         ([tmp_path / "absent", "a"], "no such folder"),
         ([tmp_path, "a"], "holds no exported model"),
-        ([exported], "no text to answer"),
+        ([exported], "standard input is empty"),
         ([exported, "--input", tmp_path / "absent.txt"], "no such file"),
-        ([exported, "--input", tmp_path / "a.csv"], "row 1: no column 'text' but body, id"),
+        ([exported, "--input", tmp_path / "a.csv"], "a.csv has no column 'text'; it has 'body', 'id'"),
         ([exported, "--input", tmp_path / "empty.csv"], "no text to answer"),
-        ([exported, "--input", tmp_path / "bad.jsonl", "--output", tmp_path / "x.csv"], "line 2 is not JSON"),
+        (
+            [exported, "--input", tmp_path / "bad.jsonl", "--output", tmp_path / "x.csv"],
+            "bad.jsonl, line 2: the row is no",
+        ),
         ([exported, "a", "--batch-size", "0"], "at least 1"),
         ([exported, "a", "--input", tmp_path / "a.csv"], "not both"),
     ):

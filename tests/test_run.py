@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import SUBJECTS, write_config
 
-from export.loading import Predictor
+from export.loading import Classifier
 from pipeline.run import main
 
 
@@ -48,7 +48,7 @@ def test_the_served_model_scores_what_was_evaluated(finished):
     data = load(parse(["--config", str(config)]).data, run_dir / "data")
     every = np.arange(len(data.test))
     texts = [text.decode() for text in data.test.texts(every)[0]]
-    answers = Predictor(run_dir)(texts)
+    answers = Classifier(run_dir)(texts)
     right = [name == data.task.names[i] for name, i in zip(answers.labels, data.test.targets(every), strict=True)]
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert np.mean(right) == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
@@ -86,7 +86,7 @@ def test_a_finished_run_is_exported_with_other_settings(again, tmp_path):
     selective = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["selective"]
     assert selective["abstain_below"] == 0.97 and 0 < selective["coverage"] < 1
     words = ["goal match", "the a of", "bank planet", "two three big"]
-    answers = Predictor(version)(words)
+    answers = Classifier(version)(words)
     assert [label == "unsure" for label in answers.labels] == [bool(score < 0.97) for score in answers.scores]
 
 
@@ -114,6 +114,24 @@ def test_changed_data_is_refused(finished, capsys):
     finally:
         csv.write_text(content)
     assert "the data changed since this run began" in capsys.readouterr().err
+
+
+def test_a_folder_may_have_an_odd_name(tmp_path, capsys):
+    config = write_config(tmp_path, rows=60, training={"epochs": 1})
+    arguments = ["--config", str(config), "--run_dir", str(tmp_path / "a b#*?{c}é%20'~")]
+    assert main(arguments) == 0
+    assert main([*arguments, "--export.sequence_length", "12"]) == 0
+    assert Classifier(tmp_path / "a b#*?{c}é%20'~")(["goal match"]).labels[0] in SUBJECTS
+
+
+@pytest.mark.parametrize("name", ["x[1]", "x[1", "a\\b"])
+def test_a_folder_that_tensorflow_cannot_read_from_is_refused_before_training(tmp_path, capsys, name):
+    config = write_config(tmp_path)
+    assert main(["--config", str(config), "--run_dir", str(tmp_path / name)]) == 2
+    assert f"run_dir is {tmp_path / name}: " in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+    config = config.rename(tmp_path / f"{name}.yaml")
+    assert main(["--config", str(config)]) == 2
 
 
 def test_a_missing_file_is_one_sentence(tmp_path, capsys):
@@ -150,7 +168,7 @@ def test_pairs_with_several_labels_a_row(tmp_path, fixed_length):
     assert main([*arguments, "--training.monitor", "micro_f1"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert set(metrics["test"]) >= {"micro_f1", "macro_f1", "hamming_loss"}
-    assert Predictor(tmp_path / "run").inputs == ["text_a", "text_b"]
+    assert Classifier(tmp_path / "run").inputs == ["text_a", "text_b"]
 
 
 def test_bfloat16_end_to_end(tmp_path):

@@ -48,6 +48,15 @@ def test_a_google_checkpoint_after_further_training(tmp_path):
         load(tmp_path)
 
 
+def test_a_checkpoint_in_a_folder_whose_name_tensorflow_takes_for_a_pattern(tmp_path):
+    folder = tmp_path / "plain"
+    write_google(folder, google(random_tensors(CONFIG, seed=1)), "model.ckpt-1", slots=False)
+    write_google(folder, google(random_tensors(CONFIG)), "model.ckpt-2", slots=False)
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"')
+    loaded = load(folder.rename(tmp_path / "bert[1]\\x"))
+    assert_computes(loaded.backbone, TANH, random_tensors(CONFIG), tolerance=2e-5)
+
+
 def test_a_checkpoint_of_tensorflow_models(tmp_path):
     write_google(tmp_path, slots=False)
     for file in tmp_path.glob("bert_model.ckpt*"):
@@ -151,7 +160,7 @@ def changed(**values):
             {},
             r"cls/predictions/output_bias has shape \(21,\), but the encoder asks for \(20,\)",
         ),
-        (without(), {"num_hidden_layers": 2}, r"what bert_config\.json does not speak of: bert/encoder/layer_2/"),
+        (without(), {"num_hidden_layers": 2}, r"that bert_config\.json does not describe: bert/encoder/layer_2/"),
         (without(), {"num_hidden_layers": 4}, r"weights lack bert/encoder/layer_3/"),
         (without(), {"hidden_size": "16"}, r"bert_config\.json lacks hidden_size"),
         (without(), {"hidden_act": "mish"}, r"hidden_act 'mish' is not one of"),

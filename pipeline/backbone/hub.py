@@ -8,7 +8,7 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbone.bert_config import OWN_KEY, activation_of, build, config_of, own_settings, read_json
+from pipeline.backbone.bert_config import OWN_KEY, build, config_of, hidden_act_of, own_settings, read_json
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, PretrainingHeads, read_heads
 from pipeline.backbone.hub_encoder import reusable_encoder
@@ -17,6 +17,7 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
+from pipeline.extras import require
 from pipeline.text import TextEncoder, load_vocabulary
 
 _HANDLES = ("https://tfhub.dev/", "https://www.kaggle.com/models/", "https://kaggle.com/models/")
@@ -34,14 +35,13 @@ def is_handle(source: str) -> bool:
 
 
 def resolve(handle: str) -> Path:
-    """The folder of a model on TensorFlow Hub, downloaded at first use ($TFHUB_CACHE_DIR says where to).
+    """The folder of a model on TensorFlow Hub, downloaded at first use (to $TFHUB_CACHE_DIR).
 
     Raises:
-        UserError: it cannot be had.
+        UserError: it cannot be had, or tensorflow-hub is not installed.
     """
+    tensorflow_hub = require("hub", "tensorflow_hub")
     try:
-        import tensorflow_hub
-
         return Path(tensorflow_hub.resolve(handle))
     except Exception as error:  # whatever its download, its archive or its import raised
         reason = str(error).partition("\n")[0]
@@ -114,7 +114,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     if not loaded.has_pooler:
         notes.append("The checkpoint has no pooler: the encoder has neither pooled_output nor default.")
     if loaded.lowercase is None:
-        notes.append("The checkpoint does not say whether it is uncased; the preprocessor will lower-case.")
+        notes.append("The checkpoint does not record whether it is uncased; the preprocessor will lower-case.")
     if loaded.heads is not None and loaded.heads.next_sentence_kernel is not None:
         notes.append("The next-sentence head is left out: TF-Hub's encoders have no place for it.")
     with new_folder(folder) as hidden:
@@ -123,7 +123,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         (encoder / _CONFIG).parent.mkdir()
         write_vocabulary(loaded, encoder / "assets")
         # bert_config.json has one name for GELU, whichever form it is.
-        activation = activation_of(loaded.backbone).replace("gelu_new", "gelu")
+        activation = hidden_act_of(loaded.backbone).replace("gelu_new", "gelu")
         write_json(encoder / _CONFIG, config_of(loaded.backbone, activation) | {OWN_KEY: own_settings(loaded)})
         length = min(_LENGTH, loaded.backbone.max_sequence_length)
         text = TextEncoder(loaded.vocabulary, loaded.lowercase is not False, length)

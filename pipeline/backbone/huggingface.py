@@ -9,7 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from pipeline.backbone.bert_config import activation_of, build, config_of, dropout_notes, epsilon_of, read_json
+from pipeline.backbone.architecture import epsilon_of
+from pipeline.backbone.bert_config import build, config_of, dropout_notes, hidden_act_of, read_json
 from pipeline.backbone.heads import (
     MASKED,
     NEXT_SENTENCE,
@@ -90,7 +91,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     config = {
         "architectures": [architecture],
         "model_type": "bert",
-        **config_of(backbone, activation_of(backbone)),
+        **config_of(backbone, hidden_act_of(backbone)),
         "layer_norm_eps": epsilon_of(backbone),
         "pad_token_id": loaded.vocabulary.index("[PAD]") if "[PAD]" in loaded.vocabulary else 0,
         "position_embedding_type": "absolute",
@@ -112,7 +113,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         write_json(hidden / "config.json", config)
         write_vocabulary(loaded, hidden)
         write_json(hidden / "tokenizer_config.json", tokenizer)
-        # transformers before 5 refuses a file that does not say which framework's layout it has.
+        # transformers before 5 refuses a file that does not name its framework's layout.
         save_file(tensors, hidden / "model.safetensors", metadata={"format": "pt"})
         # Which safetensors leaves readable to its owner alone.
         (hidden / "model.safetensors").chmod(stat.S_IMODE((hidden / "vocab.txt").stat().st_mode))
@@ -206,7 +207,7 @@ def _heads(backbone: keras_nlp.models.BertBackbone, tensors: _Tensors) -> tuple[
 
 
 def _tokenizer(folder: Path) -> tuple[tuple[str, ...], Path, bool | None, list[str]]:
-    """Pieces in order and their file, whether the tokenizer lower-cases (None: not said), and notes."""
+    """Tokens in order and their file, whether the tokenizer lower-cases (None: not said), and notes."""
     files = {name: folder / f"{name}.json" for name in ("tokenizer_config", "tokenizer")}
     settings, tokenizer = (read_json(file) if file.is_file() else {} for file in files.values())
     normalizer = tokenizer.get("normalizer") or {}
@@ -233,6 +234,6 @@ def _tokenizer(folder: Path) -> tuple[tuple[str, ...], Path, bool | None, list[s
     ids = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])} | model["vocab"]
     if sorted(ids.values()) != list(range(len(ids))):
         raise UserError(
-            f"{files['tokenizer']}: the ids of its {len(ids)} pieces are not 0 to {len(ids) - 1}, each once."
+            f"{files['tokenizer']}: the ids of its {len(ids)} tokens are not 0 to {len(ids) - 1}, each once."
         )
     return tuple(sorted(ids, key=ids.get)), files["tokenizer"], lowercase, notes

@@ -6,13 +6,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipeline.backbone import hub
+from pipeline.backbone.architecture import epsilon_of
 from pipeline.backbone.bert_config import (
     OWN_KEY,
-    activation_of,
     build,
     config_of,
     dropout_notes,
-    epsilon_of,
+    hidden_act_of,
     own_settings,
     read_json,
 )
@@ -22,6 +22,7 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
+from pipeline.files import literal
 from pipeline.text import load_vocabulary
 
 # What google-research/bert computes: its "gelu" is the tanh form, its epsilon is fixed.
@@ -32,7 +33,7 @@ _EPSILON = 1e-12
 def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:
     """Load a checkpoint of google-research/bert, or one of tensorflow/models beside a bert_config.json.
 
-    Slots of optimizers, global_step and heads for tasks are passed over. No such checkpoint says whether it is uncased:
+    Slots of optimizers, global_step and heads for tasks are ignored. No such checkpoint records whether it is uncased:
     unless `save` has written it, its folder's name does (see `lowercase_by_name`).
 
     Args:
@@ -96,7 +97,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
             has not.
     """
     backbone = loaded.backbone
-    activation, epsilon, notes = activation_of(backbone), epsilon_of(backbone), []
+    activation, epsilon, notes = hidden_act_of(backbone), epsilon_of(backbone), []
     if activation not in ("gelu", *_ACTIVATIONS.values()):
         raise UserError(
             f"{loaded.source} has the activation {activation}, which google-research/bert has not: "
@@ -143,9 +144,10 @@ def _prefix(folder: Path) -> Path:
     if not prefixes:
         raise UserError(f"{usual}.index is missing: is it the folder of a checkpoint?")
     if len(prefixes) > 1:
-        latest = tf.train.latest_checkpoint(str(folder))
-        if latest is None or Path(latest) not in prefixes:
+        with literal(folder) as readable:
+            latest = tf.train.latest_checkpoint(str(readable))
+        if latest is None or folder / Path(latest).name not in prefixes:
             names = ", ".join(prefix.name for prefix in prefixes[:3])
             raise UserError(f"{folder} has {len(prefixes)} checkpoints ({names} ...): keep one in it.")
-        return Path(latest)
+        return folder / Path(latest).name
     return prefixes[0]

@@ -7,6 +7,7 @@ read those. Text is kept as UTF-8 bytes with the place where each begins.
 import hashlib
 import json
 import mmap
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 from pipeline import tasks
 from pipeline.config import DataConfig
 from pipeline.data import sources
+from pipeline.data.formats import Notices
 from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
 from pipeline.files import replaced_folder
@@ -25,7 +27,8 @@ VERSION = 3
 # Before the names of a target's arrays.
 TARGET = "target_"
 READ_SETTINGS = ("format", "text_columns", "task", "label_column", "label_separator", "label_columns", "labels",
-                 "column_names", "encoding", "bad_rows", "max_examples", "data_dir")  # fmt: skip
+                 "column_names", "encoding", "encoding_fallback", "delimiter", "quote", "escape", "bad_rows",
+                 "max_examples", "data_dir")  # fmt: skip
 
 
 @dataclass
@@ -38,6 +41,8 @@ class _Meta:
     target: dict = field(default_factory=dict)
     """What the task's reader says of the targets."""
     skipped: dict[str, int] = field(default_factory=dict)
+    notices: Notices = field(default_factory=Notices)
+    format: str | None = None
     fingerprint: str = ""
 
 
@@ -45,14 +50,18 @@ class Store:
     """Converted rows.
 
     Attributes:
-        meta: counts, skipped rows, what is known of the targets, and `fingerprint`, a sha256 of all texts and targets.
+        folder: where they lie.
+        meta: counts, skipped rows, `notices` of reading, what is known of the targets, and `fingerprint`, a sha256 of
+            all texts and targets.
         arrays: of the targets, as the task's reader has filled them.
         hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
         numbers, origins: int64 and int32 [rows], the line and the source (in meta.sources) of a row.
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.meta = _Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+        self.meta.notices = Notices(self.meta.notices)
         self._texts = []
         for column in range(self.meta.columns):
             with open(folder / f"text{column}.bin", "rb") as file:
@@ -78,7 +87,7 @@ class Store:
 
     def where(self, row: int) -> str:
         """File and line of a row, for messages."""
-        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]))
+        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]), self.meta.format)
 
 
 def convert(source: str | list[str], config: DataConfig, cache: Path, split: str) -> Store:
@@ -122,10 +131,11 @@ class _Arrays:
             self.files[name].close()
             path = self.folder / f"{name}.raw"
             count = path.stat().st_size // np.dtype(dtype).itemsize
-            target = np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(count,))
-            if count:
-                target[:] = np.memmap(path, dtype=dtype, mode="r", shape=(count,))
-            target.flush()
+            # Not through a memory map: where the disk is full, writing to one kills the process (SIGBUS).
+            with open(path, "rb") as raw, open(self.folder / f"{name}.npy", "wb") as target:
+                header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(target, header | {"shape": (count,)})
+                shutil.copyfileobj(raw, target, 1 << 20)
             path.unlink()
 
 
@@ -175,12 +185,12 @@ class _Writer:
 def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> None:
     kind, count = tasks.kind_of(config), len(config.text_columns)
     columns = [*config.text_columns, *kind.columns(config)]
-    meta = _Meta(sources=items, columns=count)
+    meta = _Meta(sources=items, columns=count, format=config.format)
     reader = kind.reader(config)
     writer = _Writer(folder, count, reader)
     for origin, item in enumerate(items):
         taken = 0
-        for number, cells in sources.read(item, config, columns, split):
+        for number, cells in sources.read(item, config, columns, split, notices=meta.notices):
             if config.max_examples is not None and taken >= config.max_examples:
                 break
             try:
@@ -191,7 +201,7 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
                 raise
             except ValueError as error:
                 if config.bad_rows == "error":
-                    where = sources.place(item, number)
+                    where = sources.place(item, number, config.format)
                     raise UserError(f"{where}: the row {error}; mend it, or set data.bad_rows to skip.") from None
                 reason = str(error).partition(":")[0]
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1

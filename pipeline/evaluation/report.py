@@ -67,6 +67,10 @@ class ReportContent:
     data_summary: dict[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
+    def add(self, task: Task, mistakes: Sequence[dict], data_summary: dict[str, Any], warnings: Sequence[str]) -> None:
+        """What is known once a model is evaluated."""
+        self.task, self.mistakes, self.data_summary, self.warnings = task, mistakes, data_summary, warnings
+
     @property
     def shown(self) -> str | None:
         """The split whose scores are shown."""
@@ -82,13 +86,18 @@ class ReportContent:
         return self.task.findings(self.metrics[self.shown], self.shown, validation)
 
 
-def write_report(path: Path | str, content: ReportContent) -> None:
+def write_report(path: Path | str, content: ReportContent) -> list[str]:
     """Write a self-contained HTML page, beside, then renamed: no script, style, font or picture is fetched from
-    anywhere."""
+    anywhere.
+
+    Returns:
+        All warnings of the page: those given, then those that its scores give rise to.
+    """
     metrics, name, task = content.metrics, content.shown, content.task
     validation = metrics.get("validation") if name == "test" else None
     train, pretraining = metrics.get("train") or {}, metrics.get("pretraining") or {}
     found, notes = content.findings()
+    shown_warnings = [*content.warnings, *found]
     history, looks = (_numbers_of(part.get("history", [])) for part in (train, pretraining))
     for look in looks:
         look["unigram_entropy"] = pretraining["unigram_entropy"]
@@ -99,7 +108,7 @@ def write_report(path: Path | str, content: ReportContent) -> None:
         rows=metrics[name]["rows"] if name else 0,
         page=task.page(metrics[name], validation, content.mistakes) if task and name else None,
         training={key: value for key, value in train.items() if _is_number(value)},
-        warnings=[*content.warnings, *found],
+        warnings=shown_warnings,
         notes=notes,
         curves=learning_curves(history, charts, "epoch", train.get("best_epoch")),
         only_pretrained=task is None,
@@ -114,6 +123,7 @@ def write_report(path: Path | str, content: ReportContent) -> None:
         environment=content.environment,
     )
     write_text(path, page, errors="replace")
+    return shown_warnings
 
 
 def learning_curves(

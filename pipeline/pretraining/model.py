@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from pipeline.backbone.architecture import activation_of, epsilon_of
 from pipeline.backbone.heads import PretrainingHeads
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.training.model import ExactModel
@@ -49,7 +50,7 @@ class PretrainingModel(ExactModel):
 
 
 class MaskedTokenHead(keras.layers.Layer):
-    """Dense, activation, layer normalisation, then the word embeddings transposed and a bias: logits of pieces.
+    """Dense, activation, layer normalisation, then the word embeddings transposed and a bias: logits of the vocabulary.
 
     As google-research/bert's get_masked_lm_output. Only the asked positions are computed.
 
@@ -63,7 +64,7 @@ class MaskedTokenHead(keras.layers.Layer):
 
     def __init__(self, table: keras.Variable, activation, epsilon: float, **kwargs):
         super().__init__(**kwargs)
-        # In a closure, into which Keras does not look: the table stays the backbone's.
+        # In a closure, which Keras does not track: the table stays the backbone's.
         self._table = lambda: table
         self.vocabulary_size, self.hidden_dim = table.shape
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
@@ -93,7 +94,7 @@ def build_pretraining_model(loaded: LoadedBackbone, *, next_sentence: bool, dtyp
     """Backbone and heads, in the current strategy scope.
 
     Args:
-        loaded: the backbone; its heads, where the checkpoint has them, are taken over.
+        loaded: the backbone; its heads, where the checkpoint has them, initialise the model's.
         next_sentence: whether to have a head for the order of two segments.
         dtype: Keras dtype policy; None: the current one.
 
@@ -105,10 +106,8 @@ def build_pretraining_model(loaded: LoadedBackbone, *, next_sentence: bool, dtyp
     backbone.get_layer("pooled_dense").trainable = next_sentence
     positions = keras.Input((None,), dtype="int32", name="masked_positions")
     vectors = backbone(backbone.input)
-    inner = backbone.transformer_layers[0]._feedforward_intermediate_dense
-    epsilon = backbone.get_layer("embeddings_layer_norm").epsilon
     (table,) = backbone.get_layer("token_embedding").weights
-    head = MaskedTokenHead(table, inner.activation, epsilon, dtype=dtype, name="masked_token_head")
+    head = MaskedTokenHead(table, activation_of(backbone), epsilon_of(backbone), dtype=dtype, name="masked_token_head")
     outputs = {"masked_logits": head(vectors["sequence_output"], positions)}
     if next_sentence:
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)

@@ -7,18 +7,21 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.tasks.label_scores import by_class_scores
 from pipeline.tasks.task import Outputs
 
 SHOWN = 10
 
 
-def compare_labels(tasks: Sequence[Any], answers: Sequence[Outputs], truth: Sequence[str] | None) -> dict[str, Any]:
+def compare_labels(
+    tasks: Sequence[Any], answers: Sequence[Outputs], truth: Sequence[Sequence[str]] | None
+) -> dict[str, Any]:
     """Of each class how often it was answered and, where there are right labels, how well.
 
     Args:
         tasks: of the old model and of the new one; `labels_in` divides a label of theirs into names of classes.
         answers: outputs of serving_default of both for the same rows.
-        truth: the right label of each row; None: unknown.
+        truth: the names of the right classes of each row; None: unknown.
 
     Returns:
         moves (changed labels with their numbers), largest_probability_change (None where the classes differ),
@@ -49,14 +52,14 @@ def compare_labels(tasks: Sequence[Any], answers: Sequence[Outputs], truth: Sequ
         "per_class": per_class,
     }
     if truth is not None:
-        found["scores"] = _scores(given, names, [tasks[1].labels_in(label) for label in truth], per_class)
+        found["scores"] = _scores(given, names, truth, per_class)
     return found
 
 
-def _scores(given: list[np.ndarray], names: list[str], truth: list[list[str]], per_class: list[dict]) -> dict[str, Any]:
+def _scores(
+    given: list[np.ndarray], names: list[str], truth: Sequence[Sequence[str]], per_class: list[dict]
+) -> dict[str, Any]:
     """Accuracy and macro F1 of both; F1 and support of each class are added to `per_class`."""
-    from sklearn.metrics import precision_recall_fscore_support
-
     true = _indicators(truth, names)
     if not true.any():
         shown = next((label for label in truth if label), [""])
@@ -66,7 +69,7 @@ def _scores(given: list[np.ndarray], names: list[str], truth: list[list[str]], p
     right = [known & (column == true).all(axis=1) for column in given]
     sides = {}
     for side, column, hit in zip(("old", "new"), given, right, strict=True):
-        f1 = precision_recall_fscore_support(true, column, average=None, zero_division=0)[2]
+        _, _, f1, _ = by_class_scores(true, column, range(len(names)))
         for row, value in zip(per_class, f1, strict=True):
             row[f"{side}_f1"] = float(value)
         present = true.any(axis=0) | column.any(axis=0)

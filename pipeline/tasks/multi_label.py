@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
@@ -14,7 +15,7 @@ from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.labels import LabelReader, SeveralLabels, label_of, list_in, names_of
-from pipeline.tasks.task import Headline, Outputs, Page, ScoreTable, TargetReader, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Task, Tile
 
 DEFAULT_SEPARATOR = "|"
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
@@ -73,7 +74,7 @@ class ColumnReader(LabelReader):
 
     def read(self, cells: Sequence[Any]) -> list[str]:
         given = []
-        for name, cell in zip(self.data.label_columns, cells, strict=True):
+        for name, cell in zip(self.data.label_columns or (), cells, strict=True):
             text = label_of(cell).lower().removesuffix(".0")
             if text not in (*_YES, *_NO):
                 raise ValueError(f"has {text!r} in the column {name!r} of data.label_columns, where 0 or 1 is expected")
@@ -83,7 +84,7 @@ class ColumnReader(LabelReader):
 
     def summary(self) -> dict[str, Any]:
         # A label that no row has is a label all the same.
-        for name in self.data.label_columns:
+        for name in self.data.label_columns or ():
             self.ids.setdefault(name, len(self.ids))
         return {"labels": list(self.ids)}
 
@@ -111,9 +112,7 @@ class MultiLabel(Task):
         "micro F1": "validation_micro_f1",
     }
     shown = ("loss", "accuracy")
-    answer_names = ("label", "score")
     example_signature = "classify"
-    optional_signatures = ("top_k",)
 
     # From the data.
 
@@ -167,6 +166,9 @@ class MultiLabel(Task):
 
     def data_summary(self, values: np.ndarray) -> dict[str, Any]:
         return {"labels": dict(zip(self.names, values.sum(axis=0).astype(int).tolist(), strict=True))}
+
+    def groups(self, values: np.ndarray) -> Groups:
+        return Groups(values.sum(axis=1).astype(np.int64), np.nonzero(values)[1], self.names)
 
     def data_warnings(self) -> list[str]:
         missing = metrics.unseen(self.names, np.array(self.train_counts))
@@ -370,6 +372,14 @@ class MultiLabel(Task):
         return cls(tuple(metadata["label_names"]), metadata["threshold"], metadata["separator"])
 
     @property
+    def answer_names(self) -> tuple[str, ...]:
+        return "label", "score"
+
+    @property
+    def optional_signatures(self) -> tuple[str, ...]:
+        return ("top_k",)
+
+    @property
     def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
         return answers.label_specs(len(self.names))
 
@@ -415,12 +425,15 @@ class MultiLabel(Task):
     ) -> tuple[int, str] | None:
         return answers.label_inconsistency(self, outputs, predictions, tolerance)
 
-    def labels_in(self, label: Any) -> list[str]:
-        """The names of classes in a label, or in a cell of the data."""
-        parts = list_in(label)
-        return [
-            name for name in map(label_of, label_of(label).split(self.separator) if parts is None else parts) if name
-        ]
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
+        """The names of the classes."""
+        if len(columns) > 1:
+            return ColumnReader(DataConfig(label_columns=list(columns))).read(cells)
+        return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
+
+    def labels_in(self, label: str) -> list[str]:
+        """The names of classes in an answer's label."""
+        return [name for name in label.split(self.separator) if name]
 
     def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
         return np.array(old["label"]) == np.array(new["label"])

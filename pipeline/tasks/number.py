@@ -13,7 +13,7 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number
 from pipeline.tasks.label_page import shown_texts
 from pipeline.tasks.label_scores import refuse_not_numbers
-from pipeline.tasks.task import Headline, Outputs, Page, ScoreTable, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Task, Tile
 
 # A split takes its share of the rows of each of so many parts of the training values' range.
 STRATA = 10
@@ -24,7 +24,9 @@ POINTS_SHOWN = 1000
 class Reader:
     """The number of a row, float64."""
 
-    dtypes: ClassVar = {"values": np.float64}
+    @property
+    def dtypes(self) -> dict[str, type]:
+        return {"values": np.float64}
 
     def read(self, cells: Sequence[Any]) -> float:
         (cell,) = cells
@@ -147,6 +149,9 @@ class Number(Task):
             | {"mean": float(values.mean()), "standard deviation": float(values.std())}
         }
 
+    def groups(self, values: np.ndarray) -> Groups:
+        return Groups(np.zeros(len(values), np.int64), np.zeros(0, np.int64), ())
+
     # To the model.
 
     @property
@@ -210,7 +215,9 @@ class Number(Task):
             "mae": float(mean_absolute_error(values, predicted)),
             "rmse": math.sqrt(squared),
             "r2": float(r2_score(values, predicted)) if varied else None,
-            "spearman": float(spearmanr(values, predicted)[0]) if varied and np.ptp(predicted) > 0 else None,
+            "spearman": float(np.asarray(spearmanr(values, predicted))[0])
+            if varied and np.ptp(predicted) > 0
+            else None,
             "loss": squared / self.deviation**2,
             "baseline": {
                 "value": float(median),
@@ -379,17 +386,16 @@ class Number(Task):
         near = 0.1 * self.deviation if self.half_width is None else self.half_width
         return np.abs(np.asarray(old["value"]) - np.asarray(new["value"])) <= near
 
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> float:
+        return Reader().read(cells)
+
     def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
         values = [np.asarray(answer["value"], np.float64) for answer in answers]
         found: dict[str, Any] = {"mean_change": float((values[1] - values[0]).mean())}
         found["largest_change"] = float(np.abs(values[1] - values[0]).max())
         if truth is None:
             return found
-        reader = Reader()
-        try:
-            true = np.array([reader.read([cell]) for cell in truth])
-        except ValueError as error:
-            raise UserError(f"a row {error}.") from error
+        true = np.array(truth)
         names = ("mae", "rmse", "r2")
         scores = [self.scores(true, value.astype(np.float32)[:, np.newaxis]) for value in values]
         sides = zip(("old", "new"), scores, strict=True)

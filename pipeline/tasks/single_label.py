@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
@@ -14,7 +15,7 @@ from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
-from pipeline.tasks.task import Headline, Outputs, Page, ScoreTable, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Task, Tile
 
 # From this many classes on the top-5 accuracy says something that the accuracy does not.
 TOP_5_CLASSES = 11
@@ -61,9 +62,7 @@ class SingleLabel(Task):
     monitors: ClassVar = {"macro_f1": True, "accuracy": True, "micro_f1": True, "weighted_f1": True, "loss": False}
     curves: ClassVar = {"accuracy": "validation_accuracy", "macro F1": "validation_macro_f1"}
     shown = ("loss", "accuracy")
-    answer_names = ("label", "score")
     example_signature = "classify"
-    optional_signatures = ("top_k",)
 
     def __post_init__(self) -> None:
         if self.abstain_below and self.abstain_label in self.names:
@@ -104,6 +103,9 @@ class SingleLabel(Task):
     def data_summary(self, values: np.ndarray) -> dict[str, Any]:
         counts = np.bincount(values, minlength=len(self.names)).tolist()
         return {"labels": dict(zip(self.names, counts, strict=True))}
+
+    def groups(self, values: np.ndarray) -> Groups:
+        return Groups(np.ones(len(values), np.int64), values, self.names)
 
     def data_warnings(self) -> list[str]:
         missing = metrics.unseen(self.names, np.array(self.train_counts))
@@ -328,6 +330,14 @@ class SingleLabel(Task):
         return cls(names, metadata.get("abstain_below", 0.0), metadata.get("abstain_label", ""))
 
     @property
+    def answer_names(self) -> tuple[str, ...]:
+        return "label", "score"
+
+    @property
+    def optional_signatures(self) -> tuple[str, ...]:
+        return ("top_k",)
+
+    @property
     def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
         return answers.label_specs(len(self.names))
 
@@ -373,10 +383,13 @@ class SingleLabel(Task):
     ) -> tuple[int, str] | None:
         return answers.label_inconsistency(self, outputs, predictions, tolerance)
 
-    def labels_in(self, label: Any) -> list[str]:
-        """The names of classes in a label, or in a cell of the data."""
-        name = label_of(label)
-        return [name] if name else []
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
+        """The name of the class, in a list."""
+        return Reader(DataConfig()).read(cells)
+
+    def labels_in(self, label: str) -> list[str]:
+        """The names of classes in an answer's label."""
+        return [label]
 
     def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
         return np.array(old["label"]) == np.array(new["label"])

@@ -21,8 +21,10 @@ Outputs = dict[str, Any]
 class TargetReader(Protocol):
     """Turns the target's cells of a row into arrays on disk, while a source is converted."""
 
-    dtypes: dict[str, type]
-    """The arrays that it fills."""
+    @property
+    def dtypes(self) -> Mapping[str, type]:
+        """The arrays that it fills."""
+        ...
 
     def read(self, cells: Sequence[Any]) -> Any:
         """The target of a row.
@@ -55,6 +57,21 @@ class Targets(Protocol):
     def strata(self, rows: np.ndarray) -> np.ndarray:
         """int [n]; a split takes its share of the rows of each value."""
         ...
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which named groups rows belong to.
+
+    Attributes:
+        counts: int [n], to how many each row does.
+        members: int, the groups of all rows, one after the other.
+        names: of the groups; none where the targets have no names.
+    """
+
+    counts: np.ndarray
+    members: np.ndarray
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -190,6 +207,10 @@ class Task(ABC):
     @abstractmethod
     def data_summary(self, values: np.ndarray) -> dict[str, Any]:
         """Numbers about the values of a split, for the report."""
+
+    @abstractmethod
+    def groups(self, values: np.ndarray) -> Groups:
+        """The labels of rows, by which findings about texts are told apart."""
 
     def data_warnings(self) -> list[str]:
         """Sentences about the training rows that the user should read."""
@@ -338,19 +359,27 @@ class Task(ABC):
         """bool [n]: where two models of this kind of task answer alike."""
 
     @abstractmethod
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> Any:
+        """What the cells of the target's columns say, as `compare` takes it; JSON-able.
+
+        Raises:
+            ValueError: it is no target; the message is the end of a sentence about the row.
+        """
+
+    @abstractmethod
     def compare(self, old: "Task", answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
         """What becomes of an old model's answers with one of this task.
 
         Args:
             old: the old model's, of the same kind.
             answers: outputs of serving_default of the old and of this model.
-            truth: the target's cell of each row; None: unknown.
+            truth: `truth` of each row; None: unknown.
 
         Returns:
             JSON-able; with `truth`, "scores" has those of "old" and "new".
 
         Raises:
-            UserError: a cell is no target.
+            UserError: no row's target is one that the models know.
         """
 
     @abstractmethod

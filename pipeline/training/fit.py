@@ -15,7 +15,7 @@ from pipeline.text import TextEncoder
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.model import TrainableClassifier
-from pipeline.training.watch import StopRequest, Watch, log
+from pipeline.training.watch import Interval, StopRequest, Watch, log
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
 
     Raises:
         UserError: the loss is not finite any more.
-        Stopped: SIGTERM came; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     progress, config, steps = checkpoints.restore(), lesson.config, lesson.steps
     if progress.finished:
@@ -91,7 +91,7 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
             log(writer, row, progress.epoch * steps)
     if progress.best_weights:
         # The others may be here before the chief has written them.
-        workers.wait()
+        workers.barrier()
         checkpoints.restore_weights(progress.best_weights)
     return progress
 
@@ -111,11 +111,9 @@ def _train_epoch(
     watch = Watch(
         progress,
         checkpoints,
+        Interval(f"epoch {epoch + 1}", steps, epoch * steps),
         batch_size=options.batch_size,
-        steps=steps,
-        steps_before=epoch * steps,
         checkpoint_seconds=lesson.config.checkpoint_seconds,
-        title=f"epoch {epoch + 1}",
         writer=writer,
         stop=stop,
     )

@@ -1,13 +1,15 @@
-"""What happens between the batches of model.fit: losses are looked at, the state is saved, SIGTERM is obeyed."""
+"""What happens between the batches of model.fit: losses are looked at, the state is saved, signals are obeyed."""
 
 import math
 import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
+from tensorflow.core.framework.summary_pb2 import SummaryMetadata
 
 from pipeline.errors import Stopped, UserError
 from pipeline.training.checkpoint import Checkpoints, Progress
@@ -17,34 +19,55 @@ LOSS_EVERY = 50
 
 
 class StopRequest:
-    """A context in which SIGTERM, which a machine that is taken away sends, only asks to stop; a Watch obeys.
+    """A context in which SIGTERM, which a machine that is taken away sends, and Ctrl-C only ask to stop; a Watch obeys.
 
     Attributes:
-        asked: whether SIGTERM came.
+        asked: whether one of them came.
 
     Raises (at the end):
-        Stopped: it came, and all that there was to do is done and saved.
+        Stopped: one came, and all that there was to do is done and saved.
+        KeyboardInterrupt (at once): a second Ctrl-C.
     """
 
     def __init__(self):
-        self.asked = False
+        self.asked = self._interrupted = False
 
     def __enter__(self):
         # Python hands signals to the main thread alone; elsewhere nobody can send one to us.
         self._listening = threading.current_thread() is threading.main_thread()
         if self._listening:
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+            numbers = [signal.SIGTERM]
+            # A job that a script starts in the background ignores Ctrl-C, which is meant for others.
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                numbers.append(signal.SIGINT)
+            self._before = {number: signal.signal(number, self._ask) for number in numbers}
         return self
 
     def __exit__(self, kind, error, traceback):
         if self._listening:
-            signal.signal(signal.SIGTERM, self._before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
             if self.asked and kind is None:
                 # It came after the last batch: no Watch saw it.
                 raise Stopped("stopped as asked; the state is saved: start again to go on.")
 
     def _ask(self, number, frame):
+        if number == signal.SIGINT and self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted |= number == signal.SIGINT
         self.asked = True
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A stretch of training between two looks at held-out rows: an epoch, or updates of a pre-training phase."""
+
+    title: str
+    """For the lines that are printed."""
+    steps: int
+    """Its batches, with those that an earlier process did."""
+    steps_before: int
+    """Batches of the run before it."""
 
 
 class Watch(keras.callbacks.Callback):
@@ -53,36 +76,32 @@ class Watch(keras.callbacks.Callback):
     Args:
         progress: of the run; its `step`, `sums` and `seconds` are kept up to date.
         checkpoints: where the state goes.
+        interval: of which the batches are.
         batch_size: examples a batch.
-        steps: batches of the whole leg (an epoch), with those done before `progress.step`.
-        steps_before: batches of the run before this leg.
         checkpoint_seconds: longest time without a checkpoint.
-        title: of the leg, for the lines that are printed.
         writer: for TensorBoard.
         stop: in whose context model.fit runs.
 
     Raises (out of model.fit):
         UserError: the loss is not finite any more.
-        Stopped: SIGTERM came, to this worker or another; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came, to this worker or another; the state is saved.
     """
 
     def __init__(
         self,
         progress: Progress,
         checkpoints: Checkpoints,
+        interval: Interval,
         *,
         batch_size: int,
-        steps: int,
-        steps_before: int,
         checkpoint_seconds: float,
-        title: str,
         writer: tf.summary.SummaryWriter,
         stop: StopRequest,
     ):
         super().__init__()
         self.progress, self.checkpoints = progress, checkpoints
-        self.batch_size, self.steps, self.steps_before = batch_size, steps, steps_before
-        self.checkpoint_seconds, self.title, self.writer, self.stop = checkpoint_seconds, title, writer, stop
+        self.steps, self.steps_before, self.title = interval.steps, interval.steps_before, interval.title
+        self.batch_size, self.checkpoint_seconds, self.writer, self.stop = batch_size, checkpoint_seconds, writer, stop
         self.first_step = progress.step
         self.pending: list[tuple[int, dict]] = []
         self.leaving: list[tf.Tensor] = []
@@ -93,6 +112,7 @@ class Watch(keras.callbacks.Callback):
         self.model.leaving = self.stop.asked
 
     def on_train_batch_end(self, batch, logs=None):
+        assert logs is not None, "Keras gives what train_step returns"
         stopping = self._stopping(logs)
         self.progress.step += self.model.updates_done
         self.pending.append((self.model.updates_done, dict(logs)))
@@ -118,7 +138,7 @@ class Watch(keras.callbacks.Callback):
         return len(self.leaving) > 1 and float(self.leaving.pop(0)) > 0
 
     def finish(self) -> dict[str, float]:
-        """Means over the batches of the finished leg, by the names that train_step gives, and its seconds."""
+        """Means over the batches of the finished interval, by the names that train_step gives, and its seconds."""
         self._take_losses()
         means = {name: value / max(self.steps, 1) for name, value in self.progress.sums.items()}
         return means | {"seconds": self._seconds()}
@@ -152,8 +172,10 @@ class Watch(keras.callbacks.Callback):
 
 
 def log(writer: tf.summary.SummaryWriter, row: dict[str, float], step: int) -> None:
-    """Write numbers for TensorBoard."""
+    """Write numbers for TensorBoard, as tf.summary.scalar does, which needs the package tensorboard to be installed."""
+    metadata = SummaryMetadata()
+    metadata.plugin_data.plugin_name = "scalars"
     with writer.as_default():
         for name, value in row.items():
-            tf.summary.scalar(name, value, step)
+            tf.summary.write(name, tf.cast(value, tf.float32), step, metadata)
     writer.flush()
