@@ -24,11 +24,12 @@ import pandas as pd
 import tensorflow as tf
 
 from export.loading import Predictor
-from export.savedmodel import export_classifier
+from export.savedmodel import ExportSettings, export_model
 from export.signatures import SignatureOptions
 from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import SPECIAL_TOKENS, TextEncoder
 
 DECISIVE = {"red": "colour", "seven": "number", "paris": "place", "monday": "day"}
@@ -88,8 +89,9 @@ def planted(count: int, steps: int = SignatureOptions.explain_steps, seed: int =
     model.fit(encoder(tf.constant(texts)), classes, batch_size=32, epochs=epochs, verbose=0)
     texts, classes, words = planted_texts(random, count, list(DECISIVE))
     with tempfile.TemporaryDirectory() as folder:
-        options = SignatureOptions(("explain",), explain_steps=steps)
-        found = Predictor(export_classifier(model, encoder, labels, folder, signatures=options)).explain(texts)
+        settings = ExportSettings(SignatureOptions(("explain",), explain_steps=steps))
+        task = SingleLabel(tuple(labels))
+        found = Predictor(export_model(model, encoder, task, folder, settings=settings)).explain(texts)
     right = np.mean([explanation.label == labels[c] for explanation, c in zip(found, classes, strict=True)])
     print(f"accuracy {right:.1%}")
     best = [explanation.pieces[int(np.argmax(explanation.attributions))] for explanation in found]

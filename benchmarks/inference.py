@@ -32,10 +32,11 @@ import torch
 import transformers
 
 from export.loading import Predictor
-from export.savedmodel import export_classifier
+from export.savedmodel import export_model
 from pipeline.backbone.load import load_backbone
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TextConfig
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 from pipeline.wheel import local_path
 
@@ -114,7 +115,7 @@ def ours(folder: Path, policy: str, reference: torch.nn.Module, temporary: Path)
     model.get_layer("logits").set_weights([head.weight.detach().numpy().T, head.bias.detach().numpy()])
     encoder = TextEncoder(loaded.vocabulary, True, MAX_LENGTH)
     names = [str(i) for i in range(reference.config.num_labels)]
-    predictor = Predictor(export_classifier(model, encoder, names, temporary / policy))
+    predictor = Predictor(export_model(model, encoder, SingleLabel(tuple(names)), temporary / policy))
     return lambda batch: predictor(batch, batch_size=len(batch)).labels
 
 

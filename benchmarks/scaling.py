@@ -168,7 +168,7 @@ def facts(options: argparse.Namespace) -> dict:
     """Bytes of the gradients of a worker's share, and examples a second of the input alone."""
     from pipeline.backbone.load import load_backbone
     from pipeline.config import DataConfig, ModelConfig, TextConfig
-    from pipeline.data.batching import training_batches
+    from pipeline.data.batching import BatchOptions, training_batches
     from pipeline.data.load import load
     from pipeline.text import TextEncoder
 
@@ -185,10 +185,8 @@ def facts(options: argparse.Namespace) -> dict:
         rates = []
         for epoch in range(4):
             started = time.perf_counter()
-            batches = training_batches(
-                data.train, encoder, batch_size=options.batch_size, num_classes=len(data.label_names), seed=0,
-                epoch=epoch, fixed_length=True,
-            )  # fmt: skip
+            batch = BatchOptions(options.batch_size, fixed_length=True)
+            batches = training_batches(data.train, encoder, data.task, batch, epoch=epoch)
             rows = sum(len(weights) for _, _, weights in batches)
             rates.append(rows / (time.perf_counter() - started))
     return {"dense": dense, "sparse": sparse, "input": statistics.median(rates[1:])}

@@ -1,4 +1,5 @@
-"""Run as a program by verify.py: load a SavedModel with nothing but tensorflow and tensorflow_text, and answer texts.
+"""Run as a program by verify.py: load a SavedModel with nothing but tensorflow and tensorflow_text, and ask it
+everything that it can be asked.
 
 python answer.py SAVED_MODEL texts.json answers.json
 """
@@ -21,32 +22,32 @@ def main() -> None:
         request = json.load(file)
     columns, tokens = request["texts"], request["tokens"]
     model = tf.saved_model.load(folder)
-    serve, classify = (model.signatures[name] for name in ("serving_default", "classify"))
-    names = sorted(serve.structured_input_signature[1])
+    names = sorted(model.signatures["serving_default"].structured_input_signature[1])
     count = len(columns[0])
     rows = [[text.encode("utf-8", "replace") for text in row] for row in zip(*columns, strict=True)]
-    examples = tf.constant([_example(names, row) for row in rows])
 
-    def columns_of(part: list) -> dict[str, tf.Tensor]:
+    def texts(part: list) -> dict[str, tf.Tensor]:
         return {name: tf.constant(column) for name, column in zip(names, zip(*part, strict=True), strict=True)}
 
     answers = {}
     for way, size in BATCH_SIZES.items():
         starts = range(0, count, size or count)
-        found = [serve(**columns_of(rows[start : start + (size or count)])) for start in starts]
-        answers[f"serving_default, {way}"] = _predictions(found)
-    if "predict_tokens" in model.signatures and tokens:
-        inputs = {name: tf.constant(values, tf.int32) for name, values in tokens.items()}
-        answers["predict_tokens"] = _predictions([model.signatures["predict_tokens"](**inputs)])
-    for name, number in (("top_k", count), ("embed", count), ("explain", EXPLAINED)):
-        if name in model.signatures:
-            answer = model.signatures[name](**columns_of(rows[:number]))
-            answers[name] = {key: _plain(value.numpy().tolist()) for key, value in answer.items()}
-    answer = classify(inputs=examples)
-    answers["classify"] = {
-        "classes": [[name.decode() for name in row] for row in answer["classes"].numpy().tolist()],
-        "probabilities": answer["scores"].numpy().tolist(),
-    }
+        found = [_ask(model, "serving_default", texts(rows[start : start + (size or count)])) for start in starts]
+        joined = {key: [value for answer in found for value in answer[key]] for key in found[0]}
+        answers[f"serving_default, {way}"] = ("serving_default", joined)
+    for name in model.signatures:
+        wanted = sorted(model.signatures[name].structured_input_signature[1])
+        if name == "serving_default":
+            continue
+        if wanted == names:
+            inputs = texts(rows[: EXPLAINED if name == "explain" else count])
+        elif wanted == ["inputs"]:
+            inputs = {"inputs": tf.constant([_example(names, row) for row in rows])}
+        elif tokens and wanted == sorted(tokens):
+            inputs = {key: tf.constant(values, tf.int32) for key, values in tokens.items()}
+        else:
+            continue
+        answers[name] = (name, _ask(model, name, inputs))
     loaded = [name for name in ("keras_nlp", "keras_hub", "pipeline", "export") if name in sys.modules]
     if loaded:
         raise RuntimeError(f"{', '.join(loaded)} should not be needed to serve")
@@ -54,12 +55,8 @@ def main() -> None:
         json.dump(answers, file)
 
 
-def _predictions(found: list[dict]) -> dict[str, list]:
-    return {
-        "labels": [label.decode() for answer in found for label in answer["label"].numpy().tolist()],
-        "scores": [score for answer in found for score in answer["score"].numpy().tolist()],
-        "probabilities": [row for answer in found for row in answer["probabilities"].numpy().tolist()],
-    }
+def _ask(model, signature: str, inputs: dict[str, tf.Tensor]) -> dict[str, list]:
+    return {key: _plain(value.numpy().tolist()) for key, value in model.signatures[signature](**inputs).items()}
 
 
 def _plain(value):

@@ -116,7 +116,6 @@ def _questions(folder: Path, graph) -> list:
     from export.graph import signatures
     from export.loading import ModelError
     from export.recorded import read_recorded
-    from export.signatures import input_names
     from export.warmup import inputs_of, read_warmup, serialized_examples
 
     wanted = signatures(graph)
@@ -133,13 +132,16 @@ def _questions(folder: Path, graph) -> list:
     except ModelError:
         recorded = None
     if recorded is not None:
-        names = input_names(len(recorded.texts) == 2)
         columns = [np.array([text.encode("utf-8", "replace") for text in column], object) for column in recorded.texts]
-        count = len(recorded.labels)
+        names = sorted(wanted["serving_default"].inputs) if "serving_default" in wanted else []
+        count = len(recorded.predictions)
         for rows in (slice(None), *(slice(i, i + 1) for i in range(count))):
-            texts = {name: column[rows] for name, column in zip(names, columns, strict=True)}
-            put("serving_default", "serving_default", texts, ["label", "score", "probabilities"])
-            put("classify", "classify", {"inputs": serialized_examples(texts)}, ["classes", "scores"])
+            texts = {name: column[rows] for name, column in zip(names, columns, strict=False)}
+            for name, signature in wanted.items():
+                if name == "serving_default":
+                    put(name, name, texts, sorted(signature.outputs))
+                elif list(signature.inputs) == ["inputs"]:
+                    put(name, name, {"inputs": serialized_examples(texts)}, sorted(signature.outputs))
     try:
         for log in read_warmup(folder):
             name, inputs = inputs_of(log)

@@ -1,13 +1,14 @@
 """Integrated gradients of a served classifier, computed in its graph (Sundararajan, Taly, Yan 2017, arXiv:1703.01365).
 
-Explained is the log-odds of a label, log p / (1 - p), p being its probability: with a softmax its logit minus the
-logsumexp of the others', with sigmoids the logit itself. Unlike p it goes on changing where p is nearly 0 or 1, and
-unlike a logit it does not change when all logits do.
+Explained is what the task says (Task.contribution): of a label its log-odds, log p / (1 - p), p being its probability.
+Unlike p they go on changing where p is nearly 0 or 1, and unlike a logit they do not change when all logits do.
 
 The path is a straight line between the word embeddings of the text and a baseline: the same with the vector of [MASK]
-in place of each piece's. [CLS], [SEP], positions and segments stay as they are. [PAD]'s vector or zeros would do as
+in place of each token's. [CLS], [SEP], positions and segments stay as they are. [PAD]'s vector or zeros would do as
 well (measured: benchmarks/README.md); [MASK]'s is the one that the model has learned to take for a missing piece.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -23,12 +24,11 @@ def integrated_gradients(
     model: FusedClassifier,
     inputs: dict[str, tf.Tensor],
     pieces: tf.Tensor,
-    label: tf.Tensor,
+    explained: Callable[[tf.Tensor], tf.Tensor],
     mask_id: int,
     steps: int,
-    multi_label: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What each piece adds to the log-odds of a label.
+    """What each piece adds to a quantity that the logits give.
 
     The integral is a sum over `steps` points, one forward and one backward pass after the other, in float32 whatever
     the model computes in: memory is that of one step of training.
@@ -36,11 +36,14 @@ def integrated_gradients(
     Args:
         inputs: token_ids, segment_ids and padding_mask, int32 [batch, length].
         pieces: bool [batch, length], the tokens that the baseline replaces.
-        label: int32 [batch].
+        explained: from logits, float32 [batch, C], to the quantity, float32 [batch]; each row's follows from its own
+            logits.
+        mask_id: of the token that the baseline has in their place.
+        steps: points of the integral.
 
     Returns:
         attributions, float32 [batch, length], 0 where `pieces` is false; and the completeness gap, float32 [batch]: by
-        how much their sum misses the difference of the log-odds of text and baseline, relative to that difference, or
+        how much their sum misses the difference of the quantity at text and baseline, relative to that difference, or
         to LEAST_DIFFERENCE where that is more, as for a text without pieces.
     """
     words = model.words(inputs["token_ids"])
@@ -53,7 +56,7 @@ def integrated_gradients(
         at = baseline + points[number] * way
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(at)
-            value = log_odds(model(inputs, at), label, multi_label)
+            value = explained(model(inputs, at))
         return number + 1, total + weights[number] * tape.gradient(value, at)
 
     _, total = tf.while_loop(
@@ -62,8 +65,9 @@ def integrated_gradients(
     attributions = tf.reduce_sum(way * total, axis=-1)
     # Both in one pass: a second one would be as large a part of the graph again.
     twice = {name: tf.tile(values, [2, 1]) for name, values in inputs.items()}
-    ends = log_odds(model(twice, tf.concat([words, baseline], axis=0)), tf.tile(label, [2]), multi_label)
-    difference = ends[: tf.size(label)] - ends[tf.size(label) :]
+    logits = model(twice, tf.concat([words, baseline], axis=0))
+    count = tf.shape(words)[0]
+    difference = explained(logits[:count]) - explained(logits[count:])
     gap = tf.abs(tf.reduce_sum(attributions, axis=1) - difference)
     return attributions, gap / tf.maximum(tf.abs(difference), LEAST_DIFFERENCE)
 
@@ -78,15 +82,6 @@ def quadrature(steps: int) -> tuple[np.ndarray, np.ndarray]:
     start, end = np.arcsinh((np.array([0.0, 1.0]) - CENTRE) / WIDTH)
     stretched = start + (end - start) * (nodes + 1) / 2
     return CENTRE + WIDTH * np.sinh(stretched), shares / 2 * (end - start) * WIDTH * np.cosh(stretched)
-
-
-def log_odds(logits: tf.Tensor, label: tf.Tensor, multi_label: bool) -> tf.Tensor:
-    """float32 [batch] of logits [batch, C] and label, int32 [batch]."""
-    own = tf.gather(logits, label, batch_dims=1)
-    if multi_label or logits.shape[-1] == 1:
-        return own
-    is_own = tf.one_hot(label, logits.shape[-1], True, False, dtype=tf.bool)
-    return own - tf.reduce_logsumexp(tf.where(is_own, -1e9, logits), axis=1)
 
 
 def pieces_of(encoder, texts: list[tf.Tensor], inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

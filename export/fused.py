@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.classifier import parts_of
+
 # oneDNN compiles a kernel for every new shape: the number of tokens is rounded up to keep the shapes few.
 TOKEN_MULTIPLE = 32
 MASKED = -1e9
@@ -28,8 +30,7 @@ class FusedClassifier(tf.Module):
     """Logits of a BERT classifier.
 
     Args:
-        model: a functional model of one keras-nlp BertBackbone, a pooling and a dense layer called "logits", as
-            pipeline.classifier builds it. Its weights are copied.
+        model: as pipeline.classifier builds it. Its weights are copied.
         weights: dtype of the copies, but for the classification layer's and layer normalisation's; None: the one that
             the model computes in, which they are cast to at each call.
 
@@ -43,20 +44,25 @@ class FusedClassifier(tf.Module):
 
     def __init__(self, model: keras.Model, weights: str | None = None):
         super().__init__(name="fused_classifier")
-        backbone, pooler, head = _parts(model)
+        parts = parts_of(model)
+        if parts is None:
+            raise UnsupportedModel("the model was not built by pipeline.classifier.")
+        backbone = parts.backbone
+        if any(layer.normalize_first for layer in backbone.transformer_layers) or backbone.cls_token_index != 0:
+            raise UnsupportedModel("the backbone is not laid out as BERT is.")
         self.dtype = tf.as_dtype(backbone.transformer_layers[0].compute_dtype)
         self._stored = self.dtype if weights is None else tf.as_dtype(weights)
         self.num_heads, self.hidden_dim = backbone.num_heads, backbone.hidden_dim
         self.head_dim = self.hidden_dim // self.num_heads
-        self.pools_first = pooler is None or isinstance(pooler, keras.layers.Dense)
+        self.pools_first = parts.pooling.first_only
         names = ("token_embedding", "position_embedding", "segment_embedding")
         self.embeddings = [self._variable(backbone.get_layer(name).weights[0], name) for name in names]
         self.max_length = backbone.max_sequence_length
         self.embedding_norm = self._norm(backbone.get_layer("embeddings_layer_norm"))
         self.layers = [self._layer(layer) for layer in backbone.transformer_layers]
-        pooler = backbone.get_layer("pooled_dense") if pooler is None else pooler
-        self.pooler = self._dense(pooler) if self.pools_first else None
-        self.head = self._dense(head, tf.as_dtype(head.compute_dtype))
+        self._pooling_weights: list[tf.Module] = []
+        self._pool = parts.pooling.served(self)
+        self.head = self._dense(parts.head, tf.as_dtype(parts.head.compute_dtype))
 
     def __call__(self, inputs: dict[str, tf.Tensor], words: tf.Tensor | None = None) -> tf.Tensor:
         """float32 [batch, C] of token_ids, segment_ids and padding_mask, int32 [batch, length]; `words` as `pooled`."""
@@ -114,12 +120,21 @@ class FusedClassifier(tf.Module):
                 context = tf.gather(context, places)
             x = layer["attention_norm"](layer["attention_output"](context) + x)
             x = layer["output_norm"](layer["output"](layer["intermediate"](x)) + x)
-        if self.pools_first:
-            return self.pooler(x)
-        x = tf.reshape(tf.gather(tf.cast(x, tf.float32), rows), [batch, length, self.hidden_dim])
-        weights = tf.cast(mask, tf.float32)[..., tf.newaxis]
-        pooled = tf.reduce_sum(x * weights, axis=1) / tf.maximum(tf.reduce_sum(weights, axis=1), 1.0)
-        return tf.cast(pooled, dtype)
+        if not self.pools_first:
+            x = tf.reshape(tf.gather(x, rows), [batch, length, self.hidden_dim])
+        return self._pool(x, mask)
+
+    def variable(self, value, name: str) -> tf.Variable:
+        """A copy of a pooling's weight, as it is stored."""
+        copy = self._variable(value, name)
+        self._pooling_weights.append(copy)
+        return copy
+
+    def dense(self, layer: keras.layers.Dense) -> "_Dense":
+        """A copy of a pooling's layer, for [n, in]."""
+        copy = self._dense(layer)
+        self._pooling_weights.append(copy)
+        return copy
 
     def _variable(self, value, name: str, dtype: tf.DType | None = None) -> tf.Variable:
         value = tf.cast(tf.convert_to_tensor(value), dtype or self._stored)
@@ -200,15 +215,3 @@ def _is_exact_gelu(activation) -> bool:
     """Whether a function is gelu with erf, told by its values: the tanh form differs by 5e-4, others by more."""
     x = tf.linspace(-4.0, 4.0, 65)
     return bool(np.abs(activation(x) - keras.activations.gelu(x, approximate=False)).max() < 1e-5)
-
-
-def _parts(model: keras.Model) -> tuple[keras.Model, keras.layers.Layer | None, keras.layers.Dense]:
-    """Backbone, pooling layer (None: the backbone's own) and classification layer."""
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer | keras.layers.Dropout)]
-    kinds = [type(layer).__name__ for layer in layers]
-    if kinds[:1] != ["BertBackbone"] or kinds[1:] not in (["Dense"], ["Dense", "Dense"], ["MaskedMean", "Dense"]):
-        raise UnsupportedModel(f"the layers {', '.join(kinds)} are not a backbone, a pooling and a dense layer.")
-    backbone, head = layers[0], layers[-1]
-    if any(layer.normalize_first for layer in backbone.transformer_layers) or backbone.cls_token_index != 0:
-        raise UnsupportedModel("the backbone is not laid out as BERT is.")
-    return backbone, layers[1] if len(layers) == 3 else None, head

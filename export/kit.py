@@ -19,6 +19,7 @@ from pathlib import Path
 import jinja2
 
 from export.command_line import command_parser
+from pipeline import tasks
 from pipeline.files import write_text
 
 TEMPLATES = Path(__file__).parent / "serving"
@@ -160,7 +161,7 @@ def _values(options: argparse.Namespace) -> dict:
         "stable": stable,
         "canary": canary,
         "inputs": predictor.inputs,
-        "labels": predictor.label_names,
+        "answer_notes": tasks.from_metadata(predictor.metadata).answer_notes(),
         "sequence_length": description["sequence_length"],
         "signatures": _signatures(predictor.version),
         "example": example,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from export.labels import LabelRule
 from export.loading import ModelError
 
 FILE = Path("assets.extra") / "recorded.json"
@@ -22,28 +21,25 @@ class Recorded:
 
     texts: list[list[str]]
     """One list of n strings, or two for a model of pairs."""
-    labels: list[str]
-    """n labels, as LabelRule says."""
-    probabilities: list[list[float]]
-    """[n, C]."""
+    predictions: list[list[float]]
+    """[n, K]."""
     tolerance: float
-    """Largest difference of a probability that is taken as equal."""
+    """Largest difference of a prediction that is taken as equal."""
 
 
 def write_recorded(
     folder: Path,
     texts: Sequence[Sequence[str]],
-    probabilities: np.ndarray,
+    predictions: np.ndarray,
     tolerance: float,
-    rule: LabelRule,
     count: int,
 ) -> None:
     """Keep `count` of the answered texts, evenly spread; nothing is written for 0."""
-    rows = np.unique(np.linspace(0, len(probabilities) - 1, min(count, len(probabilities))).astype(int))
+    rows = np.unique(np.linspace(0, len(predictions) - 1, min(count, len(predictions))).astype(int))
     if not len(rows):
         return
-    kept = np.asarray(probabilities, np.float32)[rows]
-    recorded = Recorded([[column[i] for i in rows] for column in texts], rule(kept), kept.tolist(), tolerance)
+    kept = np.asarray(predictions, np.float32)[rows]
+    recorded = Recorded([[column[i] for i in rows] for column in texts], kept.tolist(), tolerance)
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(recorded), indent=1), encoding="utf-8")
@@ -60,8 +56,8 @@ def read_recorded(folder: Path) -> Recorded | None:
         return None
     try:
         recorded = Recorded(**json.loads(path.read_text(encoding="utf-8")))
-        count = len(recorded.labels)
-        if not count or len(recorded.probabilities) != count or {len(column) for column in recorded.texts} != {count}:
+        count = len(recorded.predictions)
+        if not count or {len(column) for column in recorded.texts} != {count}:
             raise ValueError("its lists are empty or differ in length")
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{FILE} cannot be read: {error}") from error

@@ -7,36 +7,40 @@ from pathlib import Path
 
 import numpy as np
 
-from export.labels import LabelRule
 from export.process import run_program
 from pipeline.errors import UserError
+from pipeline.tasks.task import Outputs, Task
 
 
 class ExportDiffers(UserError):
     """The export was refused."""
 
 
+Answers = dict[str, tuple[str, Outputs]]
+"""By the way they were got: the signature and its outputs for the texts from the first on."""
+
+
 def verify(
     folder: Path,
     texts: Sequence[Sequence[str]],
-    probabilities: np.ndarray,
+    predictions: np.ndarray,
     tolerance: float,
-    rule: LabelRule,
+    task: Task,
     encoder: Callable | None = None,
 ) -> float:
-    """Compare an export with recorded answers.
+    """Compare an export with recorded predictions.
 
     A new Python process that imports only tensorflow and tensorflow_text loads the SavedModel and answers the texts
-    through every signature, serving_default in batches of all, of seven and of one. The probabilities must be the
-    recorded ones; labels, scores and classes must follow from the export's own probabilities, so that a near tie does
-    no harm. Embeddings and attributions must be finite, and the bytes of a piece within its text.
+    through every signature, serving_default in batches of all, of seven and of one. The predictions must be the
+    recorded ones; labels, scores and the like must follow from the export's own, so that a near tie does no harm.
+    Embeddings and attributions must be finite, and the bytes of a token within its text.
 
     Args:
         folder: the SavedModel.
         texts: one or two lists of n strings.
-        probabilities: float32 [n, C], recorded.
-        tolerance: largest difference of a probability.
-        rule: what the labels are.
+        predictions: float32 [n, K], recorded.
+        tolerance: largest difference of a prediction.
+        task: what the predictions are.
         encoder: the TextEncoder, for predict_tokens; None: that signature is not asked.
 
     Returns:
@@ -45,110 +49,80 @@ def verify(
     Raises:
         ExportDiffers: a difference above the tolerance, another label, or the process failed.
     """
-    if not len(probabilities):
+    if not len(predictions):
         raise ExportDiffers("the export cannot be verified without texts: give at least one.")
-    return compare(_answers(folder, texts, encoder), texts, probabilities, tolerance, rule)
+    return compare(_answers(folder, texts, encoder), texts, predictions, tolerance, task)
 
 
-def rounding_tolerance(rounded: np.ndarray, exact: np.ndarray) -> float:
-    """Largest difference of a probability by which two ways to compute one model in bfloat16 may differ.
+def rounding_tolerance(rounded: np.ndarray, exact: np.ndarray, scale: float = 1.0) -> float:
+    """Largest difference of a prediction by which two ways to compute one model in bfloat16 may differ.
 
     Each is off by its own rounding, and how much depends on the model: near a tie, a sure one turns a rounded logit
     into several hundredths. So three times what one way is off, at least 0.02; above 0.1 the model is not one to be
     served in bfloat16.
 
     Args:
-        rounded: float32 [n, C], in bfloat16.
-        exact: float32 [n, C], by the same weights in float32.
+        rounded: float32 [n, K], in bfloat16.
+        exact: float32 [n, K], by the same weights in float32.
+        scale: Task.scale, in which the bounds are meant.
     """
-    return float(np.clip(3 * np.abs(rounded - exact).max(), 0.02, 0.1))
+    return float(np.clip(3 * np.abs(rounded - exact).max(), 0.02 * scale, 0.1 * scale))
 
 
 def compare(
-    answers: dict[str, dict],
-    texts: Sequence[Sequence[str]],
-    probabilities: np.ndarray,
-    tolerance: float,
-    rule: LabelRule,
+    answers: Answers, texts: Sequence[Sequence[str]], predictions: np.ndarray, tolerance: float, task: Task
 ) -> float:
-    """Compare answers with recorded ones.
+    """Compare answers with recorded predictions.
 
     Args:
-        answers: by the way they were got: probabilities, float32 [n, C], with labels and scores, or with classes.
-        texts, probabilities, tolerance, rule: as in `verify`.
+        answers: serving_default's first.
+        texts, predictions, tolerance, task: as in `verify`.
 
     Returns:
         The largest difference found.
 
     Raises:
-        ExportDiffers: a difference above the tolerance, or another label.
+        ExportDiffers: a difference above the tolerance, or outputs that do not follow from the predictions.
     """
-    probabilities = np.asarray(probabilities, np.float32)
-    worst = 0.0
-    for way, found in answers.items():
-        if "probabilities" not in found:
-            continue
-        wanted = (len(texts[0]), len(rule.names))
-        if found["probabilities"].shape != wanted or probabilities.shape != wanted:
-            shapes = f"{found['probabilities'].shape} ({way}), the model {probabilities.shape}; {wanted} was expected"
-            raise ExportDiffers(f"the export gives probabilities of shape {shapes}.")
-        differences = np.abs(found["probabilities"] - probabilities).max(axis=1)
-        # A comparison with NaN is false: it must not pass.
-        if not (differences <= tolerance).all():
-            row = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
-            raise ExportDiffers(
-                f"the export answers otherwise than the evaluated model ({way}): for {_shown(texts, row)} it gives "
-                f"{_listed(found['probabilities'][row])}, the model {_listed(probabilities[row])}, a difference of "
-                f"{differences[row]:.2g} where {tolerance:g} is allowed."
-            )
-        worst = max(worst, float(differences.max()))
-        _check_labels(way, found, rule, texts)
-    own = next(iter(answers.values()))["probabilities"]
-    for name in ("top_k", "explain"):
-        if name in answers:
-            _check_best(name, answers[name], own, tolerance, rule, texts)
-    for name, key in (("embed", "embedding"), ("explain", "attributions")):
-        if name in answers and not np.isfinite(answers[name][key]).all():
-            raise ExportDiffers(f"the export's {key} are not all finite ({name}).")
-    if "explain" in answers:
-        _check_spans(answers["explain"], texts)
+    predictions = np.asarray(predictions, np.float32)
+    wanted = (len(texts[0]), predictions.shape[-1])
+    worst, own = 0.0, predictions
+    for number, (way, (signature, outputs)) in enumerate(answers.items()):
+        found = task.predictions_of(signature, outputs)
+        if found is not None and signature not in ("top_k", "explain", "embed"):
+            if found.shape != wanted or predictions.shape != wanted or predictions.shape[-1] != task.outputs:
+                shapes = f"{found.shape} ({way}), the model {predictions.shape}; {(wanted[0], task.outputs)}"
+                raise ExportDiffers(f"the export gives predictions of shape {shapes} was expected.")
+            worst = max(worst, _largest_difference(way, found, texts, predictions, tolerance))
+            own = found if number == 0 else own
+        fault = task.inconsistency(signature, outputs, own, tolerance)
+        if fault is not None:
+            row, what = fault
+            raise ExportDiffers(f"the export {what}, for {_shown(texts, row)} ({way}).")
+        for name in ("embedding", "attributions"):
+            if name in outputs and not np.isfinite(outputs[name]).all():
+                raise ExportDiffers(f"the export's {name} are not all finite ({way}).")
+        if "begin" in outputs:
+            _check_spans(outputs, texts)
     return worst
 
 
-def _check_labels(way: str, found: dict, rule: LabelRule, texts: Sequence[Sequence[str]]) -> None:
-    if "classes" in found:
-        pairs = [(list(row), list(rule.names)) for row in found["classes"]]
-    else:
-        pairs = list(zip(found["labels"], rule(found["probabilities"]), strict=True))
-        if not np.array_equal(found["scores"], found["probabilities"].max(axis=1)):
-            raise ExportDiffers(f"the export's scores are not its highest probabilities ({way}).")
-    for row, (got, wanted) in enumerate(pairs):
-        if got != wanted:
-            raise ExportDiffers(
-                f"the export names {got!r} for {_shown(texts, row)} where it should be {wanted!r} ({way})."
-            )
+def _largest_difference(
+    way: str, found: np.ndarray, texts: Sequence[Sequence[str]], predictions: np.ndarray, tolerance: float
+) -> float:
+    differences = np.abs(found - predictions).max(axis=1)
+    # A comparison with NaN is false: it must not pass.
+    if not (differences <= tolerance).all():
+        row = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
+        raise ExportDiffers(
+            f"the export answers otherwise than the evaluated model ({way}): for {_shown(texts, row)} it gives "
+            f"{_listed(found[row])}, the model {_listed(predictions[row])}, a difference of "
+            f"{differences[row]:.2g} where {tolerance:g} is allowed."
+        )
+    return float(differences.max())
 
 
-def _check_best(
-    way: str, found: dict, own: np.ndarray, tolerance: float, rule: LabelRule, texts: Sequence[Sequence[str]]
-) -> None:
-    """Scores must be the highest of the export's own probabilities, in their order, and names must have them."""
-    top = way == "top_k"
-    rows = zip(found["top_labels" if top else "label"], found["top_scores" if top else "score"], own, strict=False)
-    for row, (names, scores, known) in enumerate(rows):
-        names, scores = np.atleast_1d(names), np.atleast_1d(scores)
-        strays = set(names) - set(rule.names)
-        mine = [] if strays else [known[rule.names.index(name)] for name in names]
-        if strays or not all(
-            np.allclose(scores, wanted, rtol=0, atol=tolerance) for wanted in (-np.sort(-known)[: len(scores)], mine)
-        ):
-            shown = ", ".join(f"{name}: {score:.5f}" for name, score in zip(names, scores, strict=True))
-            raise ExportDiffers(
-                f"the export gives {shown} for {_shown(texts, row)} ({way}), and as probabilities {_listed(known)}."
-            )
-
-
-def _check_spans(found: dict, texts: Sequence[Sequence[str]]) -> None:
+def _check_spans(found: Outputs, texts: Sequence[Sequence[str]]) -> None:
     for row, (begins, ends) in enumerate(zip(found["begin"], found["end"], strict=True)):
         segments = found["segment_ids"][row] if "segment_ids" in found else [0] * len(begins)
         sizes = [len(column[row].encode("utf-8", "replace")) for column in texts]
@@ -157,7 +131,7 @@ def _check_spans(found: dict, texts: Sequence[Sequence[str]]) -> None:
                 raise ExportDiffers(f"the export names bytes {begin} to {end} of {_shown(texts, row)} (explain).")
 
 
-def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | None = None) -> dict[str, dict]:
+def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | None = None) -> Answers:
     """What answer.py gets out of the model, by way of asking."""
     columns = [list(column) for column in texts]
     tokens = None
@@ -172,11 +146,7 @@ def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | N
         if status or not answer.exists():
             raise ExportDiffers(f"a fresh process could not answer with the export: {message}")
         found = json.loads(answer.read_text())
-    for ways in found.values():
-        for name in ("probabilities", "scores"):
-            if name in ways:
-                ways[name] = np.array(ways[name], np.float32)
-    return found
+    return {way: (signature, outputs) for way, (signature, outputs) in found.items()}
 
 
 def _shown(texts: Sequence[Sequence[str]], row: int) -> str:

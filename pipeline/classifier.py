@@ -1,19 +1,32 @@
-"""A classification head on a BERT backbone."""
+"""A prediction head on a BERT backbone."""
+
+from dataclasses import dataclass
 
 import keras
-import tensorflow as tf
+import keras_nlp
 from keras import ops
 
 from pipeline.backbone.architecture import copy_weights, like
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.errors import UserError
+from pipeline.poolings import Pooling, pooling_class
 
-__all__ = ["MaskedMean", "build_classifier", "copy_weights", "probabilities", "serving_copy", "with_hidden_states"]
+__all__ = ["Parts", "build_classifier", "copy_weights", "parts_of", "serving_copy", "with_hidden_states"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a classifier is made of, as `build_classifier` has put it together."""
+
+    backbone: keras_nlp.models.BertBackbone
+    pooling_name: str
+    pooling: Pooling
+    dropout: keras.layers.Dropout
+    head: keras.layers.Dense
 
 
 def build_classifier(
     loaded: LoadedBackbone,
-    num_classes: int,
+    outputs: int,
     *,
     pooling: str = "fresh",
     dropout: float = 0.1,
@@ -25,9 +38,8 @@ def build_classifier(
 
     Args:
         loaded: the backbone; the model shares its variables, and freezes its pooler if it is not used.
-        num_classes: C.
-        pooling: "mean" of the tokens' vectors; "cls": the checkpoint's own [CLS] pooler (dense and tanh);
-            "fresh": the same pooler newly initialised.
+        outputs: of the dense layer, C.
+        pooling: the name of a file in pipeline/poolings.
         dropout: rate before the dense layer.
         seed: of the new weights and of the dropout before the dense layer.
         dtype: Keras dtype policy of the pooling; None: the current one.
@@ -38,29 +50,27 @@ def build_classifier(
         [batch, C].
 
     Raises:
-        UserError: pooling "cls" with a checkpoint that has no pooler.
+        UserError: no such pooling, or the checkpoint lacks what it needs.
     """
+    chosen = pooling_class(pooling)
+    chosen.check(loaded)
     backbone = loaded.backbone
-    if pooling == "cls" and not loaded.has_pooler:
-        raise UserError(f"model.pooling cls: {loaded.source} has no pooler weights; use fresh or mean.")
-    # A pooler that is not used has no gradient.
-    backbone.get_layer("pooled_dense").trainable = pooling == "cls"
-    outputs = backbone(backbone.input)
-    sequence = outputs["sequence_output"]
-    if pooling == "cls":
-        pooled = outputs["pooled_output"]
-    elif pooling == "mean":
-        pooled = MaskedMean(dtype=dtype, name="pooler")(sequence, backbone.input["padding_mask"])
-    elif pooling == "fresh":
-        pooled = keras.layers.Dense(
-            backbone.hidden_dim, activation="tanh", kernel_initializer=_initializer(seed), dtype=dtype, name="pooler"
-        )(sequence[:, 0])
-    else:
-        raise UserError(f"model.pooling {pooling!r} is not one of mean, cls, fresh.")
-    pooled = keras.layers.Dropout(dropout, seed=seed, dtype=dtype, name="classifier_dropout")(pooled)
+    pooler = chosen(backbone, seed, dtype)
+    before = keras.layers.Dropout(dropout, seed=seed, dtype=dtype, name="classifier_dropout")
+    initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed + 1)
     # The last layer in float32: a softmax over bfloat16 logits would round probabilities to 3 digits.
-    head = keras.layers.Dense(num_classes, kernel_initializer=_initializer(seed + 1), dtype="float32", name="logits")
-    return model_class(inputs=backbone.input, outputs=head(pooled), name="classifier")
+    head = keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name="logits")
+    pooled = pooler(backbone(backbone.input), backbone.input["padding_mask"])
+    # A pooler that is not used has no gradient.
+    backbone.pooled_dense.trainable = chosen.uses_pooler
+    model = model_class(inputs=backbone.input, outputs=head(before(pooled)), name="classifier")
+    model.classifier_parts = Parts(backbone, pooling, pooler, before, head)
+    return model
+
+
+def parts_of(model: keras.Model) -> Parts | None:
+    """What a model is made of; None: `build_classifier` has not made it."""
+    return getattr(model, "classifier_parts", None)
 
 
 def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> keras.Model:
@@ -76,16 +86,14 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
     Returns:
         A plain keras.Model with variables of its own.
     """
-    backbone = _backbone_of(model)
-    poolers = [layer for layer in model.layers if layer.name == "pooler"]
-    pooling = "cls" if not poolers else "mean" if isinstance(poolers[0], MaskedMean) else "fresh"
-    loaded = LoadedBackbone(like(backbone, dtype=dtype), (), None, has_pooler=True)
-    copy = build_classifier(loaded, model.output_shape[-1], pooling=pooling, dropout=0.0, dtype=dtype)
-    for layer in copy.layers:
-        if layer.name in ("pooler", "logits"):
-            copy_weights(model.get_layer(layer.name), layer)
+    parts: Parts = model.classifier_parts
+    loaded = LoadedBackbone(like(parts.backbone, dtype=dtype), (), None, has_pooler=True)
+    copy = build_classifier(loaded, model.output_shape[-1], pooling=parts.pooling_name, dropout=0.0, dtype=dtype)
+    mine: Parts = copy.classifier_parts
+    for old, new in zip([*parts.pooling.layers, parts.head], [*mine.pooling.layers, mine.head], strict=True):
+        copy_weights(old, new)
     if weights == "bfloat16":
-        kept = {id(variable) for variable in copy.get_layer("logits").weights}
+        kept = {id(variable) for variable in mine.head.weights}
         for variable in copy.weights:
             if id(variable) not in kept:
                 variable.assign(ops.cast(ops.cast(variable, weights), variable.dtype))
@@ -102,42 +110,9 @@ def with_hidden_states(model: keras.Model) -> keras.Model:
         The same inputs; output: a dict of "logits", float32 [batch, C], and "states", a list of float [batch, length,
         hidden]: the embeddings, then the output of each transformer layer.
     """
-    backbone = _backbone_of(model)
-    outputs = backbone.output
-    head = {layer.name: layer for layer in model.layers}
-    if "pooler" not in head:
-        pooled = outputs["pooled_output"]
-    elif isinstance(head["pooler"], MaskedMean):
-        pooled = head["pooler"](outputs["sequence_output"], backbone.input["padding_mask"])
-    else:
-        pooled = head["pooler"](outputs["sequence_output"][:, 0])
-    logits = head["logits"](head["classifier_dropout"](pooled))
+    parts: Parts = model.classifier_parts
+    backbone = parts.backbone
+    pooled = parts.pooling(backbone.output, backbone.input["padding_mask"])
+    logits = parts.head(parts.dropout(pooled))
     layers = [backbone.get_layer("embeddings_dropout"), *backbone.transformer_layers]
     return keras.Model(backbone.input, {"logits": logits, "states": [layer.output for layer in layers]})
-
-
-def _backbone_of(model: keras.Model) -> keras.Model:
-    (backbone,) = (layer for layer in model.layers if hasattr(layer, "transformer_layers"))
-    return backbone
-
-
-def probabilities(logits: tf.Tensor, multi_label: bool) -> tf.Tensor:
-    """float32 [batch, C]: independent sigmoids with several labels a row, else a softmax."""
-    return tf.sigmoid(logits) if multi_label else tf.nn.softmax(logits)
-
-
-@keras.saving.register_keras_serializable(package="pipeline")
-class MaskedMean(keras.layers.Layer):
-    """Mean over the tokens that are not padding, in float32.
-
-    Call arguments: sequence [batch, length, hidden]; padding_mask int32 [batch, length]. Returns [batch, hidden].
-    """
-
-    def call(self, sequence, padding_mask):
-        mask = ops.cast(padding_mask, "float32")[..., None]
-        total = ops.sum(ops.cast(sequence, "float32") * mask, axis=1)
-        return ops.cast(total / ops.maximum(ops.sum(mask, axis=1), 1.0), self.compute_dtype)
-
-
-def _initializer(seed: int) -> keras.initializers.Initializer:
-    return keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)

@@ -25,10 +25,15 @@ class DataConfig:
     """File format; none: from the file name (.gz and .xz are unpacked)."""
     text_columns: list[str] = field(default_factory=lambda: ["text"])
     """One column of text, or two for pairs of texts."""
+    task: str | None = None
+    """What is predicted, by the name of a file in pipeline/tasks: one label a row, any number of labels, or a number;
+    none: labels, one a row, or several where label_separator or label_columns is set."""
     label_column: str = "label"
-    """Column of labels (strings or integers)."""
+    """Column of what is predicted: labels (strings or integers; also lists of them), or numbers."""
     label_separator: str | None = None
-    """Splits one cell into several labels and makes the task multi-label, for example "|"."""
+    """Splits one cell into several labels, for example "|"."""
+    label_columns: list[str] | None = None
+    """In place of label_column: one column of zeros and ones for each label, named after it."""
     labels: list[str] | None = None
     """All labels in the order of the model's outputs; none: the sorted labels of the training rows."""
     column_names: list[str] | None = None
@@ -179,8 +184,9 @@ class ModelConfig:
     initializer_range: float | None = None
     """Standard deviation of a fresh backbone's kernels and embeddings (BERT's paper: 0.02); none: 1 / sqrt(hidden_dim),
     with which small models leave the plateau at the start of pre-training much sooner."""
-    pooling: Literal["mean", "cls", "fresh"] = "fresh"
-    """Sequence to vector: mean of the tokens, the checkpoint's own [CLS] pooler, or a newly initialised one."""
+    pooling: str = "fresh"
+    """Sequence to vector, by the name of a file in pipeline/poolings: mean of the tokens, attention (a weighted mean
+    that is learned), cls (the checkpoint's own [CLS] pooler), or fresh (a newly initialised one)."""
     dropout: float = 0.1
     """Dropout inside a fresh backbone (a checkpoint brings its own rate) and before the classification layer."""
 
@@ -218,8 +224,9 @@ class TrainingConfig:
     the weights as trained."""
     early_stopping: int | None = None
     """Stop after this many epochs without a better validation score."""
-    monitor: Literal["accuracy", "macro_f1", "micro_f1", "weighted_f1", "loss"] = "macro_f1"
-    """Validation score that chooses the best epoch, whose weights are kept."""
+    monitor: str | None = None
+    """Validation score that chooses the best epoch, whose weights are kept: accuracy, macro_f1, micro_f1, weighted_f1
+    or loss; of a number mae, rmse, r2, spearman or loss; none: macro_f1, or mae."""
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Numerics; auto: mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
     xla: bool = False
@@ -266,7 +273,9 @@ class EvaluationConfig:
     batch_size: int = 64
     """Examples a forward pass."""
     threshold: float = 0.5
-    """Probability from which a label counts as given (multi-label only)."""
+    """Probability from which a label counts as given, where a row has any number of labels."""
+    interval: float = 0.9
+    """Share of the values that the prediction interval of a number holds; its width is from the validation rows."""
     mistakes: int = 25
     """How many of the most confident mistakes the report shows."""
 

@@ -1,5 +1,6 @@
 """Settings that cannot work, or not together: refused with a sentence before anything is begun."""
 
+from pipeline import poolings, tasks
 from pipeline.config import Config
 from pipeline.errors import UserError
 
@@ -103,15 +104,12 @@ def check(config: Config) -> None:
         training.batch_size % training.accumulation == 0,
         f"training.batch_size {training.batch_size} is no multiple of training.accumulation {training.accumulation}.",
     )
-    multi_label = data.label_separator is not None
+    tasks.check(config)
     require(
-        not (multi_label and config.export.abstain_below),
-        "export.abstain_below is for one label a row; with data.label_separator use evaluation.threshold.",
+        model.pooling in poolings.NAMES,
+        f"model.pooling {model.pooling!r} is not one of {', '.join(poolings.NAMES)}.",
     )
-    require(
-        not (multi_label and training.class_weights == "balanced"),
-        "training.class_weights balanced is defined for one label a row: unset it, or data.label_separator.",
-    )
+    require(0 < config.evaluation.interval < 1, f"evaluation.interval is {config.evaluation.interval}: it is a share.")
     teaching = config.distillation
     require(teaching.temperature > 0, f"distillation.temperature is {teaching.temperature}: it must be above 0.")
     require(0 <= teaching.soft_share <= 1, f"distillation.soft_share is {teaching.soft_share}: it must be from 0 to 1.")

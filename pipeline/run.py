@@ -122,240 +122,90 @@ def road(config: Config, strategy, workers) -> dict:
     import keras
     import tensorflow as tf
 
-    from export.labels import LabelRule
-    from pipeline.backbone.load import load_backbone
-    from pipeline.classifier import build_classifier, serving_copy
-    from pipeline.data.batching import steps_per_epoch
+    from pipeline.assemble import assemble
     from pipeline.data.load import load
-    from pipeline.evaluation.evaluate import evaluate, scores
-    from pipeline.evaluation.predict import BatchPredictor
-    from pipeline.evaluation.report import write_report
+    from pipeline.evaluation.evaluate import evaluate
+    from pipeline.evaluation.report import ReportContent, write_report
     from pipeline.evaluation.table import print_table
-    from pipeline.pretraining.pretrain import pretrain
-    from pipeline.text import TextEncoder
+    from pipeline.pretraining.stage import pretraining_stage
+    from pipeline.publish import export, serve
     from pipeline.training.checkpoint import Checkpoints
-    from pipeline.training.distillation import DistilledClassifier
-    from pipeline.training.fit import fit
-    from pipeline.training.model import TrainableClassifier, example_loss
-    from pipeline.training.numerics import choose_dtype, serving_dtype
-    from pipeline.training.optimizer import make_optimizer
-    from pipeline.training.strategy import describe
-    from pipeline.training.teacher import load_teacher
-    from pipeline.training.workers import Workers
+    from pipeline.training.fit import Lesson, fit
 
-    run_dir = Path(config.run_dir)
-    training = config.training
-    keras.utils.set_random_seed(training.seed)
-    if training.deterministic:
+    run_dir = Path(str(config.run_dir))
+    keras.utils.set_random_seed(config.training.seed)
+    if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
 
-    # Pre-training: raw text to a checkpoint, which fine-tuning begins with.
-    model_config, text_config, metrics = config.model, config.text, {}
-    if config.corpus.train:
-        if config.stage != "finetune":
-            checkpoint, metrics["pretraining"] = pretrain(config, run_dir, strategy, workers)
-        else:
-            checkpoint, metrics["pretraining"] = pretrained(run_dir)
-        model_config = replace(config.model, backbone=str(checkpoint), num_layers=None)
-        text_config = replace(config.text, vocabulary=None)
-        # The same draws below whether or not pre-training has just run in this process.
-        keras.utils.set_random_seed(training.seed)
+    # ---- Pre-training: raw text to a checkpoint, which fine-tuning begins with.
+    start, metrics = pretraining_stage(config, strategy, workers)
+    content = ReportContent(run_dir.name, metrics, to_yaml(config), environment_of(tf, keras))
     if config.stage == "pretrain":
-        if not workers.chief:
-            return metrics
-        write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-        write_report(
-            run_dir / "report.html",
-            title=run_dir.name,
-            metrics=metrics,
-            config_yaml=to_yaml(config),
-            environment=environment_of(tf, keras),
-        )
-        print(f"next:\n  python -m pipeline.run --model.backbone {checkpoint} --data.train FILE")
+        if workers.chief:
+            write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+            write_report(run_dir / "report.html", content)
+            print(f"next:\n  python -m pipeline.run --model.backbone {start.model.backbone} --data.train FILE")
         return metrics
 
-    # Data: any source to rows on disk, split, with integer labels.
+    # ---- Data: any source to rows on disk, split, with what is to be predicted.
     with workers.chief_first():
-        data = load(config.data, run_dir / "data")
+        data = load(start.data, run_dir / "data")
     for warning in data.warnings:
         print(f"warning: {warning}")
-    sizes = ", ".join(f"{len(split)} {split.name}" for split in (data.train, data.validation, data.test) if split)
-    print(f"{sizes} rows, {len(data.label_names)} labels")
+    print(f"{', '.join(f'{len(split)} {split.name}' for split in data.splits)} rows, {data.task.describe()}")
+    # Refused now rather than after training, if the settings of its answers do not go with it.
+    task = data.task.served(config.evaluation, config.export)
 
-    # Refused now rather than after training, if the names do not allow it.
-    below, label = config.export.abstain_below, config.export.abstain_label
-    LabelRule(tuple(data.label_names), abstain_below=below, abstain_label=label)
+    # ---- Model: a backbone from its checkpoint, a pooling, a fresh head; the checkpoint's own vocabulary.
+    run = assemble(start, data, strategy)
 
-    # Model: a backbone from its checkpoint, a fresh head, and the checkpoint's own vocabulary as the text encoder.
-    dtype = choose_dtype(training.dtype)
-    devices = describe(strategy, training.batch_size, dtype, training.xla)
-    print(devices)
-    policy = serving_dtype(config.export.dtype, dtype)
-    if (policy, config.export.weights) == ("bfloat16", "float32"):
-        raise UserError("export.weights float32: the model is served in bfloat16; set export.dtype to float32 too.")
-    with strategy.scope():
-        loaded = load_backbone(model_config, text_config, training.seed, dtype)
-        model = build_classifier(
-            loaded,
-            len(data.label_names),
-            pooling=config.model.pooling,
-            dropout=config.model.dropout,
-            seed=training.seed,
-            dtype=dtype,
-            model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
-        )
-        if config.distillation.teacher:
-            teacher = load_teacher(config, loaded, data, dtype)
-            model.learn_from(teacher.model, config.distillation, data.multi_label, training.seed, dtype)
-        model.accumulation, model.xla = training.accumulation, training.xla
-        total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
-        optimizer = make_optimizer(training, model, total_steps)
-        loss = example_loss(data.multi_label, training.label_smoothing)
-        model.compile(
-            optimizer=optimizer, loss=loss, jit_compile=False, steps_per_execution=training.steps_per_execution
-        )
-    for note in loaded.notes:
-        print(f"note: {note}")
-    lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
-    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, config.text.sequence_length)
-    serving_encoder = encoder
-    if config.export.sequence_length not in (None, encoder.sequence_length):
-        longest = loaded.backbone.max_sequence_length
-        if config.export.sequence_length > longest:
-            raise UserError(
-                f"export.sequence_length {config.export.sequence_length} exceeds the {longest} positions of "
-                f"{loaded.source}."
-            )
-        serving_encoder = TextEncoder(loaded.vocabulary, encoder.lowercase, config.export.sequence_length)
-    print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
-    if config.distillation.teacher:
-        print(f"taught by {config.distillation.teacher}, {teacher.model.count_params() / 1e6:.1f} M parameters")
-
-    # Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
-    def predictor(of: keras.Model, encoder: TextEncoder, by: Workers | None = None) -> BatchPredictor:
-        size = config.evaluation.batch_size
-        return BatchPredictor(of, encoder, data.multi_label, size, config.text.fixed_length, by)
-
-    validate = predictor(model, encoder, workers)
-    identity = {"data": data.fingerprint, "tokenization": encoder.fingerprint}
-    if config.distillation.teacher:
-        identity["teacher"] = teacher.fingerprint
-    checkpoints = Checkpoints(run_dir / "checkpoints", model, optimizer, identity, workers=workers)
+    # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
+    checkpoints = Checkpoints(
+        run_dir / "checkpoints", run.model, run.model.optimizer, run.resume_identity, workers=workers
+    )
+    validate = run.predictor(run.model, run.encoder, workers)
 
     def validation_scores() -> dict:
-        return scores(data.validation, validate(data.validation), data, config.evaluation.threshold)
+        return task.scores(data.validation.targets(), validate(data.validation))
 
     score = validation_scores if data.validation else None
-    progress = fit(model, data.train, encoder, training, config.text, checkpoints, run_dir / "logs", score)
-
+    lesson = Lesson(data.train, run.encoder, data.task, config.training, config.text, score)
+    progress = fit(run.model, lesson, checkpoints, run_dir / "logs")
     if not workers.chief:
         return metrics
+    run.identity.save(run_dir)
 
-    # Evaluation: of the model that will be served, in the numerics that it will be served in.
-    served = serving_copy(model, policy, config.export.weights)
-    predict = predictor(served, serving_encoder)
-    found, mistakes = evaluate(predict, data, config.evaluation, config.export.abstain_below)
-    metrics |= found
-    seconds = sum(row["seconds"] for row in progress.history)
-    metrics["train"] = {
-        "seconds": seconds,
-        "examples_per_second": len(progress.history) * len(data.train) / max(seconds, 1e-9),
-        "epochs": len(progress.history),
-        "best_epoch": None if progress.best_epoch is None else progress.best_epoch + 1,
-        "history": progress.history,
-    }
-    environment = {
-        **environment_of(tf, keras),
-        "devices": devices,
-        "served_dtype": policy,
-    }
-    write_text(run_dir / "metrics.json", json.dumps({**metrics, "environment": environment}, indent=1, allow_nan=False))
-    write_report(
-        run_dir / "report.html",
-        title=run_dir.name,
-        metrics=metrics,
-        label_names=data.label_names,
-        mistakes=mistakes,
-        data_summary=data.summary,
-        warnings=data.warnings,
-        config_yaml=to_yaml(config),
-        environment=environment,
-    )
-    last = data.test or data.validation
-    if last is not None:
-        print_table(metrics[last.name], last.name)
+    # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
+    served = serve(run)
+    found = evaluate(served.predict, data, task, config.evaluation.mistakes)
+    metrics |= {"task": task.name, **found.scores, "train": training_summary(progress, len(data.train))}
+    content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype}
+    content.task, content.mistakes = found.task, found.mistakes
+    content.data_summary, content.warnings = data.summary, data.warnings
+    metrics_file = {**metrics, "environment": content.environment}
+    write_text(run_dir / "metrics.json", json.dumps(metrics_file, indent=1, allow_nan=False))
+    write_report(run_dir / "report.html", content)
+    if content.shown:
+        print_table(found.task.table(metrics[content.shown]), content.shown)
 
-    # Export: a SavedModel from string to label, refused unless a fresh process gets the same answers from it.
+    # ---- Export: a SavedModel from strings to answers, refused unless a fresh process gets the same ones from it.
     if config.export.enabled:
-        export(config, served, serving_encoder, data, predict, policy, metrics)
+        export(run, served, found.task, found.scores)
         print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
         print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
     return metrics
 
 
-def export(config: Config, served, encoder, data, predict, dtype: str, metrics: dict) -> None:
-    """Write the next version to `saved_model/`, verified on held-out texts.
-
-    Args:
-        config: of the run.
-        served: keras.Model that was evaluated.
-        encoder: its TextEncoder.
-        data: all splits.
-        predict: BatchPredictor of `served`.
-        dtype: Keras dtype policy of `served`.
-        metrics: the scores, for the metadata.
-    """
-    from export.savedmodel import export_verified
-    from export.signatures import SignatureOptions
-    from export.verify import rounding_tolerance
-    from pipeline.classifier import serving_copy
-    from pipeline.evaluation.predict import BatchPredictor
-
-    options, run_dir = config.export, Path(config.run_dir)
-    held_out = data.test or data.validation or data.train
-    every = -(-len(held_out) // options.verify_examples)
-    texts = tuple([text.decode() for text in column] for column in held_out.texts(slice(None, None, every)))
-    answers = predict.texts(texts)
-    tolerance = options.tolerance or 1e-4
-    if options.tolerance is None and dtype == "bfloat16":
-        exact = BatchPredictor(serving_copy(served, "float32"), encoder, data.multi_label, len(answers))
-        tolerance = rounding_tolerance(answers, exact.texts(texts))
-    version = export_verified(
-        served,
-        encoder,
-        data.label_names,
-        run_dir / "saved_model",
-        texts=texts,
-        probabilities=answers,
-        tolerance=tolerance,
-        multi_label=data.multi_label,
-        threshold=config.evaluation.threshold,
-        separator=config.data.label_separator or "|",
-        metadata={
-            "name": run_dir.resolve().name,
-            "data": data.fingerprint,
-            "dtype": dtype,
-            "scores": headline(metrics),
-        },
-        warmup_batch_sizes=options.warmup_batch_sizes,
-        recorded_examples=options.recorded_examples,
-        abstain_below=options.abstain_below,
-        abstain_label=options.abstain_label,
-        signatures=SignatureOptions(options.signatures, options.top_k, options.explain_steps),
-        weights=options.weights,
-    )
-    print(f"exported and verified: {version}")
-    for i in sorted({0, len(answers) // 2, len(answers) - 1}):
-        name, text = data.label_names[answers[i].argmax()], (" ".join(column[i].split())[:70] for column in texts)
-        print(f"  {name} {answers[i].max():.3f}  {' | '.join(text)}")
-
-
-def pretrained(run_dir: Path) -> tuple[Path, dict]:
-    """What an earlier `--stage pretrain` of this run has made."""
-    folder, scores = run_dir / "pretrained", run_dir / "pretraining.json"
-    if not folder.is_dir():
-        raise UserError(f"stage finetune: {folder} is not there yet; run --stage pretrain, or --stage all, first.")
-    return folder, json.loads(scores.read_text())
+def training_summary(progress, rows: int) -> dict:
+    """What metrics.json says of the training, out of its finished Progress."""
+    seconds = sum(row["seconds"] for row in progress.history)
+    return {
+        "seconds": seconds,
+        "examples_per_second": len(progress.history) * rows / max(seconds, 1e-9),
+        "epochs": len(progress.history),
+        "best_epoch": None if progress.best_epoch is None else progress.best_epoch + 1,
+        "history": progress.history,
+    }
 
 
 def environment_of(tf, keras) -> dict:
@@ -366,12 +216,6 @@ def environment_of(tf, keras) -> dict:
         "keras": keras.__version__,
         "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-
-
-def headline(metrics: dict) -> dict:
-    """Accuracy and macro F1 of each split, for the model's metadata."""
-    names = ("accuracy", "macro_f1")
-    return {split: {n: metrics[split][n] for n in names} for split in ("validation", "test") if split in metrics}
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ from pipeline.text import TextEncoder
 from pipeline.training import optimizer as optimizers
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.cluster import find_cluster
-from pipeline.training.fit import fit
-from pipeline.training.model import TrainableClassifier, example_loss
+from pipeline.training.fit import Lesson, fit
+from pipeline.training.model import TrainableClassifier
 from pipeline.training.schedule import WarmupDecay
 from pipeline.training.strategy import choose_strategy
 from pipeline.training.workers import Workers
@@ -88,26 +88,26 @@ def _finetune(settings, strategy, workers, folder):
     with strategy.scope():
         loaded = fresh_backbone(SIZES, VOCABULARY, 1, config.dtype)
         model = build_classifier(
-            loaded, len(data.label_names), dropout=0.0, seed=1, dtype=config.dtype, model_class=TrainableClassifier
+            loaded, data.task.outputs, dropout=0.0, seed=1, dtype=config.dtype, model_class=TrainableClassifier
         )
         without_dropout(model)
         model.accumulation = config.accumulation
         optimizer = optimizers.make_optimizer(config, model, total_steps=14)
         model.compile(
             optimizer=optimizer,
-            loss=example_loss(False, config.label_smoothing),
+            loss=data.task.loss(config.label_smoothing),
             jit_compile=False,
             steps_per_execution=config.steps_per_execution,
         )
     checkpoints = Checkpoints(folder / "checkpoints", model, optimizer, {}, workers=workers)
-    predict = BatchPredictor(model, encoder, False, batch_size=3, workers=workers)
+    predict = BatchPredictor(model, encoder, data.task, batch_size=3, workers=workers)
     every = np.arange(ROWS)
 
     def score():
-        right = predict(data.train).argmax(axis=1) == data.train.labels(every)
+        right = predict(data.train).argmax(axis=1) == data.train.targets(every)
         return {"macro_f1": float(right.mean())}
 
-    progress = fit(model, data.train, encoder, config, text, checkpoints, folder / "logs", score)
+    progress = fit(model, Lesson(data.train, encoder, data.task, config, text, score), checkpoints, folder / "logs")
     return {
         "probabilities": predict(data.train),
         "losses": np.array([row["loss"] for row in progress.history]),

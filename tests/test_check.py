@@ -16,10 +16,9 @@ from tiny import VOCABULARY
 
 from export import check as checking
 from export.graph import operations, read_graph
-from export.labels import LabelRule
 from export.loading import METADATA
 from export.recorded import read_recorded, write_recorded
-from export.savedmodel import ServedClassifier, export_classifier, export_verified
+from export.savedmodel import ExportSettings, HeldOut, ServedModel, export_model, export_verified
 from export.server import rules
 from export.server.ask import Replies, ask
 from export.server.releases import libraries, minimum_version
@@ -29,9 +28,11 @@ from export.warmup import inputs_of, read_warmup, write_warmup
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
 from pipeline.errors import UserError
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 
 LABELS = ("short", "long", "longer")
+TASK = SingleLabel(LABELS)
 TEXTS = ["a", "", "some words", "déjà vu", "a much longer text"]
 
 
@@ -69,7 +70,7 @@ def save(model: HandMade, folder: Path, **more) -> Path:
     tf.saved_model.save(model, str(folder), signatures, options)
     (folder / "assets.extra").mkdir()
     describe(folder)
-    write_recorded(folder, [TEXTS], model.probabilities(TEXTS).numpy(), 1e-5, LabelRule(LABELS), 3)
+    write_recorded(folder, [TEXTS], model.probabilities(TEXTS).numpy(), 1e-5, 3)
     write_warmup(folder, {"text": TEXTS}, [1, 4], lambda text: {})
     return folder
 
@@ -166,12 +167,12 @@ def test_serving_default(change, message, copy):
 )
 def test_classify(change, message, copy):
     edit(copy, lambda graph: change(graph.signature_def["classify"]))
-    broken(rules.classify, copy, message)
+    broken(rules.examples, copy, message)
 
 
 def test_classify_is_there(copy):
     edit(copy, lambda graph: graph.signature_def.pop("classify"))
-    broken(rules.classify, copy, "there is none; the signatures are serving_default")
+    broken(rules.examples, copy, "there is none; the signatures are serving_default")
 
 
 def test_batch_dimension(tmp_path):
@@ -244,7 +245,10 @@ def test_weights_once(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_names": ["a", "b"]}, "names 2 labels; serving_default's probabilities have 3"),
+        (
+            {"label_names": ["a", "b"]},
+            "its task has 2 outputs; serving_default's probabilities has \\[3\\] behind the batch",
+        ),
         ({"operations": ["MatMul", "Other"]}, "another graph's"),
     ],
 )
@@ -262,8 +266,8 @@ def test_metadata_that_cannot_be_read(content, copy, monkeypatch):
 
 
 def test_metadata_that_lacks_something(copy):
-    (copy / METADATA).write_text('{"label_names": []}')
-    broken(rules.metadata, copy, "has no task, inputs, ")
+    (copy / METADATA).write_text('{"task": "single_label"}')
+    broken(rules.metadata, copy, "has no inputs, ")
 
 
 def write_logs(folder: Path, logs: list) -> None:
@@ -314,12 +318,12 @@ def test_a_model_with_an_operation_that_no_server_has(copy):
     assert "NotYetInvented" in findings["known operations"].found
     assert findings["known operations"].result == findings["loads"].result == "failed"
     assert "NotYetInvented" in findings["loads"].found
-    assert findings["answers of classify"].result == "not checked"
+    assert findings["answers of examples"].result == "not checked"
 
 
 def test_other_answers_and_a_warmup_that_fails(copy, good):
     recorded = json.loads((copy / "assets.extra" / "recorded.json").read_text())
-    recorded["probabilities"][1][0] += 0.01
+    recorded["predictions"][1][0] += 0.01
     (copy / "assets.extra" / "recorded.json").write_text(json.dumps(recorded))
     log = read_warmup(good)[1]
     # The right type in the wrong shape: a matrix of texts.
@@ -327,17 +331,16 @@ def test_other_answers_and_a_warmup_that_fails(copy, good):
     write_logs(copy, [log])
     findings = {finding.rule: finding for finding in checking.check(copy)}
     failed = {finding.rule for finding in findings.values() if finding.result == "failed"}
-    assert failed == {"answers of serving default", "answers of classify", "answers of warmup"}
-    assert "for 'some words' it gives" in findings["answers of classify"].found
+    assert failed == {"answers of serving default", "answers of examples", "answers of warmup"}
+    assert "for 'some words' it gives" in findings["answers of examples"].found
     assert findings["answers of warmup"].found.startswith("request 1 failed")
 
 
 def test_recorded_answers(good, tmp_path):
     recorded = read_recorded(good)
     assert recorded.texts == [["a", "some words", "a much longer text"]]
-    np.testing.assert_array_equal(recorded.probabilities, HandMade().probabilities(recorded.texts[0]).numpy().tolist())
-    assert recorded.labels == [LABELS[np.argmax(row)] for row in recorded.probabilities]
-    write_recorded(tmp_path, [TEXTS], np.ones([5, 3]), 1e-5, LabelRule(LABELS), 0)
+    np.testing.assert_array_equal(recorded.predictions, HandMade().probabilities(recorded.texts[0]).numpy().tolist())
+    write_recorded(tmp_path, [TEXTS], np.ones([5, 3]), 1e-5, 0)
     assert read_recorded(tmp_path) is None
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "recorded.json").write_text('{"texts": [["a"]]}')
@@ -498,22 +501,22 @@ def test_an_export_that_breaks_a_rule_is_refused_and_removed(bert, tmp_path, mon
     model, encoder = bert
     texts = ["the team and the bank", "a rocket"]
     expected = tf.nn.softmax(model(encoder(texts), training=False)).numpy()
-    prepare = ServedClassifier.__init__
+    prepare = ServedModel.__init__
 
     def with_more(self, *arguments):
         prepare(self, *arguments)
         self.more = tf.Variable([1.0, 2.0])
 
-    monkeypatch.setattr(ServedClassifier, "__init__", with_more)
+    monkeypatch.setattr(ServedModel, "__init__", with_more)
     with pytest.raises(
         UserError, match=r"would not serve the export as it should: weights once: [0-9,]+ bytes are saved"
     ):
-        export_verified(model, encoder, LABELS, tmp_path, texts=[texts], probabilities=expected, tolerance=1e-5)
+        export_verified(model, encoder, TASK, tmp_path, HeldOut([texts], expected, 1e-5))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_requests_change_no_other_answer_of_their_batch_and_need_little_memory(bert, tmp_path):
-    folder = export_classifier(*bert, LABELS, tmp_path)
+    folder = export_model(*bert, TASK, tmp_path)
     signature = read_graph(folder).signature_def["serving_default"]
     fetched = [signature.outputs[name].name for name in ("label", "probabilities")]
     random = np.random.default_rng(0)
@@ -545,10 +548,9 @@ def test_in_the_tensorflow_of_a_server(bert, tmp_path):
     model, encoder = bert
     texts = ["the team and the bank", "a rocket", ""]
     expected = tf.nn.softmax(model(encoder(texts), training=False)).numpy()
-    version = export_verified(
-        model, encoder, LABELS, tmp_path / "saved_model", texts=[texts], probabilities=expected, tolerance=1e-5,
-        warmup_batch_sizes=[1, 8],
-    )  # fmt: skip
+    settings = ExportSettings(warmup_batch_sizes=[1, 8])
+    held_out = HeldOut([texts], expected, 1e-5)
+    version = export_verified(model, encoder, TASK, tmp_path / "saved_model", held_out, settings=settings)
     packages = ["tensorflow==2.20.0", "tensorflow-text==2.20.1"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "tf"), *packages]
     subprocess.run(pip, check=True)

@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import pipeline.poolings
 from pipeline.backbone.architecture import configure, embed_in_float32
 from pipeline.backbone.fresh import build
-from pipeline.classifier import build_classifier, copy_weights, probabilities, serving_copy
+from pipeline.classifier import build_classifier, copy_weights, serving_copy
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
 SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=12, dropout=0.1)
 CLASSES = 3
-POOLINGS = ("mean", "cls", "fresh")
+POOLINGS = pipeline.poolings.NAMES
 
 
 def make(pooling="mean", dtype="float32", seed=1, **arguments):
@@ -45,6 +46,11 @@ def test_logits_are_a_dense_layer_on_the_pooled_sequence(pooling):
     if pooling == "mean":
         mask = inputs["padding_mask"]
         pooled = np.stack([row[keep == 1].mean(0) for row, keep in zip(sequence, mask, strict=True)])
+    elif pooling == "attention":
+        layer = model.get_layer("pooler")
+        (kernel, bias), (vector, offset) = layer.projection.get_weights(), layer.score.get_weights()
+        scores = np.exp(np.tanh(sequence @ kernel + bias) @ vector + offset) * inputs["padding_mask"][..., None]
+        pooled = (scores / scores.sum(axis=1, keepdims=True) * sequence).sum(axis=1)
     else:
         kernel, bias = (backbone.pooled_dense if pooling == "cls" else model.get_layer("pooler")).get_weights()
         pooled = np.tanh(sequence[:, 0] @ kernel + bias)
@@ -149,12 +155,6 @@ def test_copy_weights_rounds_to_the_target():
     copy_weights(source, target)
     for old, new in zip(source.trainable_weights, target.trainable_weights, strict=True):
         np.testing.assert_array_equal(tf.cast(old.numpy(), new.dtype), tf.convert_to_tensor(new.value))
-
-
-def test_probabilities():
-    logits = tf.constant([[0.0, np.log(3.0)]], tf.float32)
-    np.testing.assert_allclose(probabilities(logits, multi_label=False), [[0.25, 0.75]], rtol=1e-6)
-    np.testing.assert_allclose(probabilities(logits, multi_label=True), [[0.5, 0.75]], rtol=1e-6)
 
 
 def test_a_serving_copy_has_its_weights_rounded_to_how_they_are_stored():

@@ -11,6 +11,7 @@ from tiny_export import LABELS, TEXTS, export_tiny
 
 from export import compare
 from export.loading import Predictor
+from pipeline.tasks.multi_label import MultiLabel
 
 ROWS = [text for text in TEXTS if text.isascii()] * 2
 
@@ -105,8 +106,8 @@ def test_lines_of_text_without_labels_and_the_table(versions, answers, tmp_path,
 
 def test_several_labels_and_other_label_sets(tmp_path, capsys):
     """Several labels a text count one by one; a label that only the data has is a row that both get wrong."""
-    options = {"multi_label": True, "threshold": 0.4, "separator": "+"}
-    versions = [export_tiny(tmp_path / "m", seed=seed, **options) for seed in (3, 4)]
+    task = MultiLabel(LABELS, 0.4, "+")
+    versions = [export_tiny(tmp_path / "m", seed=seed, task=task) for seed in (3, 4)]
     given = Predictor(versions[1])(ROWS).labels
     assert any("+" in label for label in given)
     shuffled = ["+".join(reversed(label.split("+"))) for label in given]

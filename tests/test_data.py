@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from scoring import counts
 from tiny import VOCABULARY, write_rows
 
 from pipeline.config import DataConfig
-from pipeline.data.batching import prediction_batches, training_batches
+from pipeline.data.batching import BatchOptions, prediction_batches, training_batches
 from pipeline.data.load import load
 from pipeline.errors import UserError
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 
 ROWS = [("a goal", "sport"), ('say "NA", or\nnull', "money"), ("中国 é", "sport"), ("None", "money")]
@@ -33,7 +35,7 @@ def load_text(tmp_path, content, name="rows.csv", **settings):
 
 def rows_of(splits):
     every = np.arange(len(splits.train))
-    names = [splits.label_names[i] for i in splits.train.labels(every)]
+    names = [splits.task.names[i] for i in splits.train.targets(every)]
     return [(text.decode(), name) for text, name in zip(splits.train.texts(every)[0], names, strict=True)]
 
 
@@ -122,19 +124,20 @@ def test_tfds_from_a_local_folder(tmp_path):
 
 def test_pairs_and_several_labels(tmp_path):
     pairs = load_text(tmp_path, "a,b,label\nx,y,1\nz,w,0\n", text_columns=["a", "b"])
-    assert pairs.pair and [column.tolist() for column in pairs.train.texts(np.arange(2))] == [
+    assert pairs.features.inputs == ["text_a", "text_b"]
+    assert [column.tolist() for column in pairs.train.texts(np.arange(2))] == [
         [b"x", b"z"],
         [b"y", b"w"],
     ]
     several = load_text(tmp_path, "text,label\nx,b|a\ny,\nz,b\n", "several.csv", label_separator="|")
-    assert several.multi_label and several.label_names == ("a", "b")
-    assert several.train.labels(np.arange(3)).tolist() == [[1, 1], [0, 0], [0, 1]]
-    assert several.train.counts().tolist() == [1, 2]
+    assert several.task.name == "multi_label" and several.task.names == ("a", "b")
+    assert several.train.targets(np.arange(3)).tolist() == [[1, 1], [0, 0], [0, 1]]
+    assert counts(several, several.train).tolist() == [1, 2]
 
 
 def test_labels_are_sorted_as_numbers_where_they_are_numbers(tmp_path):
-    assert load_text(tmp_path, "text,label\na,10\nb,9\nc, 2 \n").label_names == ("2", "9", "10")
-    assert load_text(tmp_path, "text,label\na,y\nb,x\n", "b.csv", labels=["y", "x"]).label_names == ("y", "x")
+    assert load_text(tmp_path, "text,label\na,10\nb,9\nc, 2 \n").task.names == ("2", "9", "10")
+    assert load_text(tmp_path, "text,label\na,y\nb,x\n", "b.csv", labels=["y", "x"]).task.names == ("y", "x")
 
 
 def test_a_byte_order_mark_and_blank_lines_are_ignored(tmp_path):
@@ -219,9 +222,9 @@ def test_splitting_off_is_stratified_disjoint_and_keeps_equal_texts_together(tmp
     assert sum(map(len, parts.values())) == len(rows)
     assert not texts["train"] & texts["test"] and not texts["train"] & texts["validation"]
     assert not texts["validation"] & texts["test"]
-    rare = splits.label_names.index("rare")
+    rare = splits.task.names.index("rare")
     for name in ("validation", "test"):
-        assert abs(parts[name].counts()[rare] / len(parts[name]) - 0.1) < 0.02
+        assert abs(counts(splits, parts[name])[rare] / len(parts[name]) - 0.1) < 0.02
     assert b"alone" in texts["train"]
     again = load_text(tmp_path, as_csv(rows), validation_fraction=0.2, test_fraction=0.2)
     assert again.test.rows.tolist() == splits.test.rows.tolist() and again.fingerprint == splits.fingerprint
@@ -243,9 +246,9 @@ def split_and_encoder(tmp_path_factory):
     return load(config, folder / "cache").train, TextEncoder(VOCABULARY, sequence_length=24)
 
 
-def epoch_of(split, encoder, **settings):
-    settings = {"batch_size": 4, "num_classes": 3, "seed": 0, "epoch": 0} | settings
-    batches = training_batches(split, encoder, **settings)
+def epoch_of(split, encoder, epoch=0, skip=0, **settings):
+    task = SingleLabel(("a", "b", "c"))
+    batches = training_batches(split, encoder, task, BatchOptions(4, **settings), epoch=epoch, skip=skip)
     assert batches.options().autotune.enabled is False
     return list(batches.as_numpy_iterator())
 
@@ -267,7 +270,9 @@ def test_an_epoch_has_every_row_once(split_and_encoder, by_length, fixed_length)
     assert {len(weights) for *_, weights in batches} == {4}
     every = np.arange(len(split))
     encoded = encoder(split.texts(every)[0])
-    expected = [({name: t.numpy() for name, t in encoded.items()}, np.eye(3)[split.labels(every)], np.ones(len(split)))]
+    expected = [
+        ({name: t.numpy() for name, t in encoded.items()}, np.eye(3)[split.targets(every)], np.ones(len(split)))
+    ]
     assert row_keys(batches) == row_keys(expected)
     if fixed_length:
         assert {inputs["token_ids"].shape for inputs, *_ in batches} == {(4, 24)}

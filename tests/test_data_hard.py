@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from scoring import counts
 
 from pipeline.config import DataConfig
 from pipeline.data.load import load
@@ -31,7 +32,7 @@ def load_text(tmp_path, content, name="rows.csv", **settings):
 def named_rows(split, names):
     """(text, label or labels) of every row, by name."""
     every = np.arange(len(split))
-    labels = split.labels(every)
+    labels = split.targets(every)
     named = (
         [[names[i] for i in np.flatnonzero(row)] for row in labels] if labels.ndim == 2 else [names[i] for i in labels]
     )
@@ -76,7 +77,7 @@ def test_numbers_and_truth_values_are_labels(tmp_path):
     values = [3, 2.0, True, "x"]
     content = "".join(json.dumps({"text": f"t{i}", "label": v}) + "\n" for i, v in enumerate(values))
     splits = load_text(tmp_path, content, "rows.jsonl")
-    assert [name for _, name in named_rows(splits.train, splits.label_names)] == ["3", "2", "true", "x"]
+    assert [name for _, name in named_rows(splits.train, splits.task.names)] == ["3", "2", "true", "x"]
 
 
 def test_integers_stay_integers_beside_missing_ones(tmp_path):
@@ -85,7 +86,7 @@ def test_integers_stay_integers_beside_missing_ones(tmp_path):
     with pytest.raises(UserError, match=r"rows.parquet, row 2: the row has no label"):
         load_file(path)
     splits = load_file(path, bad_rows="skip")
-    assert splits.label_names == ("9", "10") and len(splits.train) == 2
+    assert splits.task.names == ("9", "10") and len(splits.train) == 2
 
 
 def test_lists_of_labels_in_jsonl_parquet_and_tfrecord(tmp_path):
@@ -95,7 +96,7 @@ def test_lists_of_labels_in_jsonl_parquet_and_tfrecord(tmp_path):
     write_tfrecord(tmp_path / "rows.tfrecord", [{"text": [t]} | ({"label": v} if v else {}) for t, v in rows])
     for name in ("rows.jsonl", "rows.parquet", "rows.tfrecord"):
         splits = load_file(tmp_path / name, label_separator="|")
-        assert named_rows(splits.train, splits.label_names) == [("a", ["x", "y"]), ("b", []), ("c", ["y"])], name
+        assert named_rows(splits.train, splits.task.names) == [("a", ["x", "y"]), ("b", []), ("c", ["y"])], name
     with pytest.raises(UserError, match="record 1: the row has a list of labels"):
         load_file(tmp_path / "rows.tfrecord")
 
@@ -121,7 +122,7 @@ def test_tfds_class_names_missing_labels_and_lists_of_labels(tmp_path):
     many = load(
         DataConfig(train="tfds:little", label_column="many", label_separator="|", **settings), tmp_path / "cache"
     )
-    assert sorted(named_rows(many.train, many.label_names)) == [("a", ["maybe", "no"]), ("b", [])]
+    assert sorted(named_rows(many.train, many.task.names)) == [("a", ["maybe", "no"]), ("b", [])]
     with pytest.raises(UserError, match=r"train, example \d: the row has no label"):
         load(DataConfig(train="tfds:little/train[:100%]+train", label_column="one", **settings), tmp_path / "cache")
 
@@ -166,7 +167,7 @@ def test_bytes_of_another_encoding_are_named_by_line_and_place(tmp_path, content
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8", "shift_jis", "U8"])
 def test_other_encodings(tmp_path, encoding):
     splits = load_text(tmp_path, "text,label\nテスト,x\nb,y\n".encode(encoding), encoding=encoding)
-    assert named_rows(splits.train, splits.label_names) == [("テスト", "x"), ("b", "y")]
+    assert named_rows(splits.train, splits.task.names) == [("テスト", "x"), ("b", "y")]
 
 
 def test_binary_text_that_is_not_utf8_is_a_bad_row(tmp_path):
@@ -183,20 +184,20 @@ def test_a_file_of_a_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"texts.y.1.txt: the row is not valid utf-8: see byte 3"):
         load_file(tmp_path / "texts")
     splits = load_file(tmp_path / "texts", bad_rows="skip")
-    assert named_rows(splits.train, splits.label_names) == [("good", "x"), ("marked", "z")]
+    assert named_rows(splits.train, splits.task.names) == [("good", "x"), ("marked", "z")]
 
 
 def test_half_a_surrogate_pair_is_a_question_mark(tmp_path):
     content = '{"text": "a\\ud800", "label": "x\\ud800"}\n{"text": "b", "label": "y"}\n'
     splits = load_text(tmp_path, content, "rows.jsonl")
-    assert named_rows(splits.train, splits.label_names) == [("a?", "x?"), ("b", "y")]
+    assert named_rows(splits.train, splits.task.names) == [("a?", "x?"), ("b", "y")]
 
 
 @pytest.mark.parametrize("word", ["NA", "null", "None", "nan", "1e5", "007", "true", '"'])
 def test_words_that_other_readers_turn_into_values_stay_text(tmp_path, word):
     cell = '"{}"'.format(word.replace('"', '""'))
     splits = load_text(tmp_path, f"text,label\n{cell},{cell}\nb,other\n")
-    assert (word, word) in named_rows(splits.train, splits.label_names)
+    assert (word, word) in named_rows(splits.train, splits.task.names)
 
 
 # Files
@@ -235,7 +236,7 @@ def test_a_parquet_file_damaged_inside(tmp_path):
 def test_lines_of_jsonl_that_are_no_rows_can_be_skipped(tmp_path):
     content = '{"text": "a", "label": 1}\nnonsense\n[1]\n{"label": 1}\n{"text": "b", "label": 0}\n'
     splits = load_text(tmp_path, content, "rows.jsonl", bad_rows="skip")
-    assert named_rows(splits.train, splits.label_names) == [("a", "1"), ("b", "0")]
+    assert named_rows(splits.train, splits.task.names) == [("a", "1"), ("b", "0")]
     assert splits.warnings[0].startswith("skipped 3 rows of the train source")
 
 
@@ -278,22 +279,22 @@ def test_both_fractions_are_shares_of_all_rows(tmp_path, classes):
     rows = [(f"text {i}", f"l{i % classes}") for i in range(1000)]
     splits = load_text(tmp_path, as_csv(rows), validation_fraction=0.1, test_fraction=0.5)
     assert abs(len(splits.test) - 500) <= 1 and abs(len(splits.validation) - 100) <= 1
-    assert splits.train.counts().min() > 0
+    assert counts(splits, splits.train).min() > 0
     for split in (splits.test, splits.validation):
         expected = len(split) / classes
-        assert np.abs(split.counts() - expected).max() <= 1.5
+        assert np.abs(counts(splits, split) - expected).max() <= 1.5
 
 
 def test_many_rare_labels_still_add_up_to_the_fraction(tmp_path):
     rows = [(f"text {i}", f"l{i % 50}") for i in range(100)]
     splits = load_text(tmp_path, as_csv(rows), validation_fraction=0.1)
-    assert len(splits.validation) == 10 and splits.train.counts().min() == 1
+    assert len(splits.validation) == 10 and counts(splits, splits.train).min() == 1
 
 
 def test_labels_with_one_row_each_do_not_empty_a_large_one(tmp_path):
     rows = [(f"single {i}", f"a{i}") for i in range(100)] + [(f"text {i}", "z") for i in range(100)]
     splits = load_text(tmp_path, as_csv(rows), validation_fraction=0.1)
-    assert 10 <= len(splits.validation) <= 11 and set(splits.validation.labels(np.arange(10))) == {100}
+    assert 10 <= len(splits.validation) <= 11 and set(splits.validation.targets(np.arange(10))) == {100}
 
 
 def test_the_split_is_the_same_on_every_machine_and_in_any_row_order(tmp_path):
@@ -319,8 +320,8 @@ def test_the_split_is_the_same_on_every_machine_and_in_any_row_order(tmp_path):
 def test_several_labels_are_split_off_by_the_first(tmp_path):
     rows = [(f"text {i}", "a|b" if i % 4 == 0 else "" if i % 4 == 1 else "b") for i in range(400)]
     splits = load_text(tmp_path, as_csv(rows), label_separator="|", test_fraction=0.25)
-    assert splits.test.counts().tolist() == [25, 75] and splits.train.counts().tolist() == [75, 225]
-    by_row = dict(named_rows(splits.test, splits.label_names))
+    assert counts(splits, splits.test).tolist() == [25, 75] and counts(splits, splits.train).tolist() == [75, 225]
+    by_row = dict(named_rows(splits.test, splits.task.names))
     assert all(by_row[text] == [part for part in label.split("|") if part] for text, label in rows if text in by_row)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from test_training import CLASSES, assert_equal_weights, batches, tiny_model
+from test_training import CLASSES, TASK, assert_equal_weights, batches, tiny_model
 from tiny import VOCABULARY, write_config
 
 from export.loading import Predictor
@@ -19,11 +19,11 @@ from pipeline.config import DistillationConfig, ModelConfig, TrainingConfig
 from pipeline.data.load import load
 from pipeline.errors import UserError
 from pipeline.run import main
+from pipeline.tasks.multi_label import MultiLabel
 from pipeline.text import TextEncoder
 from pipeline.tpu.step import steps_of
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.distillation import DistilledClassifier, hidden_loss, matched_layers, soft_loss
-from pipeline.training.model import example_loss
+from pipeline.training.distillation import DistilledClassifier, hidden_loss, matched_layers
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.strategy import choose_strategy
 from pipeline.training.teacher import load_teacher
@@ -45,7 +45,7 @@ def classifier(layers, width, seed, pooling="fresh", dropout=0.0):
 def pupil(width=8, dropout=0.0, **settings):
     """A student of two layers, its teacher of four, twice as wide."""
     student, teacher = classifier(2, width, 1, dropout=dropout), classifier(4, 16, 2, dropout=0.5)
-    student.learn_from(teacher, DistillationConfig("there", **settings), multi_label=False, seed=3)
+    student.learn_from(teacher, DistillationConfig("there", **settings), task=TASK, seed=3)
     return student, teacher
 
 
@@ -57,10 +57,10 @@ def softmax(logits):
 def test_soft_loss_is_the_cross_entropy_to_the_teachers_probabilities():
     teacher, student = RANDOM.normal(size=(2, 5, CLASSES)).astype(np.float32) * 3
     p, q = softmax(teacher / 4), softmax(student / 4)
-    np.testing.assert_allclose(soft_loss(teacher, student, 4.0, False), -16 * (p * np.log(q)).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(TASK.soft_loss(teacher, student, 4.0), -16 * (p * np.log(q)).sum(-1), rtol=1e-5)
     p, q = 1 / (1 + np.exp(-teacher / 4)), 1 / (1 + np.exp(-student / 4))
     expected = -16 * (p * np.log(q) + (1 - p) * np.log(1 - q)).mean(-1)
-    np.testing.assert_allclose(soft_loss(teacher, student, 4.0, True), expected, rtol=1e-5)
+    np.testing.assert_allclose(MultiLabel(TASK.names).soft_loss(teacher, student, 4.0), expected, rtol=1e-5)
 
 
 def test_hidden_loss_leaves_padding_out_and_bears_an_empty_row():
@@ -94,8 +94,8 @@ def test_the_view_with_hidden_states_is_the_same_classifier(pooling):
 def test_with_soft_labels_alone_the_gradient_is_that_of_cross_entropy_to_them():
     """Teacher and student of one architecture; the reference knows only the two models' logits."""
     student, teacher = tiny_model(model_class=DistilledClassifier), classifier(2, 16, 2)
-    student.learn_from(teacher, DistillationConfig("there", 3.0, soft_share=1.0), multi_label=False, seed=0)
-    student.compile(loss=example_loss(False, 0.1))
+    student.learn_from(teacher, DistillationConfig("there", 3.0, soft_share=1.0), task=TASK, seed=0)
+    student.compile(loss=TASK.loss(0.1))
     data = inputs, _, weights = next(iter(batches()))
     losses, gradients = student._gradients(data, student.weight_sums(data))
     labels = softmax(teacher(inputs).numpy() / 3)
@@ -110,7 +110,7 @@ def test_with_soft_labels_alone_the_gradient_is_that_of_cross_entropy_to_them():
 @pytest.mark.parametrize("width", [8, 16])
 def test_the_loss_is_the_sum_of_its_parts(width):
     student, teacher = pupil(width, temperature=2.0, soft_share=0.7, hidden_weight=0.5)
-    student.compile(loss=example_loss(False, 0.0))
+    student.compile(loss=TASK.loss())
     data = inputs, targets, weights = next(iter(batches()))
     losses = student.losses_of(data, student.weight_sums(data))
     ours, theirs = (with_hidden_states(model)(inputs) for model in (student, teacher))
@@ -134,7 +134,7 @@ def test_the_teacher_is_neither_trained_nor_saved_nor_served():
     plain = classifier(2, 8, 1)
     assert len(student.weights) == len(plain.weights) + 1 and student.weights[-1] is student.projection.kernel
     before = teacher.get_weights()
-    student.compile(optimizer=make_optimizer(TrainingConfig(), student, 8), loss=example_loss(False, 0.0))
+    student.compile(optimizer=make_optimizer(TrainingConfig(), student, 8), loss=TASK.loss())
     start = student.projection.kernel.numpy()
     student.run_updates(batches(), 4, [])
     assert_equal_weights(before, teacher.get_weights(), 0)
@@ -146,7 +146,7 @@ def compiled(accumulation=1, dropout=0.0):
     student, _ = pupil(dropout=dropout, hidden_weight=1.0)
     student.accumulation = accumulation
     optimizer = make_optimizer(TrainingConfig(learning_rate=0.01, clip_norm=0.05), student, total_steps=4)
-    student.compile(optimizer=optimizer, loss=example_loss(False, 0.1), jit_compile=False)
+    student.compile(optimizer=optimizer, loss=TASK.loss(0.1), jit_compile=False)
     return student
 
 

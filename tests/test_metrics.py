@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from scoring import scores_of, task_of
 from sklearn import metrics as sklearn_metrics
 
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import classification_metrics, confident_mistakes, decide, wilson_interval
 from pipeline.evaluation.table import print_table
+from pipeline.tasks.label_scores import accuracy_interval
 
 NAMES = ("a", "b", "c")
 
@@ -27,7 +28,7 @@ def random_case(rows, classes, seed=0):
 
 def test_scores_by_hand():
     # a: 2 right of 3 rows, predicted 2 times; b: 2 right of 2 rows, predicted 3 times; c: 1 right of 1 row.
-    metrics = classification_metrics(np.array([0, 0, 0, 1, 1, 2]), one_hot([0, 0, 1, 1, 1, 2]), NAMES)
+    metrics = scores_of(np.array([0, 0, 0, 1, 1, 2]), one_hot([0, 0, 1, 1, 1, 2]), NAMES)
     assert metrics["accuracy"] == pytest.approx(5 / 6)
     assert metrics["per_class"]["a"] == pytest.approx({"precision": 1, "recall": 2 / 3, "f1": 0.8, "support": 3})
     assert metrics["per_class"]["b"] == pytest.approx({"precision": 2 / 3, "recall": 1, "f1": 0.8, "support": 2})
@@ -41,10 +42,8 @@ def test_scores_by_hand():
 
 def test_loss_is_the_mean_cross_entropy_and_finite():
     probabilities = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]], np.float32)
-    assert classification_metrics(np.array([0, 1]), probabilities, NAMES)["loss"] == pytest.approx(
-        math.log(2) / 2, abs=1e-6
-    )
-    assert classification_metrics(np.array([0, 0]), probabilities, NAMES)["loss"] == pytest.approx(
+    assert scores_of(np.array([0, 1]), probabilities, NAMES)["loss"] == pytest.approx(math.log(2) / 2, abs=1e-6)
+    assert scores_of(np.array([0, 0]), probabilities, NAMES)["loss"] == pytest.approx(
         (math.log(2) - math.log(1e-7)) / 2
     )
 
@@ -53,7 +52,7 @@ def test_loss_is_the_mean_cross_entropy_and_finite():
 def test_single_label_agrees_with_scikit_learn(classes):
     labels, probabilities = random_case(400, classes, seed=classes)
     names = [f"class {i}" for i in range(classes)]
-    metrics = classification_metrics(labels, probabilities, names)
+    metrics = scores_of(labels, probabilities, names)
     predicted = probabilities.argmax(axis=1)
     for average in ("macro", "weighted", "micro"):
         expected = sklearn_metrics.precision_recall_fscore_support(labels, predicted, average=average, zero_division=0)
@@ -74,7 +73,7 @@ def test_single_label_agrees_with_scikit_learn(classes):
 def test_multi_label_by_hand():
     labels = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 0]], np.float32)
     probabilities = np.array([[0.9, 0.2, 0.4], [0.1, 0.8, 0.1], [0.1, 0.1, 0.1], [0.6, 0.7, 0.5]], np.float32)
-    metrics = classification_metrics(labels, probabilities, NAMES, multi_label=True)
+    metrics = scores_of(labels, probabilities, NAMES, several=True)
     # Decided: a | b | nothing | a b c. Right as a whole: rows 1 and 2. Hits a 2, b 2, c 0 of 1.
     assert metrics["accuracy"] == 0.5
     assert metrics["micro_f1"] == pytest.approx(2 * 4 / (5 + 5))
@@ -91,7 +90,7 @@ def test_multi_label_agrees_with_scikit_learn():
     generator = np.random.default_rng(1)
     labels = (generator.random((300, 7)) < 0.3).astype(np.float32)
     probabilities = generator.random((300, 7)).astype(np.float32)
-    metrics = classification_metrics(labels, probabilities, list("abcdefg"), multi_label=True, threshold=0.4)
+    metrics = scores_of(labels, probabilities, list("abcdefg"), several=True, threshold=0.4)
     predicted = probabilities >= np.float32(0.4)
     for average in ("macro", "weighted", "micro"):
         expected = sklearn_metrics.precision_recall_fscore_support(labels, predicted, average=average, zero_division=0)
@@ -111,29 +110,29 @@ def test_multi_label_agrees_with_scikit_learn():
 
 def test_perfect_and_all_wrong():
     labels = np.array([0, 1, 2, 2])
-    perfect = classification_metrics(labels, one_hot(labels), NAMES)
+    perfect = scores_of(labels, one_hot(labels), NAMES)
     assert perfect["accuracy"] == perfect["macro_f1"] == perfect["matthews"] == 1
     assert perfect["accuracy_interval"][1] == 1
     assert perfect["ece"] == pytest.approx(0)
-    wrong = classification_metrics(labels, one_hot((labels + 1) % 3), NAMES)
+    wrong = scores_of(labels, one_hot((labels + 1) % 3), NAMES)
     assert wrong["accuracy"] == wrong["macro_f1"] == wrong["weighted_f1"] == 0
     assert wrong["accuracy_interval"][0] == 0
     assert wrong["ece"] == pytest.approx(1)
 
 
 def test_class_absent_from_the_rows_is_listed_and_left_out_of_the_macro_average():
-    metrics = classification_metrics(np.array([0, 1]), one_hot([0, 1]), NAMES)
+    metrics = scores_of(np.array([0, 1]), one_hot([0, 1]), NAMES)
     assert metrics["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
     assert metrics["without_support"] == metrics["never_predicted"] == ["c"]
     assert metrics["macro_f1"] == 1
     assert np.shape(metrics["confusion_matrix"]) == (3, 3)
     # Once predicted, it is wrong there and counts.
-    assert classification_metrics(np.array([0, 1]), one_hot([0, 2]), NAMES)["macro_f1"] == pytest.approx(1 / 3)
+    assert scores_of(np.array([0, 1]), one_hot([0, 2]), NAMES)["macro_f1"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_row_of_two_classes(label, recwarn):
-    metrics = classification_metrics(np.array([label]), np.array([[0.25, 0.75]], np.float32), ("no", "yes"))
+    metrics = scores_of(np.array([label]), np.array([[0.25, 0.75]], np.float32), ("no", "yes"))
     assert metrics["accuracy"] == label
     assert metrics["roc_auc"] is None
     assert metrics["average_precision"] is None
@@ -144,7 +143,7 @@ def test_one_row_of_two_classes(label, recwarn):
 
 def test_two_classes_rank_by_the_second():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]], np.float32)
-    metrics = classification_metrics(np.array([0, 0, 1, 1]), probabilities, ("no", "yes"))
+    metrics = scores_of(np.array([0, 0, 1, 1]), probabilities, ("no", "yes"))
     # Of the four pairs (no, yes) three are ordered rightly; the yes rows are first and third of the ranking.
     assert metrics["roc_auc"] == pytest.approx(0.75)
     assert metrics["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
@@ -153,7 +152,7 @@ def test_two_classes_rank_by_the_second():
 def test_calibration_by_hand():
     # Four rows at 0.8, of which three are right, and one at 0.6, which is wrong.
     probabilities = np.array([[0.8, 0.2]] * 4 + [[0.6, 0.4]])
-    metrics = classification_metrics(np.array([0, 0, 0, 1, 1]), probabilities, ("a", "b"))
+    metrics = scores_of(np.array([0, 0, 0, 1, 1]), probabilities, ("a", "b"))
     assert metrics["ece"] == pytest.approx(0.8 * abs(0.75 - 0.8) + 0.2 * 0.6)
     bins = [(b["rows"], b["confidence"], b["accuracy"]) for b in metrics["calibration_bins"]]
     assert bins == [(1, pytest.approx(0.6), 0), (4, pytest.approx(0.8), 0.75)]
@@ -163,29 +162,29 @@ def test_calibration_by_hand():
 
 def test_calibration_of_several_labels_compares_probability_and_frequency():
     probabilities = np.array([[0.1, 0.1], [0.1, 0.9]])
-    metrics = classification_metrics(np.array([[0, 0], [1, 1]]), probabilities, ("a", "b"), multi_label=True)
+    metrics = scores_of(np.array([[0, 0], [1, 1]]), probabilities, ("a", "b"), several=True)
     assert metrics["ece"] == pytest.approx(0.75 * abs(1 / 3 - 0.1) + 0.25 * 0.1)
 
 
 def test_wilson_interval():
     # 8 of 10, from the formula: (0.8 + 0.19207) / 1.38415 -+ 1.95996 / 1.38415 * sqrt(0.016 + 0.009604).
-    assert wilson_interval(8, 10) == pytest.approx([0.49016, 0.94331], abs=1e-4)
-    assert wilson_interval(0, 1) == pytest.approx([0, 0.79345], abs=1e-4)
-    assert wilson_interval(5, 5)[1] == 1
+    assert accuracy_interval(0.8, 10) == pytest.approx([0.49016, 0.94331], abs=1e-4)
+    assert accuracy_interval(0.0, 1) == pytest.approx([0, 0.79345], abs=1e-4)
+    assert accuracy_interval(1.0, 5)[1] == 1
 
 
 def test_baseline_answers_the_majority_of_the_training_rows():
     labels = np.array([0, 0, 0, 1])
-    own = classification_metrics(labels, one_hot([0, 0, 0, 0]), NAMES)["majority_baseline"]
+    own = scores_of(labels, one_hot([0, 0, 0, 0]), NAMES)["majority_baseline"]
     assert (own["label"], own["accuracy"]) == ("a", 0.75)
     assert own["macro_f1"] == pytest.approx((6 / 7) / 2)
-    trained = classification_metrics(labels, one_hot([0, 0, 0, 0]), NAMES, train_counts=[1, 9, 9])["majority_baseline"]
+    trained = scores_of(labels, one_hot([0, 0, 0, 0]), NAMES, train_counts=[1, 9, 9])["majority_baseline"]
     assert (trained["label"], trained["accuracy"]) == ("b", 0.25)
 
 
 def test_baseline_of_several_labels():
     labels = np.array([[1, 0], [1, 1], [0, 0]])
-    baseline = classification_metrics(labels, np.full((3, 2), 0.1), ("a", "b"), multi_label=True)["majority_baseline"]
+    baseline = scores_of(labels, np.full((3, 2), 0.1), ("a", "b"), several=True)["majority_baseline"]
     assert baseline["label"] == "a"
     assert baseline["accuracy"] == pytest.approx(1 / 3)
     assert baseline["micro_f1"] == pytest.approx(2 * 2 / (3 + 3))
@@ -193,48 +192,51 @@ def test_baseline_of_several_labels():
 
 
 def test_decisions_are_those_of_the_exported_model():
-    assert decide(np.array([[0.4, 0.4, 0.2]])).tolist() == [0]
+    assert task_of(NAMES).decide(np.array([[0.4, 0.4, 0.2]])).tolist() == [0]
     # 0.7 as float32 is below 0.7: compared in float64 the label would be lost.
-    assert decide(np.array([[0.7, 0.69]], np.float32), multi_label=True, threshold=0.7).tolist() == [[True, False]]
+    several = task_of(("a", "b"), several=True, threshold=0.7)
+    assert several.decide(np.array([[0.7, 0.69]], np.float32)).tolist() == [[True, False]]
 
 
 def test_top_5_counts_ties_as_the_decision_does():
-    metrics = classification_metrics(np.array([4, 5]), np.full((2, 12), 1 / 12, np.float32), list("abcdefghijkl"))
+    metrics = scores_of(np.array([4, 5]), np.full((2, 12), 1 / 12, np.float32), list("abcdefghijkl"))
     assert metrics["top_5_accuracy"] == 0.5
 
 
 def test_bad_input():
     with pytest.raises(UserError, match="not numbers on 1 of 2 rows"):
-        classification_metrics(np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]]), ("a", "b"))
+        scores_of(np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]]), ("a", "b"))
     with pytest.raises(UserError, match="no rows"):
-        classification_metrics(np.zeros(0, int), np.zeros((0, 2)), ("a", "b"))
+        scores_of(np.zeros(0, int), np.zeros((0, 2)), ("a", "b"))
     with pytest.raises(ValueError, match="look like logits"):
-        classification_metrics(np.array([0]), np.array([[-3.0, 4.0]]), ("a", "b"))
+        scores_of(np.array([0]), np.array([[-3.0, 4.0]]), ("a", "b"))
     with pytest.raises(ValueError, match="from 0 to 1"):
-        classification_metrics(np.array([2]), np.array([[0.5, 0.5]]), ("a", "b"))
+        scores_of(np.array([2]), np.array([[0.5, 0.5]]), ("a", "b"))
     with pytest.raises(ValueError, match="a name twice"):
-        classification_metrics(np.array([0]), np.array([[0.5, 0.5]]), ("a", "a"))
+        scores_of(np.array([0]), np.array([[0.5, 0.5]]), ("a", "a"))
 
 
 def test_mistakes_come_surest_first():
     probabilities = np.array([[0.9, 0.1], [0.3, 0.7], [0.9, 0.1], [0.2, 0.8], [0.9, 0.1]], np.float32)
     labels = np.array([1, 0, 0, 1, 1])
-    assert [mistake["row"] for mistake in confident_mistakes(labels, probabilities, 10)] == [0, 4, 1]
-    mistakes = confident_mistakes(labels, probabilities, 2)
+    task = task_of(("a", "b"))
+    assert [mistake["row"] for mistake in task.mistakes(labels, probabilities, 10)] == [0, 4, 1]
+    mistakes = task.mistakes(labels, probabilities, 2)
     assert mistakes[1] == {
         "row": 4, "label": [1], "predicted": [0],
         "probability": pytest.approx(0.9), "label_probability": pytest.approx(0.1),
     }  # fmt: skip
     assert len(mistakes) == 2
     json.dumps(mistakes)
-    assert confident_mistakes(np.array([0]), np.array([[0.9, 0.1]]), 5) == []
-    assert confident_mistakes(np.zeros(0, int), np.zeros((0, 2)), 5) == []
+    assert task.mistakes(np.array([0]), np.array([[0.9, 0.1]]), 5) == []
+    assert task.mistakes(np.zeros(0, int), np.zeros((0, 2)), 5) == []
 
 
 def test_mistakes_of_several_labels():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.02], [0.9, 0.9]], np.float32)
     labels = np.array([[0, 0], [1, 1], [1, 1]], np.float32)
-    missed, given = confident_mistakes(labels, probabilities, 5)
+    task = task_of(("a", "b"), several=True)
+    missed, given = task.mistakes(labels, probabilities, 5)
     assert missed == {"row": 1, "label": [0, 1], "predicted": [0], "probability": pytest.approx(0.98)}
     assert given == {"row": 0, "label": [], "predicted": [0], "probability": pytest.approx(0.9)}
 
@@ -243,9 +245,9 @@ def test_table_in_a_file_is_plain_text_worst_first(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     labels, probabilities = random_case(500, 60)
     names = [f"[red]class {i}" for i in range(60)]
-    metrics = classification_metrics(labels, probabilities, names)
+    metrics = scores_of(labels, probabilities, names)
     output = io.StringIO()
-    print_table(metrics, "test", limit=40, file=output)
+    print_table(task_of(names).table(metrics), "test", limit=40, file=output)
     text = output.getvalue()
     lines = text.splitlines()
     assert "\x1b" not in text
@@ -260,16 +262,16 @@ def test_table_in_a_file_is_plain_text_worst_first(monkeypatch):
 
 
 def test_table_survives_an_encoding_without_the_labels_script():
-    metrics = classification_metrics(np.array([0, 1]), one_hot([0, 1], 2), ("好评", "差评\n"))
+    metrics = scores_of(np.array([0, 1]), one_hot([0, 1], 2), ("好评", "差评\n"))
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    print_table(metrics, file=output)
+    print_table(task_of(("好评", "差评\n")).table(metrics), file=output)
     output.seek(0)
     assert "??" in output.read()
 
 
 def test_table_keeps_numbers_beside_very_long_labels():
-    metrics = classification_metrics(np.array([0, 1]), one_hot([0, 1], 2), ("x" * 300, "y"))
+    metrics = scores_of(np.array([0, 1]), one_hot([0, 1], 2), ("x" * 300, "y"))
     output = io.StringIO()
-    print_table(metrics, file=output)
+    print_table(task_of(("x" * 300, "y")).table(metrics), file=output)
     row = next(line for line in output.getvalue().splitlines() if line.startswith("xxx"))
     assert row.split()[1:] == ["1.000", "1.000", "1.000", "1"]

@@ -22,7 +22,7 @@ from tiny import VOCABULARY, write_config, write_rows
 
 from pipeline.command_line import parse
 from pipeline.config import DataConfig
-from pipeline.data.batching import training_batches
+from pipeline.data.batching import BatchOptions, training_batches
 from pipeline.data.load import load
 from pipeline.errors import UserError, WorkerLost
 from pipeline.launch import start_local
@@ -93,12 +93,12 @@ def test_every_case_on_two_devices_of_one_process(tmp_path, one_device, name):
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_see_each_row_once_an_epoch_in_the_batches_of_one(tmp_path, workers, by_length):
     data = load(DataConfig(train=str(write_rows(tmp_path / "rows.csv", 150)), validation_fraction=0, test_fraction=0),
-                tmp_path / "data").train  # fmt: skip
+                tmp_path / "data")  # fmt: skip
     encoder = TextEncoder(VOCABULARY, True, 24)
 
     def batches(shard, skip=0):
-        settings = {"batch_size": 16, "num_classes": 3, "seed": 0, "epoch": 1, "by_length": by_length}
-        dataset = training_batches(data, encoder, shard=shard, skip=skip, **settings)
+        options = BatchOptions(16, by_length=by_length, shard=shard)
+        dataset = training_batches(data.train, encoder, data.task, options, epoch=1, skip=skip)
         return [
             [(ids[ids > 0].tolist(), label.tolist(), float(weight)) for ids, label, weight in zip(
                 inputs["token_ids"], targets, weights, strict=True)]

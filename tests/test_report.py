@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from scoring import scores_of, task_of
 
 from pipeline.evaluation import plots
-from pipeline.evaluation.findings import findings
-from pipeline.evaluation.metrics import classification_metrics, confident_mistakes
-from pipeline.evaluation.report import number, summary_tables, write_report
+from pipeline.evaluation.formatting import number
+from pipeline.evaluation.report import ReportContent, summary_tables, write_report
 
 VOID = {"meta", "br", "wbr", "hr", "img", "input", "link"}
 HOSTILE = '</td><script>alert("x")</script>&<img src=x onerror=alert(1)>\x00\u202e'
@@ -59,8 +59,9 @@ def write(path, names, rows=200, text="some text", multi_label=False, history=HI
     labels, probabilities = predictions(rows, len(names))
     if multi_label:
         labels = np.eye(len(names))[labels]
-    metrics = classification_metrics(labels, probabilities, names, multi_label=multi_label)
-    mistakes = [{**mistake, "text": [text]} for mistake in confident_mistakes(labels, probabilities, 5)]
+    task = task_of(names, multi_label)
+    metrics = task.scores(labels, probabilities)
+    mistakes = [{**mistake, "text": [text]} for mistake in task.mistakes(labels, probabilities, 5)]
     arguments = {
         "title": "a run",
         "metrics": {
@@ -68,14 +69,14 @@ def write(path, names, rows=200, text="some text", multi_label=False, history=HI
             "validation": metrics,
             "train": {"seconds": 12.5, "best_epoch": 2, "history": history},
         },
-        "label_names": names,
+        "task": task,
         "mistakes": mistakes,
         "data_summary": {"train": {"rows": 12345, "label_counts": {names[0]: 7}}, "test": {"rows": rows}},
         "warnings": [],
         "config_yaml": "data:\n  train: rows.csv\n",
         "environment": {"python": "3.11", "devices": ["CPU:0"]},
     } | changes
-    write_report(path, **arguments)
+    write_report(path, ReportContent(**arguments))
     source = path.read_text("utf-8")
     return source, Page(source)
 
@@ -101,11 +102,11 @@ def test_page_is_complete_and_fetches_nothing(tmp_path, names):
 def test_headline_stands_beside_the_baseline(tmp_path):
     labels = np.array([0] * 70 + [1] * 30)
     probabilities = np.eye(2)[np.where(np.arange(100) < 80, labels, 1 - labels)]
-    metrics = classification_metrics(labels, probabilities, ("ham", "spam"))
+    metrics = scores_of(labels, probabilities, ("ham", "spam"))
     _, page = write(tmp_path / "r.html", ("ham", "spam"), metrics={"test": metrics})
     text = " ".join("".join(page.text).split())
     assert "Accuracy 80.0%" in text
-    assert "Always answering ham scores 70.0" in text
+    assert "Always answering “ham” scores 70.0" in text
     assert "95 % interval 71.1 to 86.7" in text
 
 
@@ -170,7 +171,7 @@ def test_run_without_evaluation_or_history(tmp_path):
 
 def test_validation_stands_in_for_a_missing_test_set(tmp_path):
     labels, probabilities = predictions(50, 2)
-    metrics = {"validation": classification_metrics(labels, probabilities, ("a", "b")), "test": None}
+    metrics = {"validation": scores_of(labels, probabilities, ("a", "b")), "test": None}
     _, page = write(tmp_path / "report.html", ("a", "b"), metrics=metrics)
     assert "50 validation rows" in "".join(page.text)
     assert "There was no test set" in "".join(page.text)
@@ -192,8 +193,8 @@ def test_findings_warn_of_what_makes_a_score_doubtful():
     names = ("a", "b", "c", "d")
     # All rows answered a; c has no rows.
     labels = np.array([0, 0, 0, 1, 1, 3])
-    metrics = classification_metrics(labels, np.tile([0.97, 0.01, 0.01, 0.01], (6, 1)), names)
-    warnings, notes = findings(metrics, "test")
+    metrics = scores_of(labels, np.tile([0.97, 0.01, 0.01, 0.01], (6, 1)), names)
+    warnings, notes = task_of(names).findings(metrics, "test", None)
     text = "\n".join(warnings)
     assert "not clearly better than always answering “a”" in text
     assert "small (6 rows)" in text
@@ -204,16 +205,16 @@ def test_findings_warn_of_what_makes_a_score_doubtful():
 
 def test_findings_are_silent_on_a_good_model():
     labels, probabilities = np.arange(900) % 2, np.eye(2)[np.arange(900) % 2]
-    metrics = classification_metrics(labels, probabilities, ("a", "b"))
-    assert findings(metrics, "test", metrics) == ([], [])
+    metrics = scores_of(labels, probabilities, ("a", "b"))
+    assert task_of(("a", "b")).findings(metrics, "test", metrics) == ([], [])
 
 
 def test_findings_on_calibration_and_differing_sets():
     labels = np.arange(900) % 2
     unsure = np.where(labels[:, None] == [0, 1], 0.6, 0.4)
-    metrics = classification_metrics(labels, unsure, ("a", "b"))
-    half = classification_metrics(labels, unsure[np.arange(900) // 2], ("a", "b"))
-    warnings = "\n".join(findings(metrics, "test", half)[0])
+    metrics = scores_of(labels, unsure, ("a", "b"))
+    half = scores_of(labels, unsure[np.arange(900) // 2], ("a", "b"))
+    warnings = "\n".join(task_of(("a", "b")).findings(metrics, "test", half)[0])
     assert "too unsure of itself: it expects to be right on 60.0% of the rows and is on 100.0%" in warnings
     assert "more than chance explains" in warnings
 

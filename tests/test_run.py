@@ -49,7 +49,7 @@ def test_the_served_model_scores_what_was_evaluated(finished):
     every = np.arange(len(data.test))
     texts = [text.decode() for text in data.test.texts(every)[0]]
     answers = Predictor(run_dir)(texts)
-    right = [name == data.label_names[i] for name, i in zip(answers.labels, data.test.labels(every), strict=True)]
+    right = [name == data.task.names[i] for name, i in zip(answers.labels, data.test.targets(every), strict=True)]
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert np.mean(right) == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
 

@@ -7,20 +7,22 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_export import LABELS, TEXTS, VOCABULARY, ask, checkpoint_bytes, forbidden_operations, live, make_model
+from test_export import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, forbidden_operations, live, make_model
 
-from export.explain import integrated_gradients, log_odds, quadrature
+from export.explain import integrated_gradients, quadrature
 from export.fused import FusedClassifier
-from export.labels import LabelRule
 from export.loading import ModelError, Predictor
-from export.savedmodel import export_classifier
+from export.savedmodel import ExportSettings, export_model
 from export.signatures import SignatureOptions, chosen
 from export.verify import ExportDiffers, verify
 from pipeline.backbone import fresh
 from pipeline.classifier import build_classifier, serving_copy
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import selective_accuracy
+from pipeline.features import TWO_TEXTS
+from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.number import Number
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import SPECIAL_TOKENS, TextEncoder
 
 
@@ -36,9 +38,13 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def exported(model, encoder, tmp_path_factory):
-    options = SignatureOptions(top_k=2, explain_steps=64)
-    rule = {"abstain_below": 0.6, "abstain_label": "unsure"}
-    return export_classifier(model, encoder, LABELS, tmp_path_factory.mktemp("single"), signatures=options, **rule)
+    settings = ExportSettings(SignatureOptions(top_k=2, explain_steps=64))
+    task = SingleLabel(LABELS, abstain_below=0.6, abstain_label="unsure")
+    return export_model(model, encoder, task, tmp_path_factory.mktemp("single"), settings=settings)
+
+
+def export_with(signatures, model, encoder, folder, **settings):
+    return export_model(model, encoder, TASK, folder, settings=ExportSettings(signatures, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def test_top_k_is_sorted_and_is_capped(loaded, model, encoder, tmp_path):
     np.testing.assert_allclose(found["top_scores"], -np.sort(-expected)[:, :2], atol=1e-6)
     names = [[LABELS[i] for i in row] for row in np.argsort(-expected)[:, :2]]
     assert [[name.decode() for name in row] for row in found["top_labels"].numpy()] == names
-    folder = export_classifier(model, encoder, LABELS, tmp_path, signatures=SignatureOptions(["top_k"], top_k=99))
+    folder = export_with(SignatureOptions(["top_k"], top_k=99), model, encoder, tmp_path)
     loaded = tf.saved_model.load(str(folder))
     assert sorted(loaded.signatures) == ["classify", "serving_default", "top_k"]
     assert loaded.signatures["top_k"].structured_outputs["top_labels"].shape.as_list() == [None, 3]
@@ -82,10 +88,14 @@ def test_abstention(exported, model, encoder):
     best = [LABELS[i] for i in expected.argmax(axis=1)]
     assert answers.labels == [name if yes else "unsure" for name, yes in zip(best, sure, strict=True)]
     with pytest.raises(UserError, match="'maybe' is the name of a label"):
-        LabelRule(LABELS, abstain_below=0.5, abstain_label="maybe")
-    found = selective_accuracy(expected.argmax(axis=1), expected, 0.6)
+        SingleLabel(LABELS, abstain_below=0.5, abstain_label="maybe")
+
+    def selective(values, below):
+        return SingleLabel(LABELS, abstain_below=below).scores(values, expected)["selective"]
+
+    found = selective(expected.argmax(axis=1), 0.6)
     assert found == {"abstain_below": 0.6, "coverage": sure.mean(), "accuracy": 1.0}
-    assert selective_accuracy(np.zeros(7, int), expected, 1.0) == {
+    assert selective(np.zeros(7, int), 1.0) == {
         "abstain_below": 1.0, "coverage": 0.0, "accuracy": None,
     }  # fmt: skip
 
@@ -113,12 +123,12 @@ def test_explain_names_pieces_and_bytes_and_adds_up(exported, loaded, model, enc
     masked = {**inputs, "token_ids": tf.where(special[row : row + 1, : inputs["token_ids"].shape[1]],
                                               inputs["token_ids"], encoder.mask_id)}  # fmt: skip
     label = [int(expected[row].argmax())]
-    difference = log_odds(model(inputs), label, False) - log_odds(model(masked), label, False)
+    difference = TASK.contribution(model(inputs), label) - TASK.contribution(model(masked), label)
     np.testing.assert_allclose(found["attributions"][row].sum(), difference[0], rtol=0.01)
 
 
 def test_pairs_say_which_text_a_piece_is_of(encoder, tmp_path):
-    folder = export_classifier(make_model("mean"), encoder, LABELS, tmp_path, pair=True)
+    folder = export_model(make_model("mean"), encoder, TASK, tmp_path, TWO_TEXTS)
     first, second = ["a é", "b " * 30, ""], ["x", "cd", "é z"]
     explanations = Predictor(folder).explain(first, second, batch_size=2)
     for a, b, explanation in zip(first, second, explanations, strict=True):
@@ -131,7 +141,7 @@ def test_pairs_say_which_text_a_piece_is_of(encoder, tmp_path):
 
 def test_several_labels_explain_the_likeliest(encoder, tmp_path):
     model = make_model()
-    folder = export_classifier(model, encoder, LABELS, tmp_path, multi_label=True, threshold=0.999999)
+    folder = export_model(model, encoder, MultiLabel(LABELS, 0.999999), tmp_path)
     logits = model(encoder(tf.constant(TEXTS)))
     assert [found.label for found in Predictor(folder).explain(TEXTS)] == [LABELS[i] for i in np.argmax(logits, axis=1)]
 
@@ -139,9 +149,9 @@ def test_several_labels_explain_the_likeliest(encoder, tmp_path):
 def test_log_odds_and_quadrature():
     logits = tf.constant([[2.0, -1.0, 0.5], [9.0, 30.0, -3.0]])
     p = tf.nn.softmax(tf.cast(logits, tf.float64)).numpy()[[0, 1], [2, 1]]
-    np.testing.assert_allclose(log_odds(logits, [2, 1], False), np.log(p / (1 - p)), rtol=1e-5)
-    assert log_odds(logits, [2, 1], True).numpy().tolist() == [0.5, 30.0]
-    assert log_odds(logits[:, :1], [0, 0], False).numpy().tolist() == [2.0, 9.0]
+    np.testing.assert_allclose(TASK.contribution(logits, [2, 1]), np.log(p / (1 - p)), rtol=1e-5)
+    assert MultiLabel(LABELS).contribution(logits, [2, 1]).numpy().tolist() == [0.5, 30.0]
+    assert Number(10.0, 2.0).contribution(logits[:, :1], [0, 0]).numpy().tolist() == [14.0, 28.0]
     for steps in (8, 9, 40):
         points, weights = quadrature(steps)
         assert len(points) == steps and (np.diff(points) > 0).all() and points[0] > 0 and points[-1] < 1
@@ -160,14 +170,14 @@ def test_attributions_of_a_linear_function_are_its_terms():
 
     inputs = {"token_ids": tf.constant([[0, 1, 0, 5]])}
     pieces = tf.constant([[True, True, False, True]])
-    found, gap = integrated_gradients(Sum(), inputs, pieces, tf.constant([0]), 4, 16, multi_label=True)
+    found, gap = integrated_gradients(Sum(), inputs, pieces, lambda logits: logits[:, 0], 4, 16)
     np.testing.assert_allclose(found, [[3, 0, 0, 0]], atol=1e-6)
     assert gap[0] < 1e-6
 
 
 def test_the_graph_that_explains_fits_a_server_and_weights_are_saved_once(exported, model, encoder, tmp_path):
     assert not forbidden_operations(exported)
-    plain = export_classifier(model, encoder, LABELS, tmp_path, signatures=SignatureOptions([]))
+    plain = export_with(SignatureOptions([]), model, encoder, tmp_path)
     assert checkpoint_bytes(exported) == checkpoint_bytes(plain)
     assert sorted(tf.saved_model.load(str(plain)).signatures) == ["classify", "serving_default"]
     with pytest.raises(ModelError, match="cannot explain"):
@@ -177,18 +187,21 @@ def test_the_graph_that_explains_fits_a_server_and_weights_are_saved_once(export
 
 
 def test_signatures_that_a_model_cannot_have():
-    assert chosen(SignatureOptions(), fused=False) == ["predict_tokens", "top_k"]
+    assert chosen(SignatureOptions(), TASK, fused=False) == ["predict_tokens", "top_k"]
+    assert chosen(SignatureOptions(), Number(), fused=True) == ["predict_tokens", "embed", "explain"]
+    with pytest.raises(UserError, match="top_k: a model of the task number has none"):
+        chosen(SignatureOptions(["top_k"]), Number(), fused=True)
     with pytest.raises(UserError, match="embed: the model is not laid out"):
-        chosen(SignatureOptions(["embed"]), fused=False)
+        chosen(SignatureOptions(["embed"]), TASK, fused=False)
     with pytest.raises(UserError, match="there is no 'other'"):
-        chosen(SignatureOptions(["other"]), fused=True)
+        chosen(SignatureOptions(["other"]), TASK, fused=True)
 
 
 def test_weights_stored_in_bfloat16_answer_as_the_rounded_model(model, encoder, tmp_path):
     served = serving_copy(model, "float32", weights="bfloat16")
-    folder = export_classifier(served, encoder, LABELS, tmp_path, weights="bfloat16")
+    folder = export_with(SignatureOptions(), served, encoder, tmp_path, weights="bfloat16")
     np.testing.assert_allclose(Predictor(folder)(TEXTS).probabilities, live(served, encoder, TEXTS), atol=1e-6)
-    assert checkpoint_bytes(folder) < 0.6 * checkpoint_bytes(export_classifier(model, encoder, LABELS, tmp_path))
+    assert checkpoint_bytes(folder) < 0.6 * checkpoint_bytes(export_model(model, encoder, TASK, tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +241,10 @@ def test_a_planted_decisive_word_ranks_first(planted):
     pieces = ~tf.reduce_any(ids[..., tf.newaxis] == [encoder.pad_id, encoder.cls_id, encoder.sep_id], axis=-1)
     fused, label = FusedClassifier(model), tf.constant(numbers, tf.int32)
     explain = tf.function(
-        lambda: integrated_gradients(fused, inputs, pieces, label, encoder.mask_id, 32, False), autograph=False
+        lambda: integrated_gradients(
+            fused, inputs, pieces, lambda logits: TASK.contribution(logits, label), encoder.mask_id, 32
+        ),
+        autograph=False,
     )
     attributions, _ = explain()
     first = ids.numpy()[np.arange(len(texts)), np.argmax(attributions, axis=1)]
@@ -243,27 +259,27 @@ def test_a_planted_decisive_word_ranks_first(planted):
         ("explain", "end", [0, 999] + [0] * 22, "bytes 0 to 999 of 'a b c'"),
         ("explain", "attributions", [np.nan] * 24, "attributions are not all finite"),
         ("embed", "embedding", [np.inf] * 16, "embedding are not all finite"),
-        ("predict_tokens", "labels", "other", r"names 'other' .*\(predict_tokens\)"),
+        ("predict_tokens", "label", "other", r"names 'other' .*\(predict_tokens\)"),
     ],
 )
 def test_verify_refuses_signatures_that_differ(name, key, value, message, model, encoder, monkeypatch):
     rows = live(model, encoder, TEXTS)
     best = [LABELS[i] for i in rows.argmax(axis=1)]
-    common = {"probabilities": rows, "labels": best, "scores": rows.max(axis=1)}
+    common = {"probabilities": rows, "label": best, "score": rows.max(axis=1)}
     answers = {
-        "serving_default, one by one": common,
-        "predict_tokens": {**common, "labels": list(best)},
+        "serving_default": common,
+        "predict_tokens": {**common, "label": list(best)},
         "top_k": {"top_scores": [row[:2] for row in -np.sort(-rows)],
                   "top_labels": [[LABELS[i] for i in row[:2]] for row in np.argsort(-rows)]},
         "embed": {"embedding": [[0.0] * 16 for _ in TEXTS]},
         "explain": {"label": best[:4], "score": rows.max(axis=1)[:4], "attributions": [[0.0] * 24] * 4,
                     "begin": [[0] * 24] * 4, "end": [[0] * 24] * 4},
     }  # fmt: skip
-    monkeypatch.setattr("export.verify._answers", lambda *_: answers)
-    assert verify("", [TEXTS], rows, 1e-5, LabelRule(LABELS), encoder) == 0
+    monkeypatch.setattr("export.verify._answers", lambda *_: {way: (way, found) for way, found in answers.items()})
+    assert verify("", [TEXTS], rows, 1e-5, TASK, encoder) == 0
     answers[name][key] = [value, *answers[name][key][1:]]
     with pytest.raises(ExportDiffers, match=message):
-        verify("", [TEXTS], rows, 1e-5, LabelRule(LABELS), encoder)
+        verify("", [TEXTS], rows, 1e-5, TASK, encoder)
 
 
 def test_command_line_explains(exported, capsys, monkeypatch):

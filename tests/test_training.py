@@ -11,13 +11,15 @@ from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TrainingConfig
 from pipeline.data.untuned import untuned
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.training.averaging import averaged_weights
-from pipeline.training.model import TrainableClassifier, example_loss
+from pipeline.training.model import TrainableClassifier
 from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
 from pipeline.training.schedule import WarmupDecay
 from pipeline.training.strategy import choose_strategy
 
 CLASSES, ROWS, LENGTH = 3, 8, 10
+TASK = SingleLabel(("a", "b", "c"))
 
 
 def tiny_model(dropout=0.0, model_class=TrainableClassifier, pooling="fresh"):
@@ -48,7 +50,7 @@ def train(strategy, *, accumulation=1, lazy="lazy", clip=0.05, epochs=2, layer_d
         model.accumulation, model.xla = accumulation, xla
         model.compile(
             optimizer=make_optimizer(config, model, total_steps=8),
-            loss=example_loss(False, 0.1),
+            loss=TASK.loss(0.1),
             jit_compile=False,
             steps_per_execution=several,
         )
@@ -93,7 +95,7 @@ def test_xla_compiles_where_it_is_asked_for(xla):
     model = tiny_model()
     model.xla = xla
     optimizer = make_optimizer(TrainingConfig(), model, total_steps=8)
-    model.compile(optimizer=optimizer, loss=example_loss(False, 0.0), jit_compile=False)
+    model.compile(optimizer=optimizer, loss=TASK.loss(), jit_compile=False)
     step = tf.function(model.train_step, autograph=False).get_concrete_function(next(iter(batches())))
     functions = step.graph.as_graph_def().library.function
     assert xla == any(function.attr["_XlaMustCompile"].b for function in functions)
@@ -116,7 +118,7 @@ def test_no_iterator_ends_by_waiting_for_a_tuner(strategy, monkeypatch):
 
     with choose_strategy(strategy).scope():
         model = tiny_model()
-        model.compile(make_optimizer(TrainingConfig(), model, 4), loss=example_loss(False, 0.0), jit_compile=False)
+        model.compile(make_optimizer(TrainingConfig(), model, 4), loss=TASK.loss(), jit_compile=False)
     monkeypatch.setattr(iterator_ops.OwnedIterator, "__init__", watched)
     model.run_updates(untuned(batches()), 4, [])
     assert set(seen) == {False}
@@ -130,7 +132,7 @@ def test_dense_updates_are_those_of_stock_keras():
         var_list=[v for v in model.trainable_variables if v.name in ("bias", "gamma", "beta")]
     )
     optimizer.build(model.trainable_variables)
-    loss = example_loss(False, 0.1)
+    loss = TASK.loss(0.1)
     for _ in range(2):
         for inputs, targets, weights in batches():
             with tf.GradientTape() as tape:
@@ -147,7 +149,7 @@ def test_averages_of_the_weights_are_those_of_their_history(strategy):
     with choose_strategy(strategy).scope():
         model = tiny_model()
         optimizer = make_optimizer(TrainingConfig(learning_rate=0.01, ema=0.2), model, total_steps=4)
-        model.compile(optimizer=optimizer, loss=example_loss(False, 0.0), jit_compile=False)
+        model.compile(optimizer=optimizer, loss=TASK.loss(), jit_compile=False)
     history = []
     for batch in range(4):
         model.run_updates(batches().skip(batch), 1, [])
@@ -221,7 +223,7 @@ def test_class_weights_count_a_row_as_often_as_its_weight():
 
     def gradients(rows, weights):
         model = tiny_model()
-        model.compile(loss=example_loss(False, 0.0))
+        model.compile(loss=TASK.loss())
         picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
         data = picked, tf.gather(targets, rows), tf.constant(weights, tf.float32)
         return model._gradients(data, model.weight_sums(data))[1]

@@ -5,7 +5,8 @@ into batches each padded only to its own longest row. Which rows fall into which
 but the seed, the epoch and the row count, so a run taken up again at any batch sees the same data.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,7 @@ import tensorflow as tf
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
+from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 
 # Batches a window: enough to find rows of like length, few enough that the order stays random.
@@ -26,93 +28,84 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return -(-rows // batch_size)
 
 
+@dataclass(frozen=True)
+class BatchOptions:
+    """How training rows become batches.
+
+    Args:
+        batch_size: rows a batch, over all devices. Every batch has exactly this many.
+        seed: decides the order, with the epoch.
+        by_length: put rows of like length into one batch; else take them as they come.
+        fixed_length: pad all batches to the encoder's sequence_length.
+        shard: (index, count): of each batch, the index-th of `count` equal slices, so that `count` workers together
+            see each row once. With by_length each tokenizes the rows of all, whose lengths decide on the batches.
+        weigh: from targets to weights of rows, float32 [n]; None: 1.
+    """
+
+    batch_size: int
+    seed: int = 0
+    by_length: bool = True
+    fixed_length: bool = False
+    shard: tuple[int, int] = (0, 1)
+    weigh: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def slice(self) -> int:
+        """Rows of a batch that this worker has."""
+        return self.batch_size // self.shard[1]
+
+
 def training_batches(
-    split: Split,
-    encoder: TextEncoder,
-    *,
-    batch_size: int,
-    num_classes: int,
-    seed: int,
-    epoch: int,
-    skip: int = 0,
-    by_length: bool = True,
-    fixed_length: bool = False,
-    class_weights: np.ndarray | None = None,
-    shard: tuple[int, int] = (0, 1),
+    split: Split, encoder: TextEncoder, task: Task, options: BatchOptions, *, epoch: int, skip: int = 0
 ) -> tf.data.Dataset:
-    """One epoch of training batches in an order decided by `seed` and `epoch`.
+    """One epoch of training batches in an order decided by seed and epoch.
 
     Args:
         split: the rows.
         encoder: strings to token ids.
-        batch_size: rows a batch, over all devices. Every batch has exactly this many.
-        num_classes: C.
+        task: whose targets they have.
+        options: what a batch is.
+        epoch: from 0.
         skip: leave out this many batches at the start, without reading their rows.
-        by_length: put rows of like length into one batch; else take them as they come.
-        fixed_length: pad all batches to the encoder's sequence_length.
-        class_weights: float32 [C], the weight of a row by its label; None: 1.
-        shard: (index, count): of each batch, the index-th of `count` equal slices, so that `count` workers together
-            see each row once. With by_length each tokenizes the rows of all, whose lengths decide on the batches.
 
     Returns:
-        A dataset of (inputs, targets, weights) of rows = batch_size / count: inputs a dict of int32 [rows, length];
-        targets float32 [rows, C], one-hot or multi-hot; weights float32 [rows], 0 on rows that only fill the last
-        batch.
+        A dataset of (inputs, targets, weights) of rows = batch_size / workers: inputs a dict of int32 [rows, length];
+        targets float32 [rows, outputs], as the task's loss takes them; weights float32 [rows], 0 on rows that only fill
+        the last batch.
 
     Raises:
         UserError: batch_size does not divide among the workers.
     """
-    index, workers = shard
+    batch_size, size, (index, workers) = options.batch_size, options.slice, options.shard
     if not 0 <= index < workers or batch_size % workers:
         raise UserError(f"A batch of {batch_size} rows has no {index}-th of {workers} equal slices.")
-    size = batch_size // workers
     own = slice(index * size, (index + 1) * size)
-    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(len(split))
+    order = np.random.Generator(np.random.Philox(key=[options.seed, epoch])).permutation(len(split))
     steps = steps_per_epoch(len(split), batch_size)
     filled = np.resize(order, steps * batch_size).astype(np.int64)
     real = np.arange(filled.size) < order.size
-    if not by_length:
+    if not options.by_length:
         # The batches are known beforehand: nobody else's rows are even read.
         filled, real = (array.reshape(steps, batch_size)[:, own].ravel() for array in (filled, real))
-    window_rows = WINDOW_BATCHES * (batch_size if by_length else size)
-
-    def read(window: np.ndarray) -> tuple:
-        rows = slice(window * window_rows, (window + 1) * window_rows)
-        labels = split.labels(filled[rows])
-        weights = real[rows].astype(np.float32)
-        if class_weights is not None:
-            weights *= class_weights[labels]
-        targets = labels if labels.ndim == 2 else np.eye(num_classes, dtype=np.float32)[labels]
-        return *split.texts(filled[rows]), targets.astype(np.float32), weights
-
-    columns = split.store.meta.columns
-    kinds = (tf.string,) * columns + (tf.float32, tf.float32)
+    read = _window_reader(split, task, options, filled, real)
 
     def encode(window: tf.Tensor) -> tf.data.Dataset:
-        *texts, targets, weights = tf.numpy_function(read, [window], kinds, stateful=False)
-        for text in texts:
-            text.set_shape([None])
-        targets.set_shape([None, num_classes])
-        weights.set_shape([None])
-        inputs = encoder(*texts, fixed_length=fixed_length)
-        draw = tf.stack([seed, epoch * (1 + steps // WINDOW_BATCHES) + tf.cast(window, tf.int32)])
-        if by_length:
-            count = tf.shape(weights)[0] // batch_size
-            lengths = tf.reduce_sum(inputs["padding_mask"], axis=1)
-            # The rows come in random order, so a stable sort leaves ties random.
-            batches = tf.reshape(tf.argsort(lengths, stable=True), [count, batch_size])
-            batches = tf.gather(batches, tf.argsort(tf.random.stateless_uniform([count], draw)))[:, own]
+        texts, targets, weights = read(window)
+        inputs = encoder(*texts, fixed_length=options.fixed_length)
+        if options.by_length:
+            draw = tf.stack([options.seed, epoch * (1 + steps // WINDOW_BATCHES) + tf.cast(window, tf.int32)])
+            batches = _batches_of_like_length(inputs, batch_size, draw)[:, own]
         else:
             batches = tf.reshape(tf.range(tf.shape(weights)[0]), [-1, size])
 
         def batch(rows: tf.Tensor) -> tuple:
             picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
-            if not fixed_length:
+            if not options.fixed_length:
                 picked = _trim(picked)
             picked = {name: tf.ensure_shape(tensor, [size, None]) for name, tensor in picked.items()}
             return (
                 picked,
-                tf.ensure_shape(tf.gather(targets, rows), [size, num_classes]),
+                tf.ensure_shape(tf.gather(targets, rows), [size, task.outputs]),
                 tf.ensure_shape(tf.gather(weights, rows), [size]),
             )
 
@@ -121,6 +114,46 @@ def training_batches(
     windows = tf.data.Dataset.range(skip // WINDOW_BATCHES, steps_per_epoch(steps, WINDOW_BATCHES))
     batches = windows.flat_map(encode).skip(skip % WINDOW_BATCHES)
     return untuned(batches.apply(tf.data.experimental.assert_cardinality(steps - skip)).prefetch(4))
+
+
+def _window_reader(
+    split: Split, task: Task, options: BatchOptions, filled: np.ndarray, real: np.ndarray
+) -> Callable[[tf.Tensor], tuple]:
+    """From the number of a window to its texts, string [rows] a column, targets and weights.
+
+    Args:
+        filled: int64, the rows of all windows, one after the other.
+        real: bool, which of them do not only fill the last batch.
+    """
+    window_rows = WINDOW_BATCHES * (options.batch_size if options.by_length else options.slice)
+    kinds = (tf.string,) * split.store.meta.columns + (tf.float32, tf.float32)
+
+    def numpy_window(window: np.ndarray) -> tuple:
+        rows = slice(window * window_rows, (window + 1) * window_rows)
+        values = split.targets(filled[rows])
+        weights = real[rows].astype(np.float32)
+        if options.weigh is not None:
+            weights *= options.weigh(values)
+        return *split.texts(filled[rows]), task.training_targets(values), weights
+
+    def read(window: tf.Tensor) -> tuple:
+        *texts, targets, weights = tf.numpy_function(numpy_window, [window], kinds, stateful=False)
+        for text in texts:
+            text.set_shape([None])
+        targets.set_shape([None, task.outputs])
+        weights.set_shape([None])
+        return texts, targets, weights
+
+    return read
+
+
+def _batches_of_like_length(inputs: dict[str, tf.Tensor], batch_size: int, draw: tf.Tensor) -> tf.Tensor:
+    """int32 [batches, batch_size], the rows of a window in batches of like length, in an order that `draw` decides."""
+    lengths = tf.reduce_sum(inputs["padding_mask"], axis=1)
+    count = tf.shape(lengths)[0] // batch_size
+    # The rows come in random order, so a stable sort leaves ties random.
+    batches = tf.reshape(tf.argsort(lengths, stable=True), [count, batch_size])
+    return tf.gather(batches, tf.argsort(tf.random.stateless_uniform([count], draw)))
 
 
 def prediction_batches(

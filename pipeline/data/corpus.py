@@ -139,7 +139,7 @@ def _rows(file: str, config: CorpusConfig) -> Iterator[list[str]]:
         encoding=config.encoding,
         data_dir=config.data_dir,
     )
-    for number, cells in sources.read(file, columns, "train", "corpus"):
+    for number, cells in sources.read(file, columns, [config.text_column], "train", "corpus"):
         try:
             if isinstance(cells, str):
                 raise ValueError(cells)

@@ -1,15 +1,16 @@
-"""Training, validation and test rows with integer labels."""
+"""Training, validation and test rows with what is to be predicted."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from pipeline import tasks
 from pipeline.config import DataConfig
 from pipeline.data.split import Split, split_off
-from pipeline.data.store import Store, convert
-from pipeline.errors import UserError
+from pipeline.data.store import convert
+from pipeline.features import Features
+from pipeline.tasks.task import Task
 
 
 @dataclass
@@ -17,96 +18,70 @@ class DataSplits:
     """All rows of a run.
 
     Attributes:
+        task: what is predicted, with what the training rows say about it.
         train, validation, test: the last two may be None.
-        label_names: in the order of the model's outputs.
-        multi_label: whether a row has any number of labels.
-        pair: whether a row has two texts.
+        features: what of a row goes into the model.
         warnings: sentences that the user should read.
         summary: numbers for the report.
-        fingerprint: changes when any text, label or split changes.
+        fingerprint: changes when any text, target or split changes.
     """
 
+    task: Task
     train: Split
     validation: Split | None
     test: Split | None
-    label_names: tuple[str, ...]
-    multi_label: bool
-    pair: bool
+    features: Features
     warnings: list[str] = field(default_factory=list)
     summary: dict = field(default_factory=dict)
     fingerprint: str = ""
 
+    @property
+    def splits(self) -> list[Split]:
+        """Those that there are."""
+        return [split for split in (self.train, self.validation, self.test) if split is not None]
 
-def load(config: DataConfig, cache: Path) -> DataSplits:
+
+def load(data: DataConfig, cache: Path) -> DataSplits:
     """Read, check and split the data that a config names.
 
     Args:
-        config: the data section.
+        data: the data section.
         cache: folder for the converted rows; what is there already is used again.
 
     Raises:
         UserError: naming file, row and reason.
     """
-    stores = {"train": convert(config.train, config, cache, "train")}
+    stores = {"train": convert(data.train, data, cache, "train")}
     for name in ("validation", "test"):
-        source = getattr(config, name)
+        source = getattr(data, name)
         if source:
-            stores[name] = convert(source, config, cache, name)
-    names = [name.strip() for name in config.labels or _sorted_labels(stores["train"].meta.labels)]
-    if len(set(names)) < len(names):
-        name, count = Counter(names).most_common(1)[0]
-        raise UserError(f"data.labels has {name!r} {count} times: name each label once.")
-    if len(names) < 2:
-        found = f"all rows have the one label {names[0]!r}" if names else "no row has a label"
-        raise UserError(f"{', '.join(stores['train'].meta.sources)}: {found}; a classifier needs at least two.")
-    splits = {name: _split(name, store, names, config) for name, store in stores.items()}
+            stores[name] = convert(source, data, cache, name)
+    task = tasks.kind_of(data).of(data, stores["train"])
+    known = "data.labels" if data.labels else "the training rows"
+    splits = {
+        name: Split(name, store, np.arange(store.meta.rows), task.targets(store, known))
+        for name, store in stores.items()
+    }
     rows = len(splits["train"])
     for name in ("test", "validation"):
-        fraction = getattr(config, f"{name}_fraction")
+        fraction = getattr(data, f"{name}_fraction")
         if name not in splits and fraction:
             # Both are shares of the whole, also of what the first has left.
             share = fraction * rows / len(splits["train"])
-            splits["train"], splits[name] = split_off(splits["train"], name, share, config.split_seed)
-    result = DataSplits(
-        splits["train"],
-        splits.get("validation"),
-        splits.get("test"),
-        tuple(names),
-        config.label_separator is not None,
-        len(config.text_columns) == 2,
-    )
+            splits["train"], splits[name] = split_off(splits["train"], name, share, data.split_seed)
+    task = task.fitted(splits["train"].targets())
+    features = Features.of(data.text_columns)
+    result = DataSplits(task, splits["train"], splits.get("validation"), splits.get("test"), features)
     _describe(result)
     return result
-
-
-def _sorted_labels(labels: list[str]) -> list[str]:
-    try:
-        return sorted(labels, key=int)
-    except ValueError:
-        return sorted(labels)
-
-
-def _split(name: str, store: Store, names: list[str], config: DataConfig) -> Split:
-    places = {label: i for i, label in enumerate(names)}
-    lookup = np.array([places.get(label, -1) for label in store.meta.labels], np.int32)
-    ids = lookup[store.label_ids] if len(lookup) else np.zeros(0, np.int32)
-    if (ids < 0).any():
-        position = int(np.argmax(ids < 0))
-        row = int(np.searchsorted(store.label_starts, position, side="right")) - 1
-        label = store.meta.labels[store.label_ids[position]]
-        known = "data.labels" if config.labels else "the training rows"
-        raise UserError(f"{store.where(row)}: the label {label!r} is not among those of {known}.")
-    return Split(name, store, np.arange(store.meta.rows), lookup, len(names), config.label_separator is not None)
 
 
 def _describe(splits: DataSplits) -> None:
     train = splits.train
     known = np.unique(train.hashes())
     fingerprints = []
-    for split in (train, splits.validation, splits.test):
-        if split is None:
-            continue
-        numbers = {"rows": len(split), "labels": dict(zip(splits.label_names, split.counts().tolist(), strict=True))}
+    for split in splits.splits:
+        numbers = {"rows": len(split), **splits.task.data_summary(split.targets())}
         sample = split.texts(np.linspace(0, len(split) - 1, min(len(split), 10_000)).astype(np.int64))
         lengths = sum(np.array([len(text.decode()) for text in column]) for column in sample)
         quantiles = (0.0, 0.5, 0.9, 0.99, 1.0)
@@ -130,7 +105,5 @@ def _describe(splits: DataSplits) -> None:
                 )
         splits.summary[split.name] = numbers
         fingerprints.append(f"{split.name}:{split.store.meta.fingerprint}:{len(split)}")
-    for label, count in zip(splits.label_names, train.counts(), strict=True):
-        if count == 0:
-            splits.warnings.append(f"no training row has the label {label!r}.")
+    splits.warnings += splits.task.data_warnings()
     splits.fingerprint = " ".join(fingerprints)

@@ -1,72 +1,29 @@
-"""What makes a row usable: text that is text, and labels that are strings or integers."""
+"""What makes a row usable: text that is text."""
 
-import numbers
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 
-
-def clean(cells: list[Any], separator: str | None) -> tuple[list[bytes], list[str]] | str:
-    """(texts as UTF-8, labels) of a row, or what is wrong with it, as the end of a sentence."""
-    *texts, label = cells
-    encoded = []
-    for text in texts:
-        if isinstance(text, bytes):
-            try:
-                text = text.decode()
-            except UnicodeDecodeError:
-                return "has bytes in its text that are not UTF-8"
-        if text is None or (isinstance(text, str) and not text.strip()):
-            return "has no text"
-        if not isinstance(text, str):
-            return f"has a {type(text).__name__} where text is expected"
-        if "\0" in text:
-            return "has a NUL character in its text (is the file's encoding right?)"
-        # JSON can hold half a surrogate pair, which no encoding has; it becomes a question mark.
-        encoded.append(text.encode("utf-8", "replace"))
-    several = isinstance(label, (list, tuple, np.ndarray))
-    if several and separator is None:
-        return "has a list of labels (set data.label_separator where a row has several)"
-    try:
-        if separator is None:
-            name = _label(label)
-            return (encoded, [name]) if name else "has no label"
-        parts = label if several else _label(label).split(separator)
-        # An empty cell is a row without any label, which multi-label tasks have.
-        return encoded, sorted({name for name in map(_label, parts) if name})
-    except TypeError as error:
-        return str(error)
-
-
-def _label(value: Any) -> str:
-    """A label as a string, "" where there is none; white space at its ends is dropped, 3.0 is 3, and NaN is none.
+def clean_texts(cells: Sequence[Any]) -> list[bytes]:
+    """The texts of a row as UTF-8.
 
     Raises:
-        TypeError: neither a string nor an integer; the message is the end of a sentence about the row.
+        ValueError: one cannot be used; the message is the end of a sentence about the row.
     """
-    if isinstance(value, str):
-        return _label_of_string(value)
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return _label_of_string(value.decode("utf-8", "replace"))
-    if isinstance(value, (bool, np.bool_)):
-        return str(bool(value)).lower()
-    if isinstance(value, numbers.Integral):
-        return str(int(value))
-    if isinstance(value, numbers.Real):
-        if value != value:
-            return ""
-        if float(value).is_integer():
-            return str(int(value))
-        raise TypeError(f"has a label that is neither a string nor an integer: {value}")
-    raise TypeError(f"has a label that is neither a string nor an integer: a {type(value).__name__}")
+    return [_clean(cell) for cell in cells]
 
 
-@lru_cache(maxsize=10_000)
-def _label_of_string(value: str) -> str:
-    if "\0" in value:
-        raise TypeError("has a NUL character in its label (is the file's encoding right?)")
-    # Half a surrogate pair becomes a question mark, as in texts.
-    return value.strip().encode("utf-8", "replace").decode()
+def _clean(text: Any) -> bytes:
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError:
+            raise ValueError("has bytes in its text that are not UTF-8") from None
+    if text is None or (isinstance(text, str) and not text.strip()):
+        raise ValueError("has no text")
+    if not isinstance(text, str):
+        raise ValueError(f"has a {type(text).__name__} where text is expected")
+    if "\0" in text:
+        raise ValueError("has a NUL character in its text (is the file's encoding right?)")
+    # JSON can hold half a surrogate pair, which no encoding has; it becomes a question mark.
+    return text.encode("utf-8", "replace")

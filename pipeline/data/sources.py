@@ -82,19 +82,21 @@ def place(source: str, number: int) -> str:
     return f"{source}, {next((unit[s] for s in Path(source).suffixes[::-1] if s in unit), 'line')} {number}"
 
 
-def read(source: str, config: DataConfig, default_split: str, section: str = "data") -> Iterator[Row]:
+def read(
+    source: str, config: DataConfig, columns: list[str], default_split: str, section: str = "data"
+) -> Iterator[Row]:
     """Rows of one source.
 
     Args:
         source: one item of `expand`.
-        config: columns, format, encoding; without a label_column (""), rows have no label cell.
+        config: format, encoding.
+        columns: whose cells are wanted, in this order.
         default_split: the tfds split where the source names none.
         section: of the settings that messages name.
 
     Raises:
         UserError: an unreadable file, or missing columns, naming the file and the row.
     """
-    columns = [*config.text_columns, *filter(None, [config.label_column])]
     if source.startswith("tfds:"):
         return _tfds(source, config, columns, default_split)
     if Path(source).is_dir():

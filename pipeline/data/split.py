@@ -1,4 +1,4 @@
-"""Splits: rows of a store, and rows split off by label, with equal texts together, the same on every machine."""
+"""Splits: rows of a store, and rows split off by target, with equal texts together, the same on every machine."""
 
 from dataclasses import dataclass, replace
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.data.store import Store
 from pipeline.errors import UserError
+from pipeline.tasks.task import Targets
 
 
 @dataclass
@@ -16,17 +17,13 @@ class Split:
         name: "train", "validation" or "test".
         store: the converted source.
         rows: int64 [n], which rows of the store.
-        classes: int32, the class of each label string of the store.
-        num_classes: C.
-        multi_label: whether a row has any number of labels.
+        of_store: the targets of all its rows.
     """
 
     name: str
     store: Store
     rows: np.ndarray
-    classes: np.ndarray
-    num_classes: int
-    multi_label: bool
+    of_store: Targets
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,42 +32,21 @@ class Split:
         """One object array of UTF-8 bytes a text column."""
         return self.store.texts(self.rows[indices])
 
-    def labels(self, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """int32 [n] classes, or float32 [n, C] multi-hot with several labels a row; by default of all rows."""
-        rows = self.rows[indices]
-        if not self.multi_label:
-            return self.classes[self.store.label_ids[rows]]
-        hot = np.zeros((len(rows), self.num_classes), np.float32)
-        counts, flat = self._flat(rows)
-        hot[np.repeat(np.arange(len(rows)), counts), flat] = 1.0
-        return hot
+    def targets(self, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """What is to be predicted, as the task gives it: [n] or [n, C]; by default of all rows."""
+        return self.of_store.values(self.rows[indices])
 
-    def first_labels(self) -> np.ndarray:
-        """int32 [n], the first class of each row, -1 where it has none."""
-        starts = self.store.label_starts[self.rows]
-        some = self.store.label_starts[self.rows + 1] > starts
-        first = np.full(len(self), -1, np.int32)
-        first[some] = self.classes[self.store.label_ids[starts[some]]]
-        return first
+    def strata(self) -> np.ndarray:
+        """int [n]; a split takes its share of the rows of each value."""
+        return self.of_store.strata(self.rows)
 
     def hashes(self) -> np.ndarray:
         """uint64 [n], equal for equal texts."""
         return np.asarray(self.store.hashes)[self.rows]
 
-    def counts(self) -> np.ndarray:
-        """int64 [C], rows of each label."""
-        return np.bincount(self._flat(self.rows)[1], minlength=self.num_classes)
-
-    def _flat(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many labels each of these rows of the store has, and their classes one after the other."""
-        starts = self.store.label_starts[rows]
-        counts = self.store.label_starts[rows + 1] - starts
-        places = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-        return counts, self.classes[self.store.label_ids[places]]
-
 
 def split_off(split: Split, name: str, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Take about `fraction` of the rows of each label away, at random.
+    """Take about `fraction` of the rows of each stratum (label) away, at random.
 
     Rows of equal text go to the same side, so that no text of the one is in the other; the order that chooses is a
     hash of text and seed, so neither row order nor library versions matter. With several labels a row the first counts.
@@ -84,11 +60,11 @@ def split_off(split: Split, name: str, fraction: float, seed: int) -> tuple[Spli
         UserError: `fraction` is less than one row, or no text can be spared.
     """
     hashes, first, group, sizes = np.unique(split.hashes(), return_index=True, return_inverse=True, return_counts=True)
-    labels = split.first_labels()[first]
+    strata = split.strata()[first]
     draw = _mix(hashes ^ _mix(np.array([(seed + 1) % 2**64], np.uint64)))
     taken = np.zeros(len(hashes), bool)
-    order = np.lexsort((draw, labels))
-    bounds = np.flatnonzero(np.diff(labels[order])) + 1
+    order = np.lexsort((draw, strata))
+    bounds = np.flatnonzero(np.diff(strata[order])) + 1
     left_out = 0.0
     for groups in np.split(order, bounds):
         wanted = fraction * sizes[groups].sum() + left_out

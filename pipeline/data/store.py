@@ -12,18 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline import tasks
 from pipeline.config import DataConfig
 from pipeline.data import sources
-from pipeline.data.rows import clean
+from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
 from pipeline.files import replaced_folder
+from pipeline.tasks.task import TargetReader
 
 # Raise it when the same source is converted to something else: stores of earlier versions are then not used again.
-VERSION = 2
-# More different labels than this are no labels: the wrong column was named.
-MOST_LABELS = 100_000
-READ_SETTINGS = ("format", "text_columns", "label_column", "label_separator", "column_names", "encoding", "bad_rows",
-                 "max_examples", "data_dir")  # fmt: skip
+VERSION = 3
+# Before the names of a target's arrays.
+TARGET = "target_"
+READ_SETTINGS = ("format", "text_columns", "task", "label_column", "label_separator", "label_columns", "labels",
+                 "column_names", "encoding", "bad_rows", "max_examples", "data_dir")  # fmt: skip
 
 
 @dataclass
@@ -33,7 +35,8 @@ class _Meta:
     sources: list[str]
     columns: int
     rows: int = 0
-    labels: list[str] = field(default_factory=list)
+    target: dict = field(default_factory=dict)
+    """What the task's reader says of the targets."""
     skipped: dict[str, int] = field(default_factory=dict)
     fingerprint: str = ""
 
@@ -42,9 +45,8 @@ class Store:
     """Converted rows.
 
     Attributes:
-        meta: counts, label strings, skipped rows, and `fingerprint`, a sha256 of all texts and labels.
-        label_starts: int64 [rows + 1]; labels of row i are label_ids[label_starts[i] : label_starts[i + 1]].
-        label_ids: int32, into meta.labels.
+        meta: counts, skipped rows, what is known of the targets, and `fingerprint`, a sha256 of all texts and targets.
+        arrays: of the targets, as the task's reader has filled them.
         hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
         numbers, origins: int64 and int32 [rows], the line and the source (in meta.sources) of a row.
     """
@@ -57,8 +59,12 @@ class Store:
                 # mmap refuses an empty file; the writer puts one byte at its end.
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._texts.append((data, np.load(folder / f"text{column}.npy", mmap_mode="r")))
-        for name in ("label_starts", "label_ids", "hashes", "numbers", "origins"):
-            setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r"))
+        self.hashes, self.numbers, self.origins = (
+            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hashes", "numbers", "origins")
+        )
+        self.arrays = {
+            path.stem.removeprefix(TARGET): np.load(path, mmap_mode="r") for path in folder.glob(f"{TARGET}*.npy")
+        }
 
     def texts(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """One object array of bytes (UTF-8) a text column."""
@@ -123,67 +129,82 @@ class _Arrays:
             path.unlink()
 
 
+class _Writer:
+    """Puts rows one after the other into the arrays of a store."""
+
+    def __init__(self, folder: Path, columns: int, reader: TargetReader):
+        self.folder, self.reader = folder, reader
+        self.digest = hashlib.sha256()
+        self.rows = 0
+        self.arrays = _Arrays(
+            folder,
+            {"hashes": np.uint64, "numbers": np.int64, "origins": np.int32}
+            | {f"text{column}": np.int64 for column in range(columns)}
+            | {f"{TARGET}{name}": dtype for name, dtype in reader.dtypes.items()},
+        )
+        self.texts = [open(folder / f"text{column}.bin", "wb") for column in range(columns)]  # noqa: SIM115
+        self.ends = [0] * columns
+        for column in range(columns):
+            self.arrays.pending[f"text{column}"].append(0)
+
+    def add(self, texts: list[bytes], target: object, number: int, origin: int) -> None:
+        """A row: its texts, its target, and its place in its source."""
+        pending = self.arrays.pending
+        for column, text in enumerate(texts):
+            self.texts[column].write(text)
+            self.ends[column] += len(text)
+            pending[f"text{column}"].append(self.ends[column])
+        self.reader.add(target, {name: pending[f"{TARGET}{name}"] for name in self.reader.dtypes})
+        hashed = hashlib.blake2b(b"\x1f".join(text.strip() for text in texts), digest_size=8).digest()
+        pending["hashes"].append(int.from_bytes(hashed, "little"))
+        pending["numbers"].append(number)
+        pending["origins"].append(origin)
+        self.digest.update(repr((texts, target)).encode())
+        self.rows += 1
+        if self.rows % 10_000 == 0:
+            self.arrays.flush()
+
+    def close(self) -> None:
+        """Complete the files."""
+        for file in self.texts:
+            file.write(b"\0")
+            file.close()
+        self.arrays.close()
+
+
 def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> None:
-    columns = len(config.text_columns)
-    meta = _Meta(sources=items, columns=columns)
-    ids: dict[str, int] = {}
-    digest = hashlib.sha256()
-    names = {
-        "label_starts": np.int64,
-        "label_ids": np.int32,
-        "hashes": np.uint64,
-        "numbers": np.int64,
-        "origins": np.int32,
-    }
-    arrays = _Arrays(folder, {**names, **{f"text{column}": np.int64 for column in range(columns)}})
-    texts = [open(folder / f"text{column}.bin", "wb") for column in range(columns)]  # noqa: SIM115
-    ends = [0] * columns
-    label_end = 0
-    for column in range(columns):
-        arrays.pending[f"text{column}"].append(0)
-    arrays.pending["label_starts"].append(0)
+    kind, count = tasks.kind_of(config), len(config.text_columns)
+    columns = [*config.text_columns, *kind.columns(config)]
+    meta = _Meta(sources=items, columns=count)
+    reader = kind.reader(config)
+    writer = _Writer(folder, count, reader)
     for origin, item in enumerate(items):
         taken = 0
-        for number, cells in sources.read(item, config, split):
+        for number, cells in sources.read(item, config, columns, split):
             if config.max_examples is not None and taken >= config.max_examples:
                 break
-            row = cells if isinstance(cells, str) else clean(cells, config.label_separator)
-            if isinstance(row, str):
+            try:
+                if isinstance(cells, str):
+                    raise ValueError(cells)
+                texts, target = clean_texts(cells[:count]), reader.read(cells[count:])
+            except UserError:
+                raise
+            except ValueError as error:
                 if config.bad_rows == "error":
                     where = sources.place(item, number)
-                    raise UserError(f"{where}: the row {row}; mend it, or set data.bad_rows to skip.")
-                reason = row.partition(":")[0]
+                    raise UserError(f"{where}: the row {error}; mend it, or set data.bad_rows to skip.") from None
+                reason = str(error).partition(":")[0]
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
                 continue
             taken += 1
-            strings, labels = row
-            for column, text in enumerate(strings):
-                texts[column].write(text)
-                ends[column] += len(text)
-                arrays.pending[f"text{column}"].append(ends[column])
-            arrays.pending["label_ids"] += [ids.setdefault(label, len(ids)) for label in labels]
-            if len(ids) > MOST_LABELS:
-                raise UserError(
-                    f"{item}: {config.label_column!r} has more than {MOST_LABELS} different labels; "
-                    "is data.label_column the right one?"
-                )
-            label_end += len(labels)
-            arrays.pending["label_starts"].append(label_end)
-            joined = b"\x1f".join(text.strip() for text in strings)
-            hashed = hashlib.blake2b(joined, digest_size=8).digest()
-            arrays.pending["hashes"].append(int.from_bytes(hashed, "little"))
-            arrays.pending["numbers"].append(number)
-            arrays.pending["origins"].append(origin)
-            digest.update(repr((strings, labels)).encode())
-            meta.rows += 1
-            if meta.rows % 10_000 == 0:
-                arrays.flush()
-    for file in texts:
-        file.write(b"\0")
-        file.close()
-    arrays.close()
-    if not meta.rows:
+            writer.add(texts, target, number, origin)
+    writer.close()
+    if not writer.rows:
         skipped = "".join(f"; {count} rows were skipped: each {reason}" for reason, count in meta.skipped.items())
         raise UserError(f"{', '.join(items)}: there is no row of data{skipped}.")
-    meta.labels, meta.fingerprint = list(ids), digest.hexdigest()
+    try:
+        meta.target = reader.summary()
+    except UserError as error:
+        raise UserError(f"{', '.join(items)}: {error}") from error
+    meta.rows, meta.fingerprint = writer.rows, writer.digest.hexdigest()
     (folder / "meta.json").write_text(json.dumps(asdict(meta), ensure_ascii=False), encoding="utf-8")

@@ -1,56 +1,49 @@
-"""Scores of a model on splits of labelled rows."""
+"""Scores of a model on splits of rows."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from pipeline.config import EvaluationConfig
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.evaluation.metrics import classification_metrics, confident_mistakes, selective_accuracy
+from pipeline.tasks.task import Task
 
 
-def scores(split: Split, probabilities: np.ndarray, data: DataSplits, threshold: float) -> dict:
-    """`classification_metrics` of all rows of a split.
+@dataclass
+class Evaluation:
+    """What an evaluation gives.
 
-    Args:
-        split: n rows of `data`.
-        probabilities: float32 [n, C].
-        data: names the labels, and tells how often training saw each.
-        threshold: probability from which a label counts as given (multi-label only).
+    Attributes:
+        task: with what the validation rows decide about its answers.
+        scores: of each split, by its name.
+        mistakes: where the model is most wrong, with "text", the row's texts: on the test rows, else the validation
+            rows.
     """
-    return classification_metrics(
-        split.labels(),
-        probabilities,
-        data.label_names,
-        multi_label=data.multi_label,
-        threshold=threshold,
-        train_counts=data.train.counts(),
-    )
+
+    task: Task
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
 
 
-def evaluate(
-    predict: Callable[[Split], np.ndarray], data: DataSplits, config: EvaluationConfig, abstain_below: float = 0.0
-) -> tuple[dict[str, dict], list[dict]]:
+def evaluate(predict: Callable[[Split], np.ndarray], data: DataSplits, task: Task, mistakes: int) -> Evaluation:
     """Score the validation and test rows, where there are any.
 
     Args:
-        predict: a split to probabilities, float32 [n, C].
+        predict: a split to predictions, float32 [n, K].
         data: all splits.
-        config: the evaluation section.
-        abstain_below: score below which no label is given; 0: always one.
-
-    Returns:
-        (scores by split, the most confident mistakes with their texts: on the test rows, else the validation rows).
+        task: as it is served.
+        mistakes: how many to show at most.
     """
-    metrics, mistakes = {}, []
+    predictions = {split.name: predict(split) for split in (data.validation, data.test) if split is not None}
+    if data.validation is not None:
+        task = task.calibrated(data.validation.targets(), predictions["validation"])
+    found = Evaluation(task)
     for split in (data.validation, data.test):
         if split is None:
             continue
-        probabilities, labels = predict(split), split.labels()
-        metrics[split.name] = scores(split, probabilities, data, config.threshold)
-        if abstain_below:
-            metrics[split.name]["selective"] = selective_accuracy(labels, probabilities, abstain_below)
-        wrong = confident_mistakes(labels, probabilities, config.mistakes, config.threshold)
-        mistakes = [{**row, "text": [text[0].decode() for text in split.texts([row["row"]])]} for row in wrong]
-    return metrics, mistakes
+        found.scores[split.name] = task.scores(split.targets(), predictions[split.name])
+        wrong = task.mistakes(split.targets(), predictions[split.name], mistakes)
+        found.mistakes = [row | {"text": [text[0].decode() for text in split.texts([row["row"]])]} for row in wrong]
+    return found

@@ -48,7 +48,7 @@ def reliability_diagram(bins: list[dict], *, x_label: str, y_label: str) -> str:
     """How often the model is right (bars) against how sure it is; on the diagonal they agree.
 
     Args:
-        bins: "calibration_bins" of `classification_metrics`.
+        bins: "calibration_bins" of tasks.label_scores.
     """
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
     x_of, y_of = _scales(0, 1, 0, 1)
@@ -71,6 +71,28 @@ def reliability_diagram(bins: list[dict], *, x_label: str, y_label: str) -> str:
         )
     parts.append(f'<path class="diagonal" d="M{x_of(0):.1f} {y_of(0):.1f}L{x_of(1):.1f} {y_of(1):.1f}"/>')
     return _svg("chart", WIDTH, HEIGHT, parts, "reliability diagram")
+
+
+def scatter(points: Sequence[Sequence[float]], *, x_label: str, y_label: str) -> str:
+    """Dots; on the diagonal both values are equal.
+
+    Args:
+        points: (x, y), all finite, in one unit.
+        x_label: under the axis.
+        y_label: of a dot's y, in its tool tip.
+    """
+    values = [value for point in points for value in point]
+    ticks = nice_ticks(min(values), max(values))
+    x_of, y_of = _scales(ticks[0], ticks[-1], ticks[0], ticks[-1])
+    parts = _axes(ticks, ticks, x_of, y_of, "{:.6g}".format, "{:.6g}".format, x_label)
+    low, high = ticks[0], ticks[-1]
+    parts.append(f'<path class="diagonal" d="M{x_of(low):.1f} {y_of(low):.1f}L{x_of(high):.1f} {y_of(high):.1f}"/>')
+    for x, y in points:
+        title = f"<title>{escape(x_label)} {x:.6g}, {escape(y_label)} {y:.6g}</title>"
+        parts.append(
+            f'<circle class="dot s0" opacity="0.5" cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="2.6">{title}</circle>'
+        )
+    return _svg("chart", WIDTH, HEIGHT, parts, f"{y_label} against {x_label}")
 
 
 def compact_matrix(matrix: list[list[int]], names: list[str]) -> str:

@@ -1,12 +1,12 @@
-"""Probabilities of all rows of a split."""
+"""Predictions for all rows of a split."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.classifier import probabilities
 from pipeline.data.batching import prediction_batches
 from pipeline.data.split import Split
+from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.workers import Workers
 
@@ -15,9 +15,9 @@ class BatchPredictor:
     """Predicts with the current weights of a model; compiled once, called as often as one likes.
 
     Args:
-        model: a classifier giving logits.
+        model: giving logits.
         encoder: strings to token ids.
-        multi_label: sigmoid in place of softmax.
+        task: what its logits mean.
         batch_size: rows a forward pass.
         fixed_length: pad to the encoder's sequence_length.
         workers: who divide the batches among them, and all get the outcome; None: this process is alone.
@@ -27,23 +27,23 @@ class BatchPredictor:
         self,
         model: keras.Model,
         encoder: TextEncoder,
-        multi_label: bool,
+        task: Task,
         batch_size: int,
         fixed_length: bool = False,
         workers: Workers | None = None,
     ):
-        self.encoder, self.batch_size, self.fixed_length = encoder, batch_size, fixed_length
+        self.encoder, self.task, self.batch_size, self.fixed_length = encoder, task, batch_size, fixed_length
         self.workers = workers or Workers()
 
         @tf.function(reduce_retracing=True, autograph=False)
         def forward(inputs):
-            return probabilities(tf.cast(model(inputs, training=False), tf.float32), multi_label)
+            return task.activation(tf.cast(model(inputs, training=False), tf.float32))
 
         self._forward = forward
 
     def __call__(self, split: Split) -> np.ndarray:
-        """float32 [n, C] for all rows of a split, in their order."""
-        results = np.zeros((len(split), split.num_classes), np.float32)
+        """float32 [n, K] for all rows of a split, in their order."""
+        results = np.zeros((len(split), self.task.outputs), np.float32)
         for rows, inputs in prediction_batches(
             split,
             self.encoder,
@@ -56,6 +56,6 @@ class BatchPredictor:
         return self.workers.sum(results)
 
     def texts(self, columns: tuple[list[str], ...]) -> np.ndarray:
-        """float32 [n, C] for texts given as lists, in one batch."""
+        """float32 [n, K] for texts given as lists, in one batch."""
         inputs = self.encoder(*(tf.constant(column, tf.string) for column in columns), fixed_length=self.fixed_length)
         return self._forward(inputs).numpy()

@@ -1,34 +1,27 @@
 """report.html: one file that shows how good a model is, where it is weak and how it came about."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+import pipeline.tasks
 from pipeline.evaluation import plots
-from pipeline.evaluation.findings import confused_pairs, findings
-from pipeline.evaluation.table import worst_first
+from pipeline.evaluation.formatting import number, percent
 from pipeline.files import write_text
+from pipeline.tasks.task import Task
 
 SPLITS = ("train", "validation", "test")
-# A table of cells up to here, one small square a cell above.
-MATRIX_CLASSES = 30
-# From this many classes on, confusions are hard to find in the matrix by eye.
-PAIRS_CLASSES = 8
-PAIRS_SHOWN = 12
-TEXT_SHOWN = 700
 FINE_TUNING_CHARTS = {
     "Loss": {"training": "loss", "validation": "validation_loss"},
-    "Validation scores": {
-        "accuracy": "validation_accuracy",
-        "macro F1": "validation_macro_f1",
-        "micro F1": "validation_micro_f1",
-    },
+    # The lines are the task's.
+    "Validation scores": {},
     "Learning rate": {"learning rate": "learning_rate"},
     "Speed": {"examples a second": "examples_per_second"},
 }
@@ -44,77 +37,87 @@ PRETRAINING_CHARTS = {
     },
     "Speed": {"sequences a second": "examples_per_second"},
 }
-THIN_SPACE = "\u202f"
+NOTHING_KNOWN = "There were neither test nor validation rows: nothing is known about how good this model is."
 
 
-def write_report(
-    path: Path | str,
-    *,
-    title: str,
-    metrics: dict,
-    config_yaml: str,
-    environment: dict,
-    label_names: Sequence[str] = (),
-    mistakes: Sequence[dict] = (),
-    data_summary: dict | None = None,
-    warnings: Sequence[str] = (),
-) -> None:
-    """Write a self-contained HTML page: no script, style, font or picture is fetched from anywhere.
+@dataclass
+class ReportContent:
+    """What report.html shows.
 
-    Args:
-        path: of the page; written beside, then renamed.
+    Attributes:
         title: the run's name.
-        metrics: as in metrics.json. "test" or else "validation" (from `classification_metrics`) is shown; either may
-            be missing. "train": any numbers; its "best_epoch" is marked in the curves; its "history" has one dict an
-            epoch with "epoch", "loss", "validation_..." and any other numbers. "pretraining": likewise, with "updates"
-            in place of "epoch", and "unigram_entropy". Where there is nothing else, only that is shown.
+        metrics: as in metrics.json. "test" or else "validation" (of the task) is shown; either may be missing. "train":
+            any numbers; its "best_epoch" is marked in the curves; its "history" has one dict an epoch with "epoch",
+            "loss", "validation_..." and any other numbers. "pretraining": likewise, with "updates" in place of
+            "epoch", and "unigram_entropy". Where there is nothing else, only that is shown.
         config_yaml: the resolved config.
         environment: names and versions.
-        label_names: of the class numbers in `mistakes`.
-        mistakes: from `confident_mistakes`, each with "text", a list of its one or two texts.
+        task: None: nothing was predicted.
+        mistakes: Task.mistakes, each with "text", a list of its one or two texts.
         data_summary: any nested dict; train, validation and test are shown side by side.
         warnings: sentences about the data or the run, shown first.
     """
-    name = next((split for split in ("test", "validation") if metrics.get(split)), None)
-    shown = metrics[name] if name else None
+
+    title: str
+    metrics: dict[str, Any]
+    config_yaml: str
+    environment: dict[str, Any]
+    task: Task | None = None
+    mistakes: Sequence[dict] = ()
+    data_summary: dict[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    @property
+    def shown(self) -> str | None:
+        """The split whose scores are shown."""
+        return next((split for split in ("test", "validation") if self.metrics.get(split)), None)
+
+    def findings(self) -> tuple[list[str], list[str]]:
+        """Warnings and notes about the scores."""
+        if self.task is None:
+            return [], []
+        if self.shown is None:
+            return [NOTHING_KNOWN], []
+        validation = self.metrics.get("validation") if self.shown == "test" else None
+        return self.task.findings(self.metrics[self.shown], self.shown, validation)
+
+
+def write_report(path: Path | str, content: ReportContent) -> None:
+    """Write a self-contained HTML page, beside, then renamed: no script, style, font or picture is fetched from
+    anywhere."""
+    metrics, name, task = content.metrics, content.shown, content.task
     validation = metrics.get("validation") if name == "test" else None
     train, pretraining = metrics.get("train") or {}, metrics.get("pretraining") or {}
-    only_pretrained = bool(pretraining) and not train
-    found, notes = ([], []) if only_pretrained else findings(shown, name or "test", validation)
+    found, notes = content.findings()
     history, looks = (_numbers_of(part.get("history", [])) for part in (train, pretraining))
     for look in looks:
         look["unigram_entropy"] = pretraining["unigram_entropy"]
+    charts = FINE_TUNING_CHARTS | ({"Validation scores": task.curves} if task else {})
     page = _template().render(
-        title=title,
+        title=content.title,
         name=name,
-        metrics=shown,
-        multi_label=bool(shown) and "hamming_loss" in shown,
-        validation=validation,
+        rows=metrics[name]["rows"] if name else 0,
+        page=task.page(metrics[name], validation, content.mistakes) if task and name else None,
         training={key: value for key, value in train.items() if _is_number(value)},
-        warnings=[*warnings, *found],
+        warnings=[*content.warnings, *found],
         notes=notes,
-        curves=learning_curves(history, FINE_TUNING_CHARTS, "epoch", train.get("best_epoch")),
-        only_pretrained=only_pretrained,
+        curves=learning_curves(history, charts, "epoch", train.get("best_epoch")),
+        only_pretrained=task is None,
         pretraining={key: value for key, value in pretraining.items() if _is_number(value)},
         pretraining_curves=learning_curves(looks, PRETRAINING_CHARTS, "updates"),
         last_look=looks[-1] if looks else {},
         best_epoch=train.get("best_epoch"),
         history_columns=list(dict.fromkeys(key for epoch in history for key in epoch)),
         history=history,
-        classes=worst_first(shown["per_class"]) if shown else [],
-        matrix=_matrix(shown),
-        pairs=confused_pairs(shown, PAIRS_SHOWN) if shown and len(shown["per_class"]) >= PAIRS_CLASSES else [],
-        reliability=_reliability(shown),
-        mistakes=[_mistake(item, label_names) for item in mistakes],
-        data_tables=summary_tables(data_summary or {}),
-        config_yaml=config_yaml,
-        environment=environment,
+        data_tables=summary_tables(content.data_summary),
+        config_yaml=content.config_yaml,
+        environment=content.environment,
     )
     write_text(path, page, errors="replace")
 
 
 def learning_curves(
-    history: list[dict], charts: dict[str, dict[str, str]], x: str, marked: float | None = None
+    history: list[dict], charts: Mapping[str, Mapping[str, str]], x: str, marked: float | None = None
 ) -> list[dict]:
     """Charts (title, series names with last value, svg) of whatever a history holds; none for a single point.
 
@@ -131,8 +134,7 @@ def learning_curves(
         percentages = title.endswith("scores")
         y_format = percent if percentages else "{:.3g}".format
         series = {label: [(row[x], row[key]) for row in history if key in row] for label, key in keys.items()}
-        # With one label a row micro F1 is the accuracy.
-        series = {k: v for k, v in series.items() if v and not (k == "micro F1" and v == series["accuracy"])}
+        series = {label: points for label, points in series.items() if points}
         if series:
             svg = plots.line_chart(
                 series,
@@ -172,23 +174,6 @@ def summary_tables(summary: dict) -> list[dict]:
     return tables
 
 
-def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal, without the sign."""
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def number(value: object) -> str:
-    """Any JSON-able value for reading: grouped digits, four significant ones, JSON for lists and dicts."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, Real):
-        whole = math.isfinite(value) and (abs(value) >= 10_000 or value == round(value))
-        return f"{value:,.0f}".replace(",", THIN_SPACE) if whole else f"{value:.4g}"
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 def breakable(name: object) -> Markup:
     """A label, which may break after its underscores and slashes instead of within words."""
     return Markup(re.sub("(?<=[_/])", "<wbr>", str(escape(clean(name)))))
@@ -201,7 +186,7 @@ def clean(text: object) -> str:
 
 def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, Path(pipeline.tasks.__path__[0])]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -209,39 +194,6 @@ def _template() -> Template:
     )
     environment.filters |= {"percent": percent, "number": number, "clean": clean, "breakable": breakable}
     return environment.get_template("report.html.j2")
-
-
-def _matrix(metrics: dict | None) -> dict | None:
-    if not metrics or "confusion_matrix" not in metrics:
-        return None
-    names, counts = list(metrics["per_class"]), metrics["confusion_matrix"]
-    if len(names) > MATRIX_CLASSES:
-        return {"svg": Markup(plots.compact_matrix(counts, names)), "names": names}
-    rows = [
-        [{"count": count, "share": count / max(sum(row), 1), "right": i == j} for j, count in enumerate(row)]
-        for i, row in enumerate(counts)
-    ]
-    return {"svg": None, "names": names, "rows": rows}
-
-
-def _reliability(metrics: dict | None) -> Markup | None:
-    if not metrics:
-        return None
-    multi_label = "hamming_loss" in metrics
-    x_label = "probability of a label" if multi_label else "probability of the predicted class"
-    y_label = "given" if multi_label else "right"
-    return Markup(plots.reliability_diagram(metrics["calibration_bins"], x_label=x_label, y_label=y_label))
-
-
-def _mistake(item: dict, label_names: Sequence[str]) -> dict:
-    label, predicted = item["label"], item["predicted"]
-    return {
-        "texts": [{"shown": text[:TEXT_SHOWN], "left": max(len(text) - TEXT_SHOWN, 0)} for text in item["text"]],
-        "label": [{"name": label_names[c], "wrong": c not in predicted} for c in label],
-        "predicted": [{"name": label_names[c], "wrong": c not in label} for c in predicted],
-        "probability": item["probability"],
-        "label_probability": item.get("label_probability"),
-    }
 
 
 def _numbers_of(history: list[dict]) -> list[dict]:

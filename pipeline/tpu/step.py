@@ -12,6 +12,7 @@ import tensorflow as tf
 # They are not part of tf.raw_ops.
 from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_all_reduce, xla_replica_id
 
+from pipeline import tasks
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
@@ -21,7 +22,7 @@ from pipeline.pretraining.fit import example_settings
 from pipeline.pretraining.model import build_pretraining_model
 from pipeline.pretraining.pretrain import make_pretraining_optimizer
 from pipeline.text import SPECIAL_TOKENS
-from pipeline.training.model import TrainableClassifier, example_loss
+from pipeline.training.model import TrainableClassifier
 from pipeline.training.optimizer import make_optimizer
 
 # Made of shapes alone by operations that broadcast, and gone after lowering.
@@ -124,11 +125,10 @@ def _finetuning_step(config: Config, cores: int) -> Step:
     if config.distillation.teacher:
         raise UserError("the step with a teacher cannot be checked yet: unset distillation.teacher.")
     training, length = config.training, config.text.sequence_length
-    classes = len(config.data.labels or ("no", "yes"))
-    multi_label = config.data.label_separator is not None
+    task = tasks.kind_of(config.data).stand_in(config.data)
     model = build_classifier(
         _backbone(config),
-        classes,
+        task.outputs,
         pooling=config.model.pooling,
         dropout=config.model.dropout,
         seed=training.seed,
@@ -136,12 +136,12 @@ def _finetuning_step(config: Config, cores: int) -> Step:
         model_class=TrainableClassifier,
     )
     model.accumulation = training.accumulation
-    loss = example_loss(multi_label, training.label_smoothing)
+    loss = task.loss(training.label_smoothing)
     # The number of updates is a constant of the schedule, no shape depends on it.
     model.compile(optimizer=make_optimizer(training, model, total_steps=1000), loss=loss, jit_compile=False)
 
     def spec(batch: int):
-        return _inputs(batch, length), _floats(batch, classes), _floats(batch)
+        return _inputs(batch, length), _floats(batch, task.outputs), _floats(batch)
 
     at_once = training.batch_size // cores // training.accumulation
     return Step(f"fine-tuning, {length} tokens", model, at_once, training.accumulation, spec)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from pipeline.classifier import with_hidden_states
 from pipeline.config import DistillationConfig
+from pipeline.tasks.task import Task
 from pipeline.training.model import TrainableClassifier
 
 
@@ -19,19 +20,19 @@ class DistilledClassifier(TrainableClassifier):
     """From the student's hidden states to the teacher's width, without bias; None where the widths are equal."""
 
     def learn_from(
-        self, teacher: keras.Model, config: DistillationConfig, multi_label: bool, seed: int, dtype: str | None = None
+        self, teacher: keras.Model, config: DistillationConfig, task: Task, seed: int, dtype: str | None = None
     ) -> None:
         """Set the teacher, in the current strategy scope.
 
         Args:
             teacher: from `build_classifier`, with the outputs of this model; is frozen.
             config: the distillation section.
-            multi_label: as for `example_loss`.
+            task: of both.
             seed: of the projection.
             dtype: Keras dtype policy of the projection; None: the current one.
         """
         teacher.trainable = False
-        self._lesson = _Lesson(with_hidden_states(self), with_hidden_states(teacher), config, multi_label)
+        self._lesson = _Lesson(with_hidden_states(self), with_hidden_states(teacher), config, task)
         narrow, wide = (states[0].shape[-1] for states in (self._lesson.student_states, self._lesson.teacher_states))
         if config.hidden_weight and narrow != wide:
             initializer = keras.initializers.GlorotUniform(seed)
@@ -51,7 +52,7 @@ class DistilledClassifier(TrainableClassifier):
 
         share = lesson.config.soft_share
         hard = mean(self.loss(targets, ours["logits"]))
-        soft = mean(soft_loss(theirs["logits"], ours["logits"], lesson.config.temperature, lesson.multi_label))
+        soft = mean(lesson.task.soft_loss(theirs["logits"], ours["logits"], lesson.config.temperature))
         losses = {"loss": (1.0 - share) * hard + share * soft, "hard_loss": hard, "soft_loss": soft}
         if lesson.config.hidden_weight:
             states = ours["states"]
@@ -66,30 +67,9 @@ class DistilledClassifier(TrainableClassifier):
 class _Lesson:
     """Not a keras object, so that a model which holds it does not take the models in it for layers of its own."""
 
-    def __init__(self, student: keras.Model, teacher: keras.Model, config: DistillationConfig, multi_label: bool):
-        self.student, self.teacher, self.config, self.multi_label = student, teacher, config, multi_label
+    def __init__(self, student: keras.Model, teacher: keras.Model, config: DistillationConfig, task: Task):
+        self.student, self.teacher, self.config, self.task = student, teacher, config, task
         self.student_states, self.teacher_states = student.output["states"], teacher.output["states"]
-
-
-def soft_loss(teacher: tf.Tensor, student: tf.Tensor, temperature: float, multi_label: bool) -> tf.Tensor:
-    """Cross-entropy of the student to the teacher's probabilities, both at a temperature (Hinton et al., 2015).
-
-    Times temperature ** 2, as there, so that the size of its gradient does not depend on the temperature.
-
-    Args:
-        teacher, student: logits, float32 [batch, C].
-        temperature: divides the logits.
-        multi_label: the mean over the labels of binary cross-entropies.
-
-    Returns:
-        float32 [batch]
-    """
-    teacher, student = tf.stop_gradient(teacher) / temperature, student / temperature
-    if multi_label:
-        rows = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.sigmoid(teacher), student), axis=-1)
-    else:
-        rows = tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(teacher), student)
-    return temperature**2 * rows
 
 
 def hidden_loss(teacher: list[tf.Tensor], student: list[tf.Tensor], padding_mask: tf.Tensor) -> tf.Tensor:

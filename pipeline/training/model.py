@@ -178,7 +178,8 @@ class ExactModel(keras.Model):
 
 
 class TrainableClassifier(ExactModel):
-    """A classifier; compile it with a loss of reduction=None. Its data: inputs, targets and weights [batch]."""
+    """A classifier or the like; compile it with a loss of reduction=None, as Task.loss. Its data: inputs, targets and
+    weights [batch]."""
 
     def weight_sums(self, data):
         _, _, weights = data
@@ -188,14 +189,3 @@ class TrainableClassifier(ExactModel):
         inputs, targets, weights = data
         logits = self(inputs, training=True)
         return {"loss": tf.reduce_sum(self.loss(targets, logits) * weights) / totals[0]}
-
-
-def example_loss(multi_label: bool, label_smoothing: float) -> keras.losses.Loss:
-    """Cross-entropy from logits, one value a row.
-
-    Args:
-        multi_label: the mean over the labels of binary cross-entropies; else softmax cross-entropy.
-        label_smoothing: share of the target spread over all classes (multi-label: between yes and no).
-    """
-    kind = keras.losses.BinaryCrossentropy if multi_label else keras.losses.CategoricalCrossentropy
-    return kind(from_logits=True, label_smoothing=label_smoothing, reduction=None)

@@ -7,18 +7,21 @@ import keras
 import yaml
 
 from export.loading import ModelError, find_version, read_metadata
+from pipeline import tasks
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
 from pipeline.config import Config, ModelConfig, TextConfig
 from pipeline.data.load import DataSplits
 from pipeline.errors import UserError
+from pipeline.features import Features
+from pipeline.identity import Identity
 from pipeline.training.checkpoint import load_finished
 
 
 @dataclass
 class Teacher:
-    """A classifier with the labels and tokens of its student."""
+    """A model with the task and the tokens of its student."""
 
     model: keras.Model
     fingerprint: str
@@ -47,16 +50,12 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
         raise UserError(
             f"{named} has exported no model: take that run to its end, with export.enabled true."
         ) from error
-    served = read_metadata(version)
-    labels = list(served["label_names"])
-    if labels != list(data.label_names):
-        raise UserError(
-            f"{named} has the {len(labels)} labels {_shown(labels)}, but this run {len(data.label_names)}, "
-            f"{_shown(data.label_names)}: give both the same data.labels, in one order."
-        )
-    if (served["task"] == "multi_label") != data.multi_label:
-        raise UserError(f"{named} is of another task ({served['task']}): give both runs the same data.label_separator.")
-    if (len(served["inputs"]) == 2) != data.pair:
+    served, identity = read_metadata(version), Identity.load(folder)
+    task = tasks.from_metadata(identity.task)
+    fault = data.task.teacher_fault(task)
+    if fault is not None:
+        raise UserError(f"{named} {fault}")
+    if Features.from_metadata(identity.features).inputs != data.features.inputs:
         raise UserError(f"{named} takes {' and '.join(served['inputs'])}: give both runs as many data.text_columns.")
 
     stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -79,13 +78,9 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
         )
     if _lowercases(text, loaded) != _lowercases(config.text, student):
         raise UserError(f"{named} lower-cases its texts, or this run does, but not both: set text.lowercase alike.")
-    classifier = build_classifier(loaded, len(labels), pooling=model.pooling, dropout=model.dropout, dtype=dtype)
+    classifier = build_classifier(loaded, task.outputs, pooling=identity.pooling, dropout=identity.dropout, dtype=dtype)
     return Teacher(classifier, load_finished(folder / "checkpoints", classifier))
 
 
 def _lowercases(text: TextConfig, loaded: LoadedBackbone) -> bool:
     return (text.lowercase if text.lowercase is not None else loaded.lowercase) is not False
-
-
-def _shown(names) -> str:
-    return ", ".join(list(names)[:5]) + (" ..." if len(names) > 5 else "")

@@ -7,7 +7,7 @@ is nothing to check.
 from collections.abc import Callable
 
 from export.server.rules.answers import (
-    answers_of_classify,
+    answers_of_examples,
     answers_of_serving_default,
     answers_of_warmup,
     loads,
@@ -22,13 +22,13 @@ from export.server.rules.graph import (
     serving_version,
     weights_once,
 )
-from export.server.rules.interface import batch_dimension, classify, output_types, rest_names, serving_default
+from export.server.rules.interface import batch_dimension, examples, output_types, rest_names, serving_default
 from export.server.rules.subject import Subject
 
 RULES: tuple[Callable[[Subject], str], ...] = (
     version_folder,
     serving_default,
-    classify,
+    examples,
     batch_dimension,
     output_types,
     rest_names,
@@ -43,6 +43,6 @@ RULES: tuple[Callable[[Subject], str], ...] = (
     known_operations,
     loads,
     answers_of_serving_default,
-    answers_of_classify,
+    answers_of_examples,
     answers_of_warmup,
 )

@@ -1,14 +1,10 @@
 """Rules on what a server answers."""
 
-from collections.abc import Callable
-from dataclasses import fields
-
 import numpy as np
 
-from export.labels import LabelRule
 from export.recorded import FILE as RECORDED
 from export.recorded import read_recorded
-from export.server.rules.subject import Broken, NotChecked, Subject, metadata_of
+from export.server.rules.subject import Broken, NotChecked, Subject, signature_of, task_of
 from export.verify import ExportDiffers, compare
 
 
@@ -23,27 +19,12 @@ def loads(subject: Subject) -> str:
 
 def answers_of_serving_default(subject: Subject) -> str:
     """serving_default answers as the evaluated model did, in one batch and one by one."""
-    return _compare(
-        subject,
-        "serving_default",
-        lambda label, score, probabilities: {
-            "labels": [name.decode() for name in label],
-            "scores": score,
-            "probabilities": probabilities,
-        },
-    )
+    return _compare(subject, "serving_default")
 
 
-def answers_of_classify(subject: Subject) -> str:
-    """classify answers as the evaluated model did, in one batch and one by one."""
-    return _compare(
-        subject,
-        "classify",
-        lambda classes, scores: {
-            "classes": [[name.decode() for name in row] for row in classes],
-            "probabilities": scores,
-        },
-    )
+def answers_of_examples(subject: Subject) -> str:
+    """The signature for tf.Examples answers as the evaluated model did, in one batch and one by one."""
+    return _compare(subject, task_of(subject).example_signature)
 
 
 def answers_of_warmup(subject: Subject) -> str:
@@ -57,7 +38,7 @@ def answers_of_warmup(subject: Subject) -> str:
     return f"{len(answers)} requests"
 
 
-def _compare(subject: Subject, name: str, columns: Callable[..., dict]) -> str:
+def _compare(subject: Subject, name: str) -> str:
     recorded = read_recorded(subject.folder)
     if recorded is None:
         raise NotChecked(f"there is no {RECORDED} to compare with")
@@ -65,13 +46,22 @@ def _compare(subject: Subject, name: str, columns: Callable[..., dict]) -> str:
     failed = next((answer for answer in answers if isinstance(answer, str)), None if answers else "it was not asked")
     if failed:
         raise Broken(failed[:500])
+    keys = sorted(signature_of(subject, name).outputs)
     together, single = answers[0], [np.concatenate(parts) for parts in zip(*answers[1:], strict=True)]
-    ways = {f"{name}, {way}": columns(*found) for way, found in (("in one batch", together), ("one by one", single))}
-    stored = metadata_of(subject)
-    options = {item.name: stored[item.name] for item in fields(LabelRule) if item.name in stored}
-    rule = LabelRule(tuple(stored["label_names"]), stored["task"] == "multi_label", **options)
+    ways = {
+        f"{name}, {way}": (name, {key: _strings(value) for key, value in zip(keys, found, strict=True)})
+        for way, found in (("in one batch", together), ("one by one", single))
+    }
+    predictions = np.array(recorded.predictions, np.float32)
     try:
-        worst = compare(ways, recorded.texts, np.array(recorded.probabilities), recorded.tolerance, rule)
+        worst = compare(ways, recorded.texts, predictions, recorded.tolerance, task_of(subject))
     except ExportDiffers as error:
         raise Broken(str(error)) from error
-    return f"{len(recorded.labels)} texts, largest difference {worst:.1e}"
+    return f"{len(predictions)} texts, largest difference {worst:.1e}"
+
+
+def _strings(values: np.ndarray) -> np.ndarray | list:
+    """Strings as str in nested lists; numbers as they are."""
+    if values.dtype != object:
+        return values
+    return [[part.decode() for part in row] if isinstance(row, np.ndarray) else row.decode() for row in values]

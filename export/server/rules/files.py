@@ -15,6 +15,7 @@ from export.server.rules.subject import (
     shape_of,
     shown,
     signature_of,
+    task_of,
 )
 from export.warmup import FILE as WARMUP
 from export.warmup import MAX_RECORDS, inputs_of, read_warmup
@@ -30,16 +31,17 @@ def version_folder(subject: Subject) -> str:
 
 def metadata(subject: Subject) -> str:
     """assets.extra/metadata.json is readable and tells of this graph."""
-    stored = metadata_of(subject)
-    for name, output in (("serving_default", "probabilities"), ("classify", "scores")):
+    stored, task = metadata_of(subject), task_of(subject)
+    for name, specs in task.output_specs.items():
         outputs = signature_of(subject, name).outputs
-        columns = shape_of(outputs[output])[-1] if output in outputs and shape_of(outputs[output]) else None
-        if len(stored["label_names"]) != columns:
-            raise Broken(f"it names {len(stored['label_names'])} labels; {name}'s {output} have {columns} columns")
+        for key, (_, shape) in specs.items():
+            columns = (shape_of(outputs[key]) or [])[1:] if key in outputs else []
+            if columns != list(shape):
+                raise Broken(f"its task has {task.outputs} outputs; {name}'s {key} has {columns} behind the batch")
     other = set(stored["operations"]) ^ set(graphs.operations(subject.graph))
     if other:
         raise Broken(f"its list of operations is another graph's: {', '.join(sorted(other)[:5])}")
-    return f"{len(stored['label_names'])} labels, {len(stored['operations'])} operations"
+    return f"{task.outputs} outputs, {len(stored['operations'])} operations"
 
 
 def warmup(subject: Subject) -> str:

@@ -2,7 +2,17 @@
 
 import tensorflow as tf
 
-from export.server.rules.subject import Broken, Subject, dtype_of, listed, require, shape_of, shown, signature_of
+from export.server.rules.subject import (
+    Broken,
+    Subject,
+    dtype_of,
+    listed,
+    require,
+    shape_of,
+    shown,
+    signature_of,
+    task_of,
+)
 
 # What the REST interface writes as JSON (tensorflow_serving/util/json_tensor.cc).
 JSON_TYPES = {
@@ -12,32 +22,39 @@ JSON_TYPES = {
 
 
 def serving_default(subject: Subject) -> str:
-    """serving_default takes text, or text_a and text_b, and gives label, score and probabilities."""
+    """serving_default takes text, or text_a and text_b, and gives what the model's task answers."""
     signature = signature_of(subject, "serving_default")
     if sorted(signature.inputs) not in (["text"], ["text_a", "text_b"]):
         raise Broken(f"its inputs are {listed(signature.inputs)}")
-    wanted = {name: (tf.string, [-1]) for name in signature.inputs}
-    require(signature.inputs, wanted)
-    require(
-        signature.outputs,
-        {"label": (tf.string, [-1]), "score": (tf.float32, [-1]), "probabilities": (tf.float32, [-1, None])},
-    )
+    require(signature.inputs, {name: (tf.string, [-1]) for name in signature.inputs})
+    _require_outputs(subject, "serving_default")
     return f"{listed(signature.inputs)} to {listed(signature.outputs)}"
 
 
-def classify(subject: Subject) -> str:
-    """classify takes tf.Examples as `inputs` and gives classes and scores, a column a label, and nothing else."""
-    signature = signature_of(subject, "classify")
+def examples(subject: Subject) -> str:
+    """The signature for tf.Examples takes them as `inputs`, and gives what TensorFlow Serving's APIs ask of it."""
+    name = task_of(subject).example_signature
+    signature = signature_of(subject, name)
     if list(signature.inputs) != ["inputs"]:
-        raise Broken(f"its inputs are {listed(signature.inputs)}")
-    if sorted(signature.outputs) != ["classes", "scores"]:
-        raise Broken(f"its outputs are {listed(signature.outputs)}")
+        raise Broken(f"the inputs of {name} are {listed(signature.inputs)}")
+    wanted = task_of(subject).output_specs[name]
+    if sorted(signature.outputs) != sorted(wanted):
+        raise Broken(f"the outputs of {name} are {listed(signature.outputs)}")
     require(signature.inputs, {"inputs": (tf.string, [-1])})
-    require(signature.outputs, {"classes": (tf.string, [-1, None]), "scores": (tf.float32, [-1, None])})
-    widths = {name: shape_of(spec)[1] for name, spec in signature.outputs.items()}
+    _require_outputs(subject, name)
+    widths = {key: shape_of(spec)[1] for key, spec in signature.outputs.items()}
     if len(set(widths.values())) > 1:
-        raise Broken(f"classes has {widths['classes']} columns, scores {widths['scores']}")
-    return f"{widths['scores']} labels"
+        raise Broken(" and ".join(f"{key} has {width} columns" for key, width in sorted(widths.items())))
+    return f"{name}: {next(iter(widths.values()))} columns"
+
+
+def _require_outputs(subject: Subject, name: str) -> None:
+    # How wide they are is the metadata's to say: see rules.metadata.
+    wanted = {
+        key: (tf.as_dtype(dtype), [-1, *(None for _ in shape)])
+        for key, (dtype, shape) in task_of(subject).output_specs[name].items()
+    }
+    require(signature_of(subject, name).outputs, wanted)
 
 
 def batch_dimension(subject: Subject) -> str:

@@ -11,6 +11,9 @@ from export import graph as graphs
 from export.loading import METADATA, read_metadata
 from export.server.ask import Replies
 from export.server.releases import NEWEST
+from pipeline import tasks
+from pipeline.errors import UserError
+from pipeline.tasks.task import Task
 
 
 class Broken(Exception):
@@ -102,11 +105,19 @@ def require(specs, wanted: dict[str, tuple[tf.DType, list[int | None]]]) -> None
 
 def metadata_of(subject: Subject) -> dict:
     """Raises Broken where one of the keys that every export has is missing."""
-    wanted = ("label_names", "task", "inputs", "tokenization", "operations", "minimum_serving", "versions", "run")
+    wanted = ("task", "inputs", "tokenization", "operations", "minimum_serving", "versions", "run")
     missing = [key for key in wanted if key not in subject.metadata]
     if missing:
         raise Broken(f"{METADATA} has no {', '.join(missing)}")
     return subject.metadata
+
+
+def task_of(subject: Subject) -> Task:
+    """Raises Broken where the metadata does not describe a task."""
+    try:
+        return tasks.from_metadata(metadata_of(subject))
+    except UserError as error:
+        raise Broken(str(error)) from error
 
 
 def registry_of(subject: Subject) -> dict[str, bool]:

@@ -1,0 +1,136 @@
+"""From a config and its data to a compiled model, with what turns its strings into tokens."""
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from pipeline.backbone.load import load_backbone
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.classifier import build_classifier
+from pipeline.config import Config
+from pipeline.data.batching import steps_per_epoch
+from pipeline.data.load import DataSplits
+from pipeline.errors import UserError
+from pipeline.evaluation.predict import BatchPredictor
+from pipeline.identity import Identity, backbone_identity
+from pipeline.text import TextEncoder
+from pipeline.training.distillation import DistilledClassifier
+from pipeline.training.model import TrainableClassifier
+from pipeline.training.numerics import choose_dtype, serving_dtype
+from pipeline.training.optimizer import make_optimizer
+from pipeline.training.strategy import describe
+from pipeline.training.teacher import Teacher, load_teacher
+from pipeline.training.workers import Workers
+
+
+@dataclass
+class Assembly:
+    """A model ready to be trained.
+
+    Attributes:
+        config: of the run; its backbone is where the weights begin.
+        data: all rows, with the task.
+        loaded: the backbone with what its checkpoint says.
+        model: compiled.
+        encoder: strings to token ids, in training.
+        serving_encoder: the same for what is served and evaluated, which may read longer or shorter texts.
+        dtype: Keras dtype policy of training.
+        serving_dtype: of what is served.
+        devices: one line on them.
+        teacher: None: there is none.
+    """
+
+    config: Config
+    data: DataSplits
+    loaded: LoadedBackbone
+    model: TrainableClassifier
+    encoder: TextEncoder
+    serving_encoder: TextEncoder
+    dtype: str
+    serving_dtype: str
+    devices: str
+    teacher: Teacher | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What the model is."""
+        return Identity(
+            self.data.features.metadata(),
+            self.data.task.metadata(),
+            self.config.model.pooling,
+            backbone_identity(self.loaded.backbone, self.loaded.source),
+            self.config.model.dropout,
+            self.dtype,
+            self.encoder.sequence_length,
+            self.encoder.fingerprint,
+        )
+
+    @property
+    def resume_identity(self) -> dict[str, str]:
+        """What must not change between two processes of one run."""
+        found = {"data": self.data.fingerprint, "tokenization": self.encoder.fingerprint}
+        return found | ({"teacher": self.teacher.fingerprint} if self.teacher else {})
+
+    def predictor(self, model: keras.Model, encoder: TextEncoder, workers: Workers | None = None) -> BatchPredictor:
+        """Predictions of this model or of one like it."""
+        size = self.config.evaluation.batch_size
+        return BatchPredictor(model, encoder, self.data.task, size, self.config.text.fixed_length, workers)
+
+
+def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy) -> Assembly:
+    """Load the backbone, put a fresh head on it and compile it, in the strategy's scope; say what was made.
+
+    Raises:
+        UserError: settings, checkpoint, data and teacher that do not go together.
+    """
+    training = config.training
+    dtype = choose_dtype(training.dtype)
+    devices = describe(strategy, training.batch_size, dtype, training.xla)
+    print(devices)
+    policy = serving_dtype(config.export.dtype, dtype)
+    if (policy, config.export.weights) == ("bfloat16", "float32"):
+        raise UserError("export.weights float32: the model is served in bfloat16; set export.dtype to float32 too.")
+    teacher = None
+    with strategy.scope():
+        loaded = load_backbone(config.model, config.text, training.seed, dtype)
+        model = build_classifier(
+            loaded,
+            data.task.outputs,
+            pooling=config.model.pooling,
+            dropout=config.model.dropout,
+            seed=training.seed,
+            dtype=dtype,
+            model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
+        )
+        if config.distillation.teacher:
+            teacher = load_teacher(config, loaded, data, dtype)
+            model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
+        model.accumulation, model.xla = training.accumulation, training.xla
+        total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
+        model.compile(
+            optimizer=make_optimizer(training, model, total_steps),
+            loss=data.task.loss(training.label_smoothing),
+            jit_compile=False,
+            steps_per_execution=training.steps_per_execution,
+        )
+    encoder, serving_encoder = _encoders(config, loaded)
+    for note in loaded.notes:
+        print(f"note: {note}")
+    print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
+    if teacher:
+        print(f"taught by {config.distillation.teacher}, {teacher.model.count_params() / 1e6:.1f} M parameters")
+    return Assembly(config, data, loaded, model, encoder, serving_encoder, dtype, policy, devices, teacher)
+
+
+def _encoders(config: Config, loaded: LoadedBackbone) -> tuple[TextEncoder, TextEncoder]:
+    """The encoders of training and of serving, of the checkpoint's own vocabulary."""
+    lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
+    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, config.text.sequence_length)
+    served_length = config.export.sequence_length
+    if served_length in (None, encoder.sequence_length):
+        return encoder, encoder
+    longest = loaded.backbone.max_sequence_length
+    if served_length > longest:
+        raise UserError(f"export.sequence_length {served_length} exceeds the {longest} positions of {loaded.source}.")
+    return encoder, TextEncoder(loaded.vocabulary, encoder.lowercase, served_length)

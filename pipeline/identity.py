@@ -1,0 +1,62 @@
+"""What a model is: enough to build its like, to compare it and to refuse what does not fit it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.errors import UserError
+from pipeline.files import write_text
+
+FILE = "identity.json"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Saved as identity.json in the run's folder, in its checkpoints, and under "model" in the export's metadata."""
+
+    features: dict[str, Any]
+    """Features.metadata()"""
+    task: dict[str, Any]
+    """Task.metadata()"""
+    pooling: str
+    """A file of pipeline/poolings."""
+    backbone: dict[str, Any]
+    """Sizes, and the source of its weights."""
+    dropout: float
+    dtype: str
+    """Keras dtype policy of training."""
+    sequence_length: int
+    """Longest sequence in tokens."""
+    tokenization: str
+    """TextEncoder.fingerprint"""
+
+    def save(self, folder: Path) -> None:
+        """Write identity.json."""
+        write_text(folder / FILE, json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read identity.json.
+
+        Raises:
+            UserError: it is not there, or not of this version of the pipeline.
+        """
+        path = folder / FILE
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise UserError(f"{path} is not there: take that run to its end with this version first.") from error
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is not of this version of the pipeline ({error}).") from error
+
+
+SIZES = (
+    "vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "max_sequence_length",
+    "num_segments",
+)  # fmt: skip
+
+
+def backbone_identity(backbone, source: str) -> dict[str, Any]:
+    """Sizes of a keras-nlp BertBackbone, and where its weights are from."""
+    return {"source": source} | {name: getattr(backbone, name) for name in SIZES}

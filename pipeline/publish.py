@@ -1,0 +1,122 @@
+"""From a trained model to the one that is served: a copy in its numerics, proved equal, scored, and exported."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from export.savedmodel import ExportSettings, HeldOut, export_verified
+from export.signatures import SignatureOptions
+from export.verify import rounding_tolerance
+from pipeline.assemble import Assembly
+from pipeline.classifier import serving_copy
+from pipeline.errors import UserError
+from pipeline.evaluation.predict import BatchPredictor
+from pipeline.tasks.task import Task
+
+# Largest differences of a prediction between a trained and a served model, in the task's scale: float32 is as good as
+# exact; bfloat16 rounds differently in the two, which near a tie is several hundredths.
+EXACT, ROUNDED = 1e-3, 0.1
+
+
+@dataclass
+class Served:
+    """The model that is served.
+
+    Attributes:
+        model: in the numerics that it is served in.
+        predict: with it.
+        texts: held-out texts, a list a column, on which it and its export are compared with what was trained.
+    """
+
+    model: keras.Model
+    predict: BatchPredictor
+    texts: tuple[list[str], ...]
+
+
+def serve(run: Assembly) -> Served:
+    """Copy the trained model into the numerics of serving.
+
+    Raises:
+        UserError: the copy answers otherwise than the trained model.
+    """
+    model = serving_copy(run.model, run.serving_dtype, run.config.export.weights)
+    predict = run.predictor(model, run.serving_encoder)
+    held_out = run.data.test or run.data.validation or run.data.train
+    every = -(-len(held_out) // run.config.export.verify_examples)
+    texts = tuple([text.decode() for text in column] for column in held_out.texts(slice(None, None, every)))
+    # In the tokens of training, also where longer texts are served.
+    trained, served = (run.predictor(of, run.encoder).texts(texts) for of in (run.model, model))
+    exact = (run.dtype, run.serving_dtype) == ("float32", "float32") and run.config.export.weights != "bfloat16"
+    require_equal(trained, served, (EXACT if exact else ROUNDED) * run.data.task.scale)
+    return Served(model, predict, texts)
+
+
+def require_equal(trained: np.ndarray, served: np.ndarray, tolerance: float) -> None:
+    """Refuse a served model that is not the trained one.
+
+    Args:
+        trained, served: predictions, float32 [n, K], for the same texts.
+        tolerance: largest difference.
+
+    Raises:
+        UserError: a larger one.
+    """
+    difference = float(np.abs(trained - served).max())
+    # A comparison with NaN is false: it must not pass.
+    if not difference <= tolerance:
+        raise UserError(
+            f"the model to be served differs from the trained one: a prediction for the same text is {difference:.3g} "
+            f"off where {tolerance:.3g} is allowed; nothing was scored or exported. If only bfloat16's rounding is to "
+            "blame, set export.dtype to float32."
+        )
+
+
+def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) -> Path:
+    """Write the next version to `saved_model/`, verified on held-out texts.
+
+    Args:
+        run: what was trained.
+        served: what was evaluated.
+        task: with what the evaluation has added.
+        scores: of each split, for the metadata.
+    """
+    options, run_dir = run.config.export, Path(str(run.config.run_dir))
+    predictions = served.predict.texts(served.texts)
+    tolerance = (options.tolerance or 1e-4) * task.scale
+    if options.tolerance is None and run.serving_dtype == "bfloat16":
+        exact = run.predictor(serving_copy(served.model, "float32"), run.serving_encoder)
+        tolerance = rounding_tolerance(predictions, exact.texts(served.texts), task.scale)
+    version = export_verified(
+        served.model,
+        run.serving_encoder,
+        task,
+        run_dir / "saved_model",
+        HeldOut(served.texts, predictions, tolerance),
+        run.data.features,
+        ExportSettings(
+            SignatureOptions(options.signatures, options.top_k, options.explain_steps),
+            options.weights,
+            {"model": dataclasses.asdict(run.identity), "run": _origin(run, run_dir, task, scores)},
+            options.warmup_batch_sizes,
+            options.recorded_examples,
+        ),
+    )
+    print(f"exported and verified: {version}")
+    for i in sorted({0, len(predictions) // 2, len(predictions) - 1}):
+        text = " | ".join(" ".join(column[i].split())[:70] for column in served.texts)
+        print(f"  {task.shown_prediction(predictions[i])}  {text}")
+    return version
+
+
+def _origin(run: Assembly, run_dir: Path, task: Task, scores: dict[str, Any]) -> dict[str, Any]:
+    """Where the model is from, for its metadata."""
+    return {
+        "name": run_dir.resolve().name,
+        "data": run.data.fingerprint,
+        "dtype": run.serving_dtype,
+        "scores": {split: task.headline(found) for split, found in scores.items()},
+    }

@@ -1,0 +1,70 @@
+"""What all tasks with named classes show of their scores: terminal table, findings, sections of the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.evaluation.formatting import listed, one_line, quoted
+from pipeline.tasks.task import ScoreTable
+
+TEMPLATE = "labels.html.j2"
+TEXT_SHOWN = 700
+
+
+def worst_first(per_class: dict) -> list[str]:
+    """Names by F1, then by support, the weakest and largest first; classes without rows last."""
+    return sorted(
+        per_class,
+        key=lambda name: (per_class[name]["support"] == 0, per_class[name]["f1"], -per_class[name]["support"]),
+    )
+
+
+def score_table(scores: dict, averages: Sequence[str], lines: list[str]) -> ScoreTable:
+    """Precision, recall, F1 and support of each class, the worst first, and averages."""
+
+    def shares(values: dict, keys: Sequence[str]) -> list[str]:
+        return [f"{values[key]:.3f}" for key in keys]
+
+    kinds = ("precision", "recall", "f1")
+    rows = []
+    for name in worst_first(scores["per_class"]):
+        row = scores["per_class"][name]
+        cells = shares(row, kinds) if row["support"] else ["–"] * 3
+        rows.append((one_line(name), *cells, str(row["support"])))
+    support = str(sum(row["support"] for row in scores["per_class"].values()))
+    totals = [(f"{a} average", *shares(scores, [f"{a}_{kind}" for kind in kinds]), support) for a in averages]
+    return ScoreTable(("", "precision", "recall", "F1", "support"), rows, totals, lines)
+
+
+def class_findings(scores: dict, name: str) -> tuple[list[str], list[str]]:
+    """Warnings and notes about single classes in the scores of a set of rows."""
+    warnings, notes = [], []
+    if scores["without_support"]:
+        names = listed(scores["without_support"])
+        warnings.append(f"No {name} row has the label {names}: nothing is known about how well it is recognised.")
+    # A class without rows is rightly never predicted.
+    never = [label for label in scores["never_predicted"] if scores["per_class"][label]["support"] > 0]
+    if never:
+        warnings.append(f"Never predicted, though {name} rows have it: {listed(never)}.")
+    scored = {label: s for label, s in scores["per_class"].items() if s["support"] > 0 and label not in never}
+    if len(scored) > 2:
+        weakest = sorted(scored, key=lambda label: scored[label]["f1"])[:3]
+        described = ", ".join(f"{quoted(label)} ({scored[label]['f1']:.1%})" for label in weakest)
+        notes.append(f"The weakest classes by F1 are {described}.")
+    return warnings, notes
+
+
+def mistake(item: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A mistake as the template shows it: its texts cut, its classes by name."""
+    label, predicted = item["label"], item["predicted"]
+    return {
+        "texts": shown_texts(item["text"]),
+        "label": [{"name": names[c], "wrong": c not in predicted} for c in label],
+        "predicted": [{"name": names[c], "wrong": c not in label} for c in predicted],
+        "probability": item["probability"],
+        "label_probability": item.get("label_probability"),
+    }
+
+
+def shown_texts(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The beginnings of texts, each with the number of characters left out."""
+    return [{"shown": text[:TEXT_SHOWN], "left": max(len(text) - TEXT_SHOWN, 0)} for text in texts]

@@ -1,0 +1,464 @@
+"""One of several named classes a row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.evaluation import plots
+from pipeline.evaluation.formatting import number, one_line, percent, quoted
+from pipeline.tasks import label_answers as answers
+from pipeline.tasks import label_comparison as comparisons
+from pipeline.tasks import label_page as pages
+from pipeline.tasks import label_scores as metrics
+from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
+from pipeline.tasks.task import Headline, Outputs, Page, ScoreTable, Task, Tile
+
+# From this many classes on the top-5 accuracy says something that the accuracy does not.
+TOP_5_CLASSES = 11
+# Half the width of the accuracy's interval from which a set counts as small.
+WIDE_INTERVAL = 0.05
+POOR_CALIBRATION = 0.1
+# The gap is not looked at on fewer rows: there the calibration error is mostly noise.
+CALIBRATION_ROWS = 200
+# A table of cells up to here, one small square a cell above.
+MATRIX_CLASSES = 30
+# From this many classes on, confusions are hard to find in the matrix by eye.
+PAIRS_CLASSES = 8
+PAIRS_SHOWN = 12
+
+
+class Reader(LabelReader):
+    """The one label of a row."""
+
+    def read(self, cells: Sequence[Any]) -> list[str]:
+        (cell,) = cells
+        if list_in(cell) is not None:
+            raise ValueError("has a list of labels (for several labels a row set data.task to multi_label)")
+        name = label_of(cell)
+        if not name:
+            raise ValueError("has no label")
+        return [name]
+
+
+@dataclass(frozen=True)
+class SingleLabel(Task):
+    """The most probable class, or `abstain_label` where its probability is below `abstain_below`.
+
+    Predictions are probabilities, float32 [n, C], in the order of `names`; values are int [n] classes.
+    """
+
+    names: tuple[str, ...]
+    abstain_below: float = 0.0
+    abstain_label: str = ""
+    train_counts: tuple[int, ...] | None = field(default=None, compare=False)
+    """Rows of each class in the training set, which decide the baseline's answer; None: the evaluated rows do, which
+    flatters it a little."""
+
+    name = "single_label"
+    monitors: ClassVar = {"macro_f1": True, "accuracy": True, "micro_f1": True, "weighted_f1": True, "loss": False}
+    curves: ClassVar = {"accuracy": "validation_accuracy", "macro F1": "validation_macro_f1"}
+    shown = ("loss", "accuracy")
+    answer_names = ("label", "score")
+    example_signature = "classify"
+    optional_signatures = ("top_k",)
+
+    def __post_init__(self) -> None:
+        if self.abstain_below and self.abstain_label in self.names:
+            raise UserError(f"export.abstain_label {self.abstain_label!r} is the name of a label: give another.")
+
+    # From the data.
+
+    @classmethod
+    def fits(cls, data) -> bool:
+        return True
+
+    @classmethod
+    def check(cls, config) -> None:
+        if config.data.label_separator is not None or config.data.label_columns:
+            raise UserError("data.task single_label: unset data.label_separator and data.label_columns.")
+
+    @classmethod
+    def reader(cls, data) -> Reader:
+        return Reader(data)
+
+    @classmethod
+    def of(cls, data, train) -> Self:
+        return cls(names_of(data, train.meta.target["labels"], train.meta.sources))
+
+    @classmethod
+    def stand_in(cls, data) -> Self:
+        return cls(tuple(data.labels or ("no", "yes")))
+
+    def targets(self, store, known: str) -> OneLabel:
+        return OneLabel(store, self.names, known)
+
+    def fitted(self, values: np.ndarray) -> Self:
+        return replace(self, train_counts=tuple(np.bincount(values, minlength=len(self.names)).tolist()))
+
+    def describe(self) -> str:
+        return f"{len(self.names)} labels"
+
+    def data_summary(self, values: np.ndarray) -> dict[str, Any]:
+        counts = np.bincount(values, minlength=len(self.names)).tolist()
+        return {"labels": dict(zip(self.names, counts, strict=True))}
+
+    def data_warnings(self) -> list[str]:
+        missing = metrics.unseen(self.names, np.array(self.train_counts))
+        return [f"no training row has the label {name!r}." for name in missing]
+
+    # To the model.
+
+    @property
+    def outputs(self) -> int:
+        return len(self.names)
+
+    def training_targets(self, values: np.ndarray) -> np.ndarray:
+        return np.eye(len(self.names), dtype=np.float32)[values]
+
+    def example_weights(self, values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """rows / (C * rows of the class), as scikit-learn's "balanced"; 0 for a class without rows."""
+        counts = np.bincount(values, minlength=len(self.names))
+        each = np.where(counts > 0, len(values) / (len(counts) * np.maximum(counts, 1)), 0).astype(np.float32)
+        return lambda chosen: each[chosen]
+
+    def loss(self, label_smoothing: float = 0.0):
+        """Softmax cross-entropy."""
+        import keras
+
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing, reduction=None)
+
+    def soft_loss(self, teacher, student, temperature: float):
+        """Cross-entropy to the teacher's probabilities, both at a temperature (Hinton et al., 2015).
+
+        Times temperature ** 2, as there, so that the size of its gradient does not depend on the temperature.
+        """
+        import tensorflow as tf
+
+        teacher, student = tf.stop_gradient(teacher) / temperature, student / temperature
+        return temperature**2 * tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(teacher), student)
+
+    def teacher_fault(self, teacher: Task) -> str | None:
+        return answers.same_labels(self, teacher)
+
+    def activation(self, logits):
+        import tensorflow as tf
+
+        return tf.nn.softmax(logits)
+
+    # Scores.
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """int [n]: the first class of the largest probability, as the exported model decides."""
+        return np.asarray(probabilities, np.float32).argmax(axis=1)
+
+    def scores(self, values: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
+        """See label_scores; also accuracy_interval, ece, calibration_bins, majority_baseline, never_predicted,
+        without_support, matthews and confusion_matrix (rows true, columns predicted); of two classes roc_auc and
+        average_precision of the second (None where only one occurs); of more than ten top_5_accuracy; with
+        `abstain_below` "selective"."""
+        from sklearn.metrics import confusion_matrix, matthews_corrcoef
+
+        labels, probabilities = np.asarray(values), metrics.checked_probabilities(values, predictions, self.names)
+        rows, classes = probabilities.shape
+        if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(f"labels must be integers from 0 to {classes - 1}.")
+        predicted = self.decide(probabilities)
+        found = self._decision_scores(labels, predicted)
+        per_class = found.pop("per_class")
+        every, predictions_of = np.arange(rows), np.bincount(predicted, minlength=classes)
+        scores = {
+            "rows": rows,
+            **found,
+            "accuracy_interval": metrics.accuracy_interval(found["accuracy"], rows),
+            "loss": metrics.cross_entropy(probabilities[every, labels]),
+            **metrics.calibration(probabilities[every, predicted], labels == predicted),
+            "majority_baseline": self._baseline(labels),
+            "never_predicted": metrics.unseen(self.names, predictions_of),
+            "without_support": metrics.unseen(self.names, per_class["support"]),
+            "matthews": float(matthews_corrcoef(labels, predicted)) if np.any(predicted != predicted[0]) else 0.0,
+        }
+        if classes == 2:
+            scores |= _ranking(labels, probabilities[:, 1])
+        if classes >= TOP_5_CLASSES:
+            scores["top_5_accuracy"] = _top_accuracy(labels, probabilities, 5)
+        if self.abstain_below:
+            scores["selective"] = self._selective(labels, probabilities)
+        scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
+        return scores | {"per_class": metrics.by_class(self.names, per_class)}
+
+    def _decision_scores(self, labels: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+        """Macro averages are over the classes that occur among labels or predictions."""
+        counts = np.bincount(np.concatenate([labels, predicted]), minlength=len(self.names))
+        return metrics.decision_scores(labels, predicted, counts > 0)
+
+    def _baseline(self, labels: np.ndarray) -> dict[str, Any]:
+        """Scores of always giving the most frequent class (the first of equals)."""
+        counts = np.bincount(labels, minlength=len(self.names)) if self.train_counts is None else self.train_counts
+        majority = int(np.argmax(counts))
+        scores = self._decision_scores(labels, np.full(len(labels), majority))
+        keys = ("accuracy", "macro_f1", "weighted_f1", "micro_f1")
+        return {"label": self.names[majority]} | {key: scores[key] for key in keys}
+
+    def _selective(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+        """coverage, the share of rows that are answered; accuracy of these, None where there are none."""
+        answered = np.asarray(probabilities, np.float32).max(axis=1) >= np.float32(self.abstain_below)
+        right = self.decide(probabilities)[answered] == labels[answered]
+        return {
+            "abstain_below": self.abstain_below,
+            "coverage": float(answered.mean()),
+            "accuracy": float(right.mean()) if answered.any() else None,
+        }
+
+    def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
+        return {name: scores[name] for name in ("accuracy", "macro_f1")}
+
+    def mistakes(self, values: np.ndarray, predictions: np.ndarray, limit: int) -> list[dict[str, Any]]:
+        """The wrong answers of which the model is surest: row, label and predicted (lists of class numbers),
+        probability (of the wrong class) and label_probability (of the right one)."""
+        labels, probabilities = np.asarray(values), np.asarray(predictions)
+        predicted = self.decide(probabilities)
+        sureness = np.where(predicted != labels, probabilities[np.arange(len(labels)), predicted], -1)
+        return [
+            {
+                "row": row,
+                "probability": float(sureness[row]),
+                "label": [int(labels[row])],
+                "predicted": [int(predicted[row])],
+                "label_probability": float(probabilities[row, labels[row]]),
+            }
+            for row in answers.surest(sureness, limit)
+        ]
+
+    def table(self, scores: dict[str, Any]) -> ScoreTable:
+        low, high = scores["accuracy_interval"]
+        baseline = scores["majority_baseline"]
+        lines = [
+            f"accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}) on {scores['rows']} rows",
+            f"always {one_line(baseline['label'])!r}: accuracy {baseline['accuracy']:.1%}, "
+            f"macro F1 {baseline['macro_f1']:.3f}",
+            f"loss {scores['loss']:.4f}, calibration error (ECE) {scores['ece']:.4f}",
+        ]
+        return pages.score_table(scores, ("macro", "weighted"), lines)
+
+    def findings(self, scores: dict[str, Any], name: str, validation: dict | None) -> tuple[list[str], list[str]]:
+        warnings, notes = [], []
+        low, high = scores["accuracy_interval"]
+        baseline = scores["majority_baseline"]
+        if low <= baseline["accuracy"]:
+            warnings.append(
+                f"The accuracy is not clearly better than always answering {quoted(baseline['label'])}, "
+                f"which scores {baseline['accuracy']:.1%}."
+            )
+        if (high - low) / 2 > WIDE_INTERVAL:
+            warnings.append(
+                f"The {name} set is small ({scores['rows']} rows): the accuracy is known only to within "
+                f"{(high - low) * 50:.0f} points or so."
+            )
+        warnings += _differing_sets(scores, name, validation) + _calibration_finding(scores)
+        for pair in confused_pairs(scores, 1):
+            if pair["count"] > 1:
+                notes.append(
+                    f"The most frequent mistake is {quoted(pair['true'])} taken for {quoted(pair['predicted'])} "
+                    f"({pair['count']} rows, {pair['share']:.1%} of that class)."
+                )
+        of_classes = pages.class_findings(scores, name)
+        return warnings + of_classes[0], notes + of_classes[1]
+
+    def page(self, scores: dict[str, Any], validation: dict | None, mistakes: Sequence[dict]) -> Page:
+        base, (low, high) = scores["majority_baseline"], scores["accuracy_interval"]
+        headline = Headline(
+            "Accuracy",
+            percent(scores["accuracy"]),
+            "%",
+            f"Always answering {quoted(base['label'])} scores {percent(base['accuracy'])} (the grey mark).",
+            f"{percent(low)} to {percent(high)}",
+            {"score": scores["accuracy"], "low": low, "high": high, "baseline": base["accuracy"]},
+        )
+        tiles = [
+            Tile("Macro F1", percent(scores["macro_f1"]), f"baseline {percent(base['macro_f1'])}"),
+            Tile("Weighted F1", percent(scores["weighted_f1"]), f"baseline {percent(base['weighted_f1'])}"),
+        ]
+        if "roc_auc" in scores:
+            second = f"for {self.names[1]}"
+            tiles.append(Tile("ROC AUC", percent(scores["roc_auc"]), second))
+            tiles.append(Tile("Average precision", percent(scores["average_precision"]), second))
+        elif "top_5_accuracy" in scores:
+            tiles.append(Tile("Right among top 5", percent(scores["top_5_accuracy"])))
+        tiles.append(Tile("Calibration error", percent(scores["ece"]), "points, ECE of 15 bins"))
+        tiles.append(Tile("Loss", number(scores["loss"]), "cross-entropy, nats"))
+        if validation:
+            note = f"accuracy; macro F1 {percent(validation['macro_f1'])}"
+            tiles.append(Tile("Validation", percent(validation["accuracy"]), note))
+        context = {
+            "one": "class",
+            "classes": pages.worst_first(scores["per_class"]),
+            "scores": scores,
+            "matrix": _matrix(scores),
+            "pairs": confused_pairs(scores, PAIRS_SHOWN) if len(self.names) >= PAIRS_CLASSES else [],
+            "mistakes": [pages.mistake(item, self.names) for item in mistakes],
+            "sure": "",
+        }
+        diagram = plots.reliability_diagram(
+            scores["calibration_bins"], x_label="probability of the predicted class", y_label="right"
+        )
+        figure = {
+            "title": "Calibration",
+            "keys": "how often the model is right when it says so with this probability",
+            "svg": diagram,
+            "caption": "On the dashed line a probability means what it says; below it the model is too sure. "
+            "Faint bars rest on few rows.",
+        }
+        return Page(f"{len(self.names)} classes", headline, tiles, pages.TEMPLATE, context, [figure])
+
+    # To a served model.
+
+    def served(self, evaluation, export) -> Self:
+        return replace(self, abstain_below=export.abstain_below, abstain_label=export.abstain_label)
+
+    def metadata(self) -> dict[str, Any]:
+        abstain = {"abstain_below": self.abstain_below, "abstain_label": self.abstain_label}
+        return {"task": self.name, "label_names": list(self.names), **(abstain if self.abstain_below else {})}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, Any]) -> Self:
+        names = tuple(metadata["label_names"])
+        return cls(names, metadata.get("abstain_below", 0.0), metadata.get("abstain_label", ""))
+
+    @property
+    def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+        return answers.label_specs(len(self.names))
+
+    def answer(self, predictions) -> dict[str, Any]:
+        import tensorflow as tf
+
+        score = tf.reduce_max(predictions, axis=1)
+        label = tf.gather(tf.constant(self.names), tf.argmax(predictions, axis=1))
+        if self.abstain_below:
+            label = tf.where(score < self.abstain_below, self.abstain_label, label)
+        return {"label": label, "score": score, "probabilities": predictions}
+
+    def answer_of(self, predictions: np.ndarray) -> Outputs:
+        predictions = np.asarray(predictions, np.float32)
+        # In float32, as the graph compares.
+        sure = predictions.max(axis=1) >= np.float32(self.abstain_below)
+        best = predictions.argmax(axis=1)
+        labels = [self.names[i] if yes else self.abstain_label for i, yes in zip(best, sure, strict=True)]
+        return {"label": labels, "score": predictions.max(axis=1), "probabilities": predictions}
+
+    def example_answer(self, predictions) -> dict[str, Any]:
+        return answers.all_classes(self.names, predictions)
+
+    def optional_answer(self, name: str, predictions, top_k: int) -> dict[str, Any]:
+        return answers.best_classes(self.names, predictions, top_k)
+
+    def explained(self, predictions) -> tuple[Any, dict[str, Any]]:
+        return answers.best_class(self.names, predictions)
+
+    def contribution(self, logits, about):
+        """The log-odds of a class, log p / (1 - p): its logit minus the logsumexp of the others'."""
+        import tensorflow as tf
+
+        own = tf.gather(logits, about, batch_dims=1)
+        is_own = tf.one_hot(about, logits.shape[-1], True, False, dtype=tf.bool)
+        return own - tf.reduce_logsumexp(tf.where(is_own, -1e9, logits), axis=1)
+
+    def predictions_of(self, signature: str, outputs: Outputs) -> np.ndarray | None:
+        return answers.probabilities_of(outputs)
+
+    def inconsistency(
+        self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
+    ) -> tuple[int, str] | None:
+        return answers.label_inconsistency(self, outputs, predictions, tolerance)
+
+    def labels_in(self, label: Any) -> list[str]:
+        """The names of classes in a label, or in a cell of the data."""
+        name = label_of(label)
+        return [name] if name else []
+
+    def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
+        return np.array(old["label"]) == np.array(new["label"])
+
+    def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
+        return comparisons.compare_labels([old, self], answers, truth)
+
+    def comparison_lines(self, found: dict[str, Any]) -> list[str]:
+        return comparisons.comparison_lines(found)
+
+    def answer_notes(self) -> str:
+        return answers.label_notes(self.names)
+
+    def shown_prediction(self, prediction: np.ndarray) -> str:
+        return f"{self.names[prediction.argmax()]} {prediction.max():.3f}"
+
+
+TASK = SingleLabel
+
+
+def confused_pairs(scores: dict, limit: int) -> list[dict]:
+    """The most frequent confusions: dicts of true, predicted, count and share (of the rows of the true class)."""
+    labels = list(scores["per_class"])
+    pairs = [
+        {"true": labels[i], "predicted": labels[j], "count": count, "share": count / sum(row)}
+        for i, row in enumerate(scores["confusion_matrix"])
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(pairs, key=lambda pair: (-pair["count"], -pair["share"]))[:limit]
+
+
+def _ranking(labels: np.ndarray, positive: np.ndarray) -> dict[str, float | None]:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    both = 0 < labels.sum() < len(labels)
+    return {
+        "roc_auc": float(roc_auc_score(labels, positive)) if both else None,
+        "average_precision": float(average_precision_score(labels, positive)) if both else None,
+    }
+
+
+def _top_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
+    """Share of rows whose label is among the k most probable; of equal probabilities the first counts as larger.
+
+    Not scikit-learn's, which counts ties the other way round than the decision does.
+    """
+    probabilities = probabilities.astype(np.float32)
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    before = (probabilities == own) & (np.arange(probabilities.shape[1]) < labels[:, None])
+    return float((((probabilities > own) | before).sum(axis=1) < k).mean())
+
+
+def _differing_sets(scores: dict, name: str, validation: dict | None) -> list[str]:
+    if validation is None:
+        return []
+    (low, high), (other_low, other_high) = scores["accuracy_interval"], validation["accuracy_interval"]
+    if low <= other_high and other_low <= high:
+        return []
+    return [
+        f"Accuracy is {validation['accuracy']:.1%} on validation and {scores['accuracy']:.1%} on {name} rows, "
+        "more than chance explains: the two sets differ in kind."
+    ]
+
+
+def _calibration_finding(scores: dict) -> list[str]:
+    if scores["ece"] <= POOR_CALIBRATION or scores["rows"] < CALIBRATION_ROWS:
+        return []
+    confidence = sum(b["confidence"] * b["rows"] for b in scores["calibration_bins"]) / scores["rows"]
+    kind = "sure of itself" if confidence > scores["accuracy"] else "unsure of itself"
+    return [
+        f"The model is too {kind}: it expects to be right on {confidence:.1%} of the rows and is on "
+        f"{scores['accuracy']:.1%}. Do not read its probabilities as such."
+    ]
+
+
+def _matrix(scores: dict) -> dict[str, Any]:
+    names, counts = list(scores["per_class"]), scores["confusion_matrix"]
+    if len(names) > MATRIX_CLASSES:
+        return {"svg": plots.compact_matrix(counts, names), "names": names}
+    rows = [
+        [{"count": count, "share": count / max(sum(row), 1), "right": i == j} for j, count in enumerate(row)]
+        for i, row in enumerate(counts)
+    ]
+    return {"svg": None, "names": names, "rows": rows}

@@ -1,0 +1,366 @@
+"""What every kind of task brings: from a cell of the data to the answer of a server."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from pipeline.config import Config, DataConfig, EvaluationConfig, ExportConfig
+    from pipeline.data.store import Store
+
+Outputs = dict[str, Any]
+"""What a signature gives, by name: arrays or nested lists, strings as str."""
+
+
+class TargetReader(Protocol):
+    """Turns the target's cells of a row into arrays on disk, while a source is converted."""
+
+    dtypes: dict[str, type]
+    """The arrays that it fills."""
+
+    def read(self, cells: Sequence[Any]) -> Any:
+        """The target of a row.
+
+        Raises:
+            ValueError: the row cannot be used; the message is the end of a sentence about the row.
+        """
+        ...
+
+    def add(self, target: Any, arrays: dict[str, list]) -> None:
+        """Append what `read` gave for the next row."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """What `Targets` need beside the arrays, JSON-able.
+
+        Raises:
+            UserError: the column cannot be a target.
+        """
+        ...
+
+
+class Targets(Protocol):
+    """The targets of a converted source."""
+
+    def values(self, rows: np.ndarray) -> np.ndarray:
+        """Of rows of the store, as `Task.scores` takes them: [n], or [n, C]."""
+        ...
+
+    def strata(self, rows: np.ndarray) -> np.ndarray:
+        """int [n]; a split takes its share of the rows of each value."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number in the head of the report."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The score that the report begins with. `strip` is the CSS left offset of score, baseline and interval, from 0 to
+    1, where the score is a share; None: it has no scale."""
+
+    name: str
+    value: str
+    unit: str
+    baseline: str
+    interval: str = ""
+    strip: dict[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a task puts into report.html.
+
+    Attributes:
+        about: what is predicted, in a few words.
+        template: file of this folder with the sections below the headline.
+        context: what that template needs.
+        figures: dicts of title, keys (a line above), svg and caption.
+    """
+
+    about: str
+    headline: Headline
+    tiles: list[Tile]
+    template: str
+    context: dict[str, Any]
+    figures: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of one set of rows for the terminal: a header, rows of cells, and lines below them."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    averages: list[tuple[str, ...]]
+    lines: list[str]
+
+
+class Task(ABC):
+    """One kind of task with what the training rows say about it; immutable.
+
+    Predictions are what the model gives for a row once its activation is applied, float32 [n, K]; values are the
+    targets of rows as `Targets.values` gives them.
+    """
+
+    name: ClassVar[str]
+    monitors: ClassVar[Mapping[str, bool]]
+    """The scores that can choose an epoch: whether higher is better; the first is the default."""
+    curves: ClassVar[Mapping[str, str]]
+    """Validation scores that the report draws over the epochs: line to key of the history."""
+    shown: ClassVar[tuple[str, ...]]
+    """Scores that are printed after each epoch."""
+
+    # From the data.
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, data: "DataConfig") -> bool:
+        """Whether a data section that names no task means this one."""
+
+    @classmethod
+    @abstractmethod
+    def check(cls, config: "Config") -> None:
+        """Refuse settings that do not go with the task.
+
+        Raises:
+            UserError: naming the setting.
+        """
+
+    @classmethod
+    def columns(cls, data: "DataConfig") -> list[str]:
+        """The columns that hold the target."""
+        return [data.label_column]
+
+    @classmethod
+    @abstractmethod
+    def reader(cls, data: "DataConfig") -> TargetReader:
+        """How the target's cells are read."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, data: "DataConfig", train: "Store") -> Self:
+        """The task that the training source describes.
+
+        Raises:
+            UserError: it describes none.
+        """
+
+    @classmethod
+    @abstractmethod
+    def stand_in(cls, data: "DataConfig") -> Self:
+        """A task of the like where there is no data yet: its model has the same shapes wherever they are known."""
+
+    @abstractmethod
+    def targets(self, store: "Store", known: str) -> Targets:
+        """The targets of a source.
+
+        Args:
+            store: the converted source.
+            known: where the task is known from, for messages.
+
+        Raises:
+            UserError: a row has a target that the task does not know.
+        """
+
+    @abstractmethod
+    def fitted(self, values: np.ndarray) -> Self:
+        """The task with what the values of the training rows decide (baselines, scales)."""
+
+    def calibrated(self, values: np.ndarray, predictions: np.ndarray) -> Self:
+        """The task with what the predictions on validation rows decide; they were not trained on."""
+        return self
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A few words for the terminal, such as "5 labels"."""
+
+    @abstractmethod
+    def data_summary(self, values: np.ndarray) -> dict[str, Any]:
+        """Numbers about the values of a split, for the report."""
+
+    def data_warnings(self) -> list[str]:
+        """Sentences about the training rows that the user should read."""
+        return []
+
+    # To the model.
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Width of the model's last layer."""
+
+    @property
+    def scale(self) -> float:
+        """How large a difference of predictions is that counts as 1: tolerances are meant in it."""
+        return 1.0
+
+    @abstractmethod
+    def training_targets(self, values: np.ndarray) -> np.ndarray:
+        """float32 [n, outputs], as the loss takes them."""
+
+    def example_weights(self, values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """For training.class_weights balanced: from values to weights, float32 [n]; `values` are the training rows'."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def loss(self, label_smoothing: float = 0.0) -> "keras.losses.Loss":
+        """From targets and the last layer's outputs to one value a row."""
+
+    @abstractmethod
+    def soft_loss(self, teacher: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
+        """float32 [batch], of the last layers' outputs of a teacher and a student."""
+
+    @abstractmethod
+    def teacher_fault(self, teacher: "Task") -> str | None:
+        """Why a model of the task `teacher` cannot teach one of this task; None: it can."""
+
+    @abstractmethod
+    def activation(self, logits: "tf.Tensor") -> "tf.Tensor":
+        """Predictions, float32 [batch, K], of the last layer's outputs, float32 [batch, outputs]."""
+
+    # Scores.
+
+    @abstractmethod
+    def scores(self, values: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
+        """All scores of a set of rows: plain numbers, ready for JSON; "rows" and "loss" among them.
+
+        Raises:
+            UserError: no rows, or predictions that are not numbers.
+        """
+
+    @abstractmethod
+    def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
+        """The scores that a model's metadata has."""
+
+    @abstractmethod
+    def mistakes(self, values: np.ndarray, predictions: np.ndarray, limit: int) -> list[dict[str, Any]]:
+        """The rows where the model is most wrong: dicts with "row" and what `page` shows of them."""
+
+    @abstractmethod
+    def table(self, scores: dict[str, Any]) -> ScoreTable:
+        """The scores for the terminal."""
+
+    @abstractmethod
+    def findings(self, scores: dict[str, Any], name: str, validation: dict | None) -> tuple[list[str], list[str]]:
+        """Warnings (why not to trust the scores of the set `name`, or the model) and notes (where it is weak)."""
+
+    @abstractmethod
+    def page(self, scores: dict[str, Any], validation: dict | None, mistakes: Sequence[dict]) -> Page:
+        """The task's part of the report."""
+
+    # To a served model.
+
+    @abstractmethod
+    def served(self, evaluation: "EvaluationConfig", export: "ExportConfig") -> Self:
+        """The task with the settings of its answers.
+
+        Raises:
+            UserError: they do not go with it.
+        """
+
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """JSON-able: "task" and what `from_metadata` needs."""
+
+    @classmethod
+    @abstractmethod
+    def from_metadata(cls, metadata: dict[str, Any]) -> Self:
+        """The inverse of `metadata`; other keys are passed over."""
+
+    @abstractmethod
+    def answer(self, predictions: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+        """The outputs of serving_default."""
+
+    @abstractmethod
+    def answer_of(self, predictions: np.ndarray) -> Outputs:
+        """The same without TensorFlow, strings as str."""
+
+    @property
+    @abstractmethod
+    def answer_names(self) -> tuple[str, ...]:
+        """Of the outputs of serving_default, those with one value a text, in the order of a table's columns."""
+
+    example_signature: ClassVar[str]
+    """Name of the signature that takes serialized tf.Examples, as TensorFlow Serving's APIs ask."""
+
+    @property
+    @abstractmethod
+    def output_specs(self) -> "dict[str, dict[str, tuple[str, tuple[int, ...]]]]":
+        """dtype and shape behind the batch of the outputs of serving_default and `example_signature`, by signature and
+        output."""
+
+    @abstractmethod
+    def example_answer(self, predictions: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+        """The outputs of that signature."""
+
+    @property
+    def optional_signatures(self) -> tuple[str, ...]:
+        """Signatures over texts that only this kind of task has."""
+        return ()
+
+    def optional_answer(self, name: str, predictions: "tf.Tensor", top_k: int) -> dict[str, "tf.Tensor"]:
+        """The outputs of one of `optional_signatures`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def explained(self, predictions: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
+        """What an explanation is about: int32 [batch], for `contribution`, and outputs of the signature explain."""
+
+    @abstractmethod
+    def contribution(self, logits: "tf.Tensor", about: "tf.Tensor") -> "tf.Tensor":
+        """float32 [batch]: the quantity to whose change the attributions of an explanation add up."""
+
+    @abstractmethod
+    def predictions_of(self, signature: str, outputs: Outputs) -> np.ndarray | None:
+        """float32 [n, K] out of what a signature gave; None where it does not give predictions."""
+
+    @abstractmethod
+    def inconsistency(
+        self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
+    ) -> tuple[int, str] | None:
+        """(row, what is wrong) where outputs do not follow from the model's own predictions; None: they do."""
+
+    @abstractmethod
+    def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
+        """bool [n]: where two models of this kind of task answer alike."""
+
+    @abstractmethod
+    def compare(self, old: "Task", answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
+        """What becomes of an old model's answers with one of this task.
+
+        Args:
+            old: the old model's, of the same kind.
+            answers: outputs of serving_default of the old and of this model.
+            truth: the target's cell of each row; None: unknown.
+
+        Returns:
+            JSON-able; with `truth`, "scores" has those of "old" and "new".
+
+        Raises:
+            UserError: a cell is no target.
+        """
+
+    @abstractmethod
+    def comparison_lines(self, found: dict[str, Any]) -> list[str]:
+        """What `compare` found, for the terminal."""
+
+    @abstractmethod
+    def answer_notes(self) -> str:
+        """Markdown for who asks the model: what its answers mean."""
+
+    @abstractmethod
+    def shown_prediction(self, prediction: np.ndarray) -> str:
+        """One row of predictions in a few characters."""
