@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
+from pipeline.files import is_pattern
+
 METADATA = Path("assets.extra") / "metadata.json"
 
 
@@ -67,6 +69,8 @@ class Predictor:
 
     def __init__(self, path: str | Path):
         self.version = find_version(path)
+        if is_pattern(self.version):
+            raise ModelError(f"{self.version}: TensorFlow reads no model from a path with [ or \\ in it; rename it.")
         try:
             # The loaded object owns the variables: it must live as long as its signature is used.
             self._model = tf.saved_model.load(str(self.version))

@@ -1,7 +1,9 @@
 """Files and folders that a reader never sees half of."""
 
+import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     What earlier processes left that were killed on the way is deleted.
     """
     temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-    for abandoned in folder.parent.glob(f".{folder.name}-*"):
+    for abandoned in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -32,6 +34,23 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         os.rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_pattern(path: str | os.PathLike) -> bool:
+    """Whether TensorFlow, which looks for the files of a checkpoint by a pattern, would not find them at this path."""
+    return bool(set("[\\") & set(os.fspath(path)))
+
+
+@contextmanager
+def literal(folder: Path) -> Iterator[Path]:
+    """The folder by a path where TensorFlow finds the files of a checkpoint: itself, or for the time a link to it."""
+    if not is_pattern(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        link = Path(temporary, "folder")
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -390,6 +391,8 @@ def test_a_model_is_found_by_run_versions_or_version(exported, tmp_path):
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(ModelError, match="is no classifier"):
         Predictor(tmp_path)
+    with pytest.raises(ModelError, match="rename it"):
+        Predictor(shutil.copytree(tmp_path, tmp_path / "x[1]"))
 
 
 def ask(capsys, *arguments) -> tuple[int, str, str]:

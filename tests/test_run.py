@@ -116,6 +116,24 @@ def test_changed_data_is_refused(finished, capsys):
     assert "the data changed since this run began" in capsys.readouterr().err
 
 
+def test_a_folder_may_have_an_odd_name(tmp_path, capsys):
+    config = write_config(tmp_path, rows=60, training={"epochs": 1})
+    arguments = ["--config", str(config), "--run_dir", str(tmp_path / "a b#*?{c}é%20'~")]
+    assert main(arguments) == 0
+    assert main([*arguments, "--export.sequence_length", "12"]) == 0
+    assert Predictor(tmp_path / "a b#*?{c}é%20'~")(["goal match"]).labels[0] in SUBJECTS
+
+
+@pytest.mark.parametrize("name", ["x[1]", "x[1", "a\\b"])
+def test_a_folder_that_tensorflow_cannot_read_from_is_refused_before_training(tmp_path, capsys, name):
+    config = write_config(tmp_path)
+    assert main(["--config", str(config), "--run_dir", str(tmp_path / name)]) == 2
+    assert f"run_dir is {tmp_path / name}: " in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+    config = config.rename(tmp_path / f"{name}.yaml")
+    assert main(["--config", str(config)]) == 2
+
+
 def test_a_missing_file_is_one_sentence(tmp_path, capsys):
     config = write_config(tmp_path)
     assert main(["--config", str(config), "--data.train", "nowhere.csv", "--run_dir", str(tmp_path / "run")]) == 2

@@ -48,6 +48,15 @@ def test_a_google_checkpoint_after_further_training(tmp_path):
         load(tmp_path)
 
 
+def test_a_checkpoint_in_a_folder_whose_name_tensorflow_takes_for_a_pattern(tmp_path):
+    folder = tmp_path / "plain"
+    write_google(folder, google(random_tensors(CONFIG, seed=1)), "model.ckpt-1", slots=False)
+    write_google(folder, google(random_tensors(CONFIG)), "model.ckpt-2", slots=False)
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"')
+    loaded = load(folder.rename(tmp_path / "bert[1]\\x"))
+    assert_computes(loaded.backbone, TANH, random_tensors(CONFIG), tolerance=2e-5)
+
+
 def test_a_checkpoint_of_tensorflow_models(tmp_path):
     write_google(tmp_path, slots=False)
     for file in tmp_path.glob("bert_model.ckpt*"):

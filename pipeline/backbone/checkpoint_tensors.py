@@ -1,6 +1,7 @@
 """The tensors of a TensorFlow checkpoint, under the names of their variables."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from pipeline.errors import UserError
+from pipeline.files import literal
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -31,8 +33,11 @@ class CheckpointTensors:
         """
         self.source = source
         self._prefix = prefix
+        # As long as the reader, which opens files when their tensors are asked for.
+        self._link = ExitStack()
+        readable = self._link.enter_context(literal(prefix.parent)) / prefix.name
         try:
-            self._reader = tf.train.load_checkpoint(str(prefix))
+            self._reader = tf.train.load_checkpoint(str(readable))
             self._shapes = self._reader.get_variable_to_shape_map()
             self.by_object = _OBJECT_GRAPH in self._shapes
             if self.by_object:

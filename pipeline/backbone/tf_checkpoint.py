@@ -22,6 +22,7 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
+from pipeline.files import literal
 from pipeline.text import load_vocabulary
 
 # What google-research/bert computes: its "gelu" is the tanh form, its epsilon is fixed.
@@ -143,9 +144,10 @@ def _prefix(folder: Path) -> Path:
     if not prefixes:
         raise UserError(f"{usual}.index is missing: is it the folder of a checkpoint?")
     if len(prefixes) > 1:
-        latest = tf.train.latest_checkpoint(str(folder))
-        if latest is None or Path(latest) not in prefixes:
+        with literal(folder) as readable:
+            latest = tf.train.latest_checkpoint(str(readable))
+        if latest is None or folder / Path(latest).name not in prefixes:
             names = ", ".join(prefix.name for prefix in prefixes[:3])
             raise UserError(f"{folder} has {len(prefixes)} checkpoints ({names} ...): keep one in it.")
-        return Path(latest)
+        return folder / Path(latest).name
     return prefixes[0]

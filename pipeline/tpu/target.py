@@ -3,16 +3,18 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from typing import Literal
 
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.settings.bounds import Count, Positive
+from pipeline.settings.read import build, require
+from pipeline.settings.text import read_file
 
 SHIPPED = Path(__file__).parents[2] / "tpu_configs"
-SIZES = ("small", "base", "large")
+Size = Literal["small", "base", "large"]
 
-BatchTable = dict[str, dict[int, int]]
+BatchTable = dict[Size, dict[Count, Count]]
 """Size of the model (small, base, large) to tokens a sequence to sequences a core."""
 
 
@@ -28,13 +30,13 @@ class TpuTarget:
     """A zone that has this accelerator; `launch --zone` overrides it."""
     runtime_version: str
     """Image of the machines (gcloud's --runtime-version)."""
-    chips: int
+    chips: Count
     """TPU chips of the slice."""
-    cores: int
+    cores: Count
     """Devices that TensorFlow sees: two a chip on v2 and v3, else one."""
-    hosts: int
+    hosts: Count
     """Virtual machines of the slice."""
-    hbm_gib: float
+    hbm_gib: Positive
     """Memory of a core in GiB, as the maker states it; the compiler keeps a little of it for itself."""
     finetune_batch: BatchTable
     """Most sequences that a core takes at once in fine-tuning."""
@@ -42,7 +44,7 @@ class TpuTarget:
     """The same in pre-training, whose logits over the vocabulary take memory too."""
     chip_config: str | None = None
     """libtpu's name of a way to use the chip other than its default; what TensorFlow uses on v4 is megacore."""
-    steps_per_execution: int = 50
+    steps_per_execution: Count = 50
     """Updates a call of the device: one call an update would leave it waiting for the host."""
     spot: bool = True
     """Cheaper, and taken away when someone pays more; the run then goes on in the next slice."""
@@ -90,7 +92,7 @@ class TpuTarget:
         Raises:
             UserError: no entry for such sequences.
         """
-        size = SIZES[0] if hidden_dim <= 512 else SIZES[1] if hidden_dim <= 768 else SIZES[2]
+        size: Size = "small" if hidden_dim <= 512 else "base" if hidden_dim <= 768 else "large"
         table = getattr(self, f"{task}_batch").get(size, {})
         lengths = [length for length in sorted(table) if length >= sequence_length]
         if not lengths:
@@ -112,23 +114,14 @@ def read_target(name_or_path: str) -> TpuTarget:
         raise UserError(
             f"{name_or_path}: no such file, and none of the shipped ones; these are {', '.join(shipped_names())}."
         )
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TpuTarget)
-    try:
-        values = parser.parse_path(str(path))
-    except ArgumentError as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
-    target = TpuTarget(**{key: value for key, value in values.items() if not isinstance(value, Namespace)})
-    for key in ("chips", "cores", "hosts", "hbm_gib", "steps_per_execution"):
-        value = getattr(target, key)
-        if value <= 0:
-            raise UserError(f"{path}: {key} is {value}: it must be above 0.")
-    for key in ("finetune_batch", "pretrain_batch"):
-        unknown = sorted(set(getattr(target, key)) - set(SIZES))
-        if unknown:
-            raise UserError(f"{path}: {key} has the unknown size {unknown[0]}; the sizes are {', '.join(SIZES)}.")
-    return target
+    values = read_file(TpuTarget, path)
+    missing = [item.name for item in dataclasses.fields(TpuTarget) if item.name not in values and _required(item)]
+    require(not missing, f"{path}: these keys are missing: {', '.join(missing)}.")
+    return build(TpuTarget, values)
+
+
+def _required(item: dataclasses.Field) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
 
 
 def shipped_names() -> list[str]:

