@@ -30,8 +30,8 @@ class ExportConfig:
     sequence_length: Count | None = None
     """Longest sequence in tokens that is served, and evaluated; none: text.sequence_length."""
     signatures: list[Literal["predict_tokens", "top_k", "embed", "explain"]] | None = None
-    """What the SavedModel offers beside serving_default and the signature for tf.Examples: answers to token ids, the best
-    labels, the pooled vector, and what each token contributes to the answer; none: all that the task has."""
+    """What the SavedModel offers beside serving_default and the signature for tf.Examples: answers to token ids, the
+    best labels, the pooled vector, and what each token contributes to the answer; none: all that the task has."""
     top_k: Count = 5
     """Labels that the signature top_k gives; at most all."""
     explain_steps: Count = 40

@@ -1,5 +1,7 @@
 """Files and folders that a reader never sees half of."""
 
+import contextlib
+import errno
 import glob
 import os
 import shutil
@@ -14,8 +16,14 @@ def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> No
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(text.encode("utf-8", errors))
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(text.encode("utf-8", errors))
+        os.replace(partial, path)
+    except OSError:
+        # A full disk gets back what half a file has taken.
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -59,3 +67,26 @@ def sync_folder(folder: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def full_disk(error: BaseException, folder: str | os.PathLike) -> str | None:
+    """A sentence for the user, where an error says that a disk or a quota is full; None for any other error.
+
+    Args:
+        error: of Python, or of TensorFlow, whose checkpoints and SavedModels have only the words of the system.
+        folder: named where the error names no file, which is being written to.
+    """
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError):
+        if error.errno not in numbers:
+            return None
+        number = error.errno
+        folder = Path(error.filename).parent if isinstance(error.filename, (str, os.PathLike)) else folder
+    else:
+        number = next((number for number in numbers if os.strerror(number) in str(error)), None)
+        if number is None:
+            return None
+    return (
+        f"{folder} cannot be written to ({os.strerror(number)}): make room there and start again, to go on from what "
+        "is saved."
+    )

@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 from pipeline.command_line import parse
 from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
-from pipeline.files import write_text
+from pipeline.files import full_disk, write_text
+from pipeline.local_paths import absolute, reconcile
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
 
@@ -30,39 +31,44 @@ from pipeline.training.rendezvous import meet
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 69 when another worker of the
     cluster is lost, 75 when stopped by SIGTERM."""
+    folder = "."
     try:
         config = parse(arguments)
+        folder = config.run_dir
         cluster = find_cluster(config.training.strategy)
         run_dir = Path(config.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         follower = cluster is not None and cluster.index > 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0))
-            if not follower:
-                claim(run_dir, config)
+            given = fingerprint(config)
+            config = taken_up(run_dir, config) if follower else claim(run_dir, config)
             if cluster:
                 # Imported first, for between this meeting and TensorFlow's own a worker that fails is not noticed.
                 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
                 import pipeline.training.workers  # noqa: F401
 
-                meet(cluster, fingerprint(config), config.training.workers_timeout)
+                meet(cluster, given, config.training.workers_timeout)
             if follower:
                 # It says nothing that the chief does not say.
                 silence = stack.enter_context(open(os.devnull, "w"))
                 stack.enter_context(contextlib.redirect_stdout(silence))
             run(config, cluster)
     except Timeout:
-        print(f"error: another process is working in {config.run_dir}.", file=sys.stderr)
+        print(f"error: another process is working in {folder}.", file=sys.stderr)
         return 2
     except WorkerLost as loss:
         print(f"error: {loss}", file=sys.stderr)
         return 69
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except Stopped as request:
         print(request, file=sys.stderr)
         return 75
+    except Exception as error:
+        sentence = full_disk(error, folder)
+        if sentence is None and not isinstance(error, (UserError, OSError)):
+            raise
+        print(f"error: {sentence or error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -71,17 +77,29 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(to_yaml(replace(config, run_dir=None)).encode()).hexdigest()
 
 
-def claim(run_dir: Path, config: Config) -> None:
-    """Write the config of a new run; refuse to take up an old one under settings that decide other weights."""
+def taken_up(run_dir: Path, config: Config) -> Config:
+    """The config with the paths of the run that the folder holds, where it is started from another folder."""
+    stored = run_dir / "config.yaml"
+    return reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)[1] if stored.is_file() else config
+
+
+def claim(run_dir: Path, config: Config) -> Config:
+    """Write the config of a new run; refuse to take up an old one under settings that decide other weights.
+
+    Returns:
+        The config, whose paths are those of the run where it is started from another folder.
+    """
     stored = run_dir / "config.yaml"
     if stored.is_file():
-        changed = differences(yaml.safe_load(stored.read_text()), config)
+        old, config = reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
+        changed = differences(old, config)
         if changed:
             raise UserError(
                 f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
                 "give another --run_dir, or delete the folder."
             )
-    write_text(stored, to_yaml(config))
+    write_text(stored, to_yaml(absolute(config)))
+    return config
 
 
 def run(config: Config, cluster: Cluster | None = None) -> dict:
@@ -124,6 +142,7 @@ def road(config: Config, strategy, workers) -> dict:
 
     from pipeline.assemble import assemble
     from pipeline.data.load import load
+    from pipeline.data.reading import read_splits
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.report import ReportContent, write_report
     from pipeline.evaluation.table import print_table
@@ -149,15 +168,19 @@ def road(config: Config, strategy, workers) -> dict:
 
     # ---- Data: any source to rows on disk, split, with what is to be predicted.
     with workers.chief_first():
-        data = load(start.data, run_dir / "data")
-    for warning in data.warnings:
-        print(f"warning: {warning}")
+        data = load(start.data, run_dir / "data", begun=any((run_dir / "checkpoints").glob("[0-9]*")))
+    announce("note", data.notes)
+    announce("warning", data.warnings)
     print(f"{', '.join(f'{len(split)} {split.name}' for split in data.splits)} rows, {data.task.describe()}")
     # Refused now rather than after training, if the settings of its answers do not go with it.
     task = data.task.served(config.evaluation, config.export)
 
     # ---- Model: a backbone from its checkpoint, a pooling, a fresh head; the checkpoint's own vocabulary.
     run = assemble(start, data, strategy)
+    if workers.chief:
+        found = read_splits(data, run.encoder, run.loaded.backbone.max_sequence_length)
+        announce("warning", found)
+        data.warnings += found
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
     checkpoints = Checkpoints(
@@ -184,9 +207,11 @@ def road(config: Config, strategy, workers) -> dict:
     content.data_summary, content.warnings = data.summary, data.warnings
     metrics_file = {**metrics, "environment": content.environment}
     write_text(run_dir / "metrics.json", json.dumps(metrics_file, indent=1, allow_nan=False))
-    write_report(run_dir / "report.html", content)
+    warnings = write_report(run_dir / "report.html", content)
     if content.shown:
         print_table(found.task.table(metrics[content.shown]), content.shown)
+    if warnings:
+        print("warnings:", *warnings, sep="\n  ")
 
     # ---- Export: a SavedModel from strings to answers, refused unless a fresh process gets the same ones from it.
     if config.export.enabled:
@@ -194,6 +219,12 @@ def road(config: Config, strategy, workers) -> dict:
         print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
         print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
     return metrics
+
+
+def announce(kind: str, sentences: list[str]) -> None:
+    """Print notes or warnings, one a line."""
+    for sentence in sentences:
+        print(f"{kind}: {sentence}")
 
 
 def training_summary(progress, rows: int) -> dict:

@@ -1,14 +1,22 @@
 """Training, validation and test rows with what is to be predicted."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import tasks
 from pipeline.config import DataConfig
+from pipeline.data.health import (
+    conflict_warning,
+    conflicting_rows,
+    label_set_keys,
+    look_alike_labels,
+    look_alike_warnings,
+    size_warnings,
+)
+from pipeline.data.recall import convert_or_recall
 from pipeline.data.split import Split, split_off
-from pipeline.data.store import convert
 from pipeline.features import Features
 from pipeline.tasks.task import Task
 
@@ -22,6 +30,7 @@ class DataSplits:
         train, validation, test: the last two may be None.
         features: what of a row goes into the model.
         warnings: sentences that the user should read.
+        notes: what the user may want to know.
         summary: numbers for the report.
         fingerprint: changes when any text, target or split changes.
     """
@@ -32,6 +41,7 @@ class DataSplits:
     test: Split | None
     features: Features
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     summary: dict = field(default_factory=dict)
     fingerprint: str = ""
 
@@ -41,38 +51,44 @@ class DataSplits:
         return [split for split in (self.train, self.validation, self.test) if split is not None]
 
 
-def load(data: DataConfig, cache: Path) -> DataSplits:
+def load(data: DataConfig, cache: Path, begun: bool = False) -> DataSplits:
     """Read, check and split the data that a config names.
 
     Args:
         data: the data section.
-        cache: folder for the converted rows; what is there already is used again.
+        cache: folder for the converted rows; what is there already is used again, also where its source is gone.
+        begun: whether a model has learned from the rows in `cache` already: others are refused.
 
     Raises:
         UserError: naming file, row and reason.
     """
-    stores = {"train": convert(data.train, data, cache, "train")}
-    for name in ("validation", "test"):
+    stores, gone = {}, []
+    for name in ("train", "validation", "test"):
         source = getattr(data, name)
         if source:
-            stores[name] = convert(source, data, cache, name)
+            stores[name], recalled = convert_or_recall(source, data, cache, name, begun)
+            gone += [f"data.{name} ({', '.join(stores[name].meta.sources)})"] if recalled else []
     task = tasks.kind_of(data).of(data, stores["train"])
     known = "data.labels" if data.labels else "the training rows"
     splits = {
         name: Split(name, store, np.arange(store.meta.rows), task.targets(store, known))
         for name, store in stores.items()
     }
-    rows = len(splits["train"])
+    rows, asked = len(splits["train"]), {}
     for name in ("test", "validation"):
         fraction = getattr(data, f"{name}_fraction")
         if name not in splits and fraction:
             # Both are shares of the whole, also of what the first has left.
-            share = fraction * rows / len(splits["train"])
+            asked[name] = fraction * rows
+            share = asked[name] / len(splits["train"])
             splits["train"], splits[name] = split_off(splits["train"], name, share, data.split_seed)
     task = task.fitted(splits["train"].targets())
     features = Features.of(data.text_columns)
     result = DataSplits(task, splits["train"], splits.get("validation"), splits.get("test"), features)
+    if gone:
+        result.notes.append(f"{' and '.join(gone)} cannot be found: the rows that this run has stored are used.")
     _describe(result)
+    _warn_of_labels(result, asked)
     return result
 
 
@@ -107,3 +123,34 @@ def _describe(splits: DataSplits) -> None:
         fingerprints.append(f"{split.name}:{split.store.meta.fingerprint}:{len(split)}")
     splits.warnings += splits.task.data_warnings()
     splits.fingerprint = " ".join(fingerprints)
+
+
+def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
+    """Look-alike labels, equal texts under several labels, and splits of another size than `asked`, in rows."""
+    task = splits.task
+    grouped = [task.groups(split.targets()) for split in splits.splits]
+    names = grouped[0].names
+    rows = sum(np.bincount(groups.members, minlength=len(names)) for groups in grouped)
+    splits.warnings += look_alike_warnings(names, rows)
+    if alike := look_alike_labels(names, rows):
+        splits.summary["labels_that_look_alike"] = sum(map(len, alike))
+    for split in {id(split.store): split for split in splits.splits[::-1]}.values():
+        # The whole source: equal texts stay together when rows are split off.
+        source = replace(split, rows=np.arange(split.store.meta.rows))
+        groups = task.groups(source.targets())
+        keys = label_set_keys(groups.counts, groups.members)
+        texts, conflicting, example = conflicting_rows(source.hashes(), keys)
+        if example:
+            splits.summary[split.name]["texts_under_several_labels"] = texts
+            said = [(source.store.where(row), _answer(task, source, row)) for row in example]
+            splits.warnings.append(conflict_warning(split.name, texts, int(conflicting.sum()), len(source), said))
+    for split in splits.splits:
+        if split.name in asked:
+            hashes = splits.train.store.hashes
+            different = len(np.unique(hashes))
+            splits.warnings += size_warnings(split.name, asked[split.name], len(split), len(hashes), different)
+
+
+def _answer(task: Task, split: Split, row: int) -> str:
+    groups = task.groups(split.targets(np.array([row])))
+    return " and ".join(repr(groups.names[i]) for i in groups.members) or "no label"

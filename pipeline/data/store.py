@@ -7,6 +7,7 @@ read those. Text is kept as UTF-8 bytes with the place where each begins.
 import hashlib
 import json
 import mmap
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Store:
     """Converted rows.
 
     Attributes:
+        folder: where they lie.
         meta: counts, skipped rows, what is known of the targets, and `fingerprint`, a sha256 of all texts and targets.
         arrays: of the targets, as the task's reader has filled them.
         hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
@@ -52,6 +54,7 @@ class Store:
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.meta = _Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
         self._texts = []
         for column in range(self.meta.columns):
@@ -122,10 +125,11 @@ class _Arrays:
             self.files[name].close()
             path = self.folder / f"{name}.raw"
             count = path.stat().st_size // np.dtype(dtype).itemsize
-            target = np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(count,))
-            if count:
-                target[:] = np.memmap(path, dtype=dtype, mode="r", shape=(count,))
-            target.flush()
+            # Not through a memory map: where the disk is full, writing to one kills the process (SIGBUS).
+            with open(path, "rb") as raw, open(self.folder / f"{name}.npy", "wb") as target:
+                header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(target, header | {"shape": (count,)})
+                shutil.copyfileobj(raw, target, 1 << 20)
             path.unlink()
 
 

@@ -82,13 +82,18 @@ class ReportContent:
         return self.task.findings(self.metrics[self.shown], self.shown, validation)
 
 
-def write_report(path: Path | str, content: ReportContent) -> None:
+def write_report(path: Path | str, content: ReportContent) -> list[str]:
     """Write a self-contained HTML page, beside, then renamed: no script, style, font or picture is fetched from
-    anywhere."""
+    anywhere.
+
+    Returns:
+        All warnings of the page: those given, then those that its scores give rise to.
+    """
     metrics, name, task = content.metrics, content.shown, content.task
     validation = metrics.get("validation") if name == "test" else None
     train, pretraining = metrics.get("train") or {}, metrics.get("pretraining") or {}
     found, notes = content.findings()
+    shown_warnings = [*content.warnings, *found]
     history, looks = (_numbers_of(part.get("history", [])) for part in (train, pretraining))
     for look in looks:
         look["unigram_entropy"] = pretraining["unigram_entropy"]
@@ -99,7 +104,7 @@ def write_report(path: Path | str, content: ReportContent) -> None:
         rows=metrics[name]["rows"] if name else 0,
         page=task.page(metrics[name], validation, content.mistakes) if task and name else None,
         training={key: value for key, value in train.items() if _is_number(value)},
-        warnings=[*content.warnings, *found],
+        warnings=shown_warnings,
         notes=notes,
         curves=learning_curves(history, charts, "epoch", train.get("best_epoch")),
         only_pretrained=task is None,
@@ -114,6 +119,7 @@ def write_report(path: Path | str, content: ReportContent) -> None:
         environment=content.environment,
     )
     write_text(path, page, errors="replace")
+    return shown_warnings
 
 
 def learning_curves(

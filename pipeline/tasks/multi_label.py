@@ -14,7 +14,7 @@ from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.labels import LabelReader, SeveralLabels, label_of, list_in, names_of
-from pipeline.tasks.task import Headline, Outputs, Page, ScoreTable, TargetReader, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Task, Tile
 
 DEFAULT_SEPARATOR = "|"
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
@@ -167,6 +167,9 @@ class MultiLabel(Task):
 
     def data_summary(self, values: np.ndarray) -> dict[str, Any]:
         return {"labels": dict(zip(self.names, values.sum(axis=0).astype(int).tolist(), strict=True))}
+
+    def groups(self, values: np.ndarray) -> Groups:
+        return Groups(values.sum(axis=1).astype(np.int64), np.nonzero(values)[1], self.names)
 
     def data_warnings(self) -> list[str]:
         missing = metrics.unseen(self.names, np.array(self.train_counts))

@@ -13,7 +13,7 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number
 from pipeline.tasks.label_page import shown_texts
 from pipeline.tasks.label_scores import refuse_not_numbers
-from pipeline.tasks.task import Headline, Outputs, Page, ScoreTable, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Task, Tile
 
 # A split takes its share of the rows of each of so many parts of the training values' range.
 STRATA = 10
@@ -146,6 +146,9 @@ class Number(Task):
             "values": {f"{q:.0%}": float(np.quantile(values, q)) for q in quantiles}
             | {"mean": float(values.mean()), "standard deviation": float(values.std())}
         }
+
+    def groups(self, values: np.ndarray) -> Groups:
+        return Groups(np.zeros(len(values), np.int64), np.zeros(0, np.int64), ())
 
     # To the model.
 

@@ -14,7 +14,7 @@ from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
-from pipeline.tasks.task import Headline, Outputs, Page, ScoreTable, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Task, Tile
 
 # From this many classes on the top-5 accuracy says something that the accuracy does not.
 TOP_5_CLASSES = 11
@@ -104,6 +104,9 @@ class SingleLabel(Task):
     def data_summary(self, values: np.ndarray) -> dict[str, Any]:
         counts = np.bincount(values, minlength=len(self.names)).tolist()
         return {"labels": dict(zip(self.names, counts, strict=True))}
+
+    def groups(self, values: np.ndarray) -> Groups:
+        return Groups(np.ones(len(values), np.int64), values, self.names)
 
     def data_warnings(self) -> list[str]:
         missing = metrics.unseen(self.names, np.array(self.train_counts))

@@ -58,6 +58,21 @@ class Targets(Protocol):
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Which named groups rows belong to.
+
+    Attributes:
+        counts: int [n], to how many each row does.
+        members: int, the groups of all rows, one after the other.
+        names: of the groups; none where the targets have no names.
+    """
+
+    counts: np.ndarray
+    members: np.ndarray
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Tile:
     """One number in the head of the report."""
 
@@ -190,6 +205,10 @@ class Task(ABC):
     @abstractmethod
     def data_summary(self, values: np.ndarray) -> dict[str, Any]:
         """Numbers about the values of a split, for the report."""
+
+    @abstractmethod
+    def groups(self, values: np.ndarray) -> Groups:
+        """The labels of rows, by which findings about texts are told apart."""
 
     def data_warnings(self) -> list[str]:
         """Sentences about the training rows that the user should read."""

@@ -175,7 +175,11 @@ def _write(checkpoint: tf.train.Checkpoint, target: Path, progress: str) -> None
     temporary = target.with_name(f".{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    checkpoint.write(str(temporary / "variables"))
-    (temporary / "progress.json").write_text(progress)
-    sync_folder(temporary)
-    os.rename(temporary, target)
+    try:
+        checkpoint.write(str(temporary / "variables"))
+        (temporary / "progress.json").write_text(progress)
+        sync_folder(temporary)
+        os.rename(temporary, target)
+    finally:
+        # Still there only where something failed: a full disk gets its room back.
+        shutil.rmtree(temporary, ignore_errors=True)

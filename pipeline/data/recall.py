@@ -1,0 +1,67 @@
+"""Rows that a run has stored, for when their source has moved, changed or vanished since.
+
+`manifest.json` beside the stores says which store each split came from, and the settings that it was read with.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.config import DataConfig
+from pipeline.data import sources
+from pipeline.data.store import READ_SETTINGS, VERSION, Store, convert
+from pipeline.errors import UserError
+from pipeline.files import write_text
+
+MANIFEST = "manifest.json"
+
+
+def convert_or_recall(
+    source: str | list[str], config: DataConfig, cache: Path, split: str, begun: bool
+) -> tuple[Store, bool]:
+    """`convert`, or the rows that the run has stored where the source cannot be found any more.
+
+    Args:
+        source, config, cache, split: as `convert` takes them.
+        begun: whether a model has learned from the rows in `cache` already: then no other rows take their place.
+
+    Returns:
+        The rows, and whether their source could not be found.
+
+    Raises:
+        UserError: what `convert` says; the rows are others than the run began with.
+    """
+    manifest = _read(cache)
+    settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS and name != "data_dir"}
+    before = manifest.get(split)
+    if before and (before["version"] != VERSION or before["settings"] != settings):
+        before = None
+    try:
+        sources.expand(source)
+    except UserError:
+        if before is None or not (cache / before["store"] / "meta.json").is_file():
+            raise
+        return Store(cache / before["store"]), True
+    store = convert(source, config, cache, split)
+    if begun and before and before["fingerprint"] != store.meta.fingerprint:
+        raise UserError(
+            f"{', '.join(store.meta.sources)}: the data changed since this run began ({before['rows']} {split} rows "
+            f"then, {store.meta.rows} now): bring the old file back, or use another run_dir to start anew."
+        )
+    entry = {
+        "store": store.folder.name,
+        "source": source,
+        "version": VERSION,
+        "settings": settings,
+        "rows": store.meta.rows,
+        "fingerprint": store.meta.fingerprint,
+    }
+    if entry != manifest.get(split):
+        write_text(cache / MANIFEST, json.dumps(manifest | {split: entry}, indent=1, ensure_ascii=False))
+    return store, False
+
+
+def _read(cache: Path) -> dict:
+    """The manifest; empty where there is none."""
+    path = cache / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

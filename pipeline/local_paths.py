@@ -1,0 +1,88 @@
+"""Settings that name files of this machine: the same file by any spelling, wherever a run is taken up from."""
+
+import copy
+import dataclasses
+import glob
+import os
+from pathlib import Path
+
+from pipeline.config import Config
+
+SETTINGS = (
+    ("data", "train"),
+    ("data", "validation"),
+    ("data", "test"),
+    ("data", "data_dir"),
+    ("corpus", "train"),
+    ("corpus", "validation"),
+    ("corpus", "data_dir"),
+    ("text", "vocabulary"),
+    ("model", "backbone"),
+    ("distillation", "teacher"),
+)
+
+
+def absolute(config: Config) -> Config:
+    """The config with the absolute paths of the local files and folders that it names, and of run_dir.
+
+    What is no file here (tfds:, wheel:, the name of a preset, an address) stays as it is.
+    """
+    config = copy.deepcopy(config)
+    for section, key in SETTINGS:
+        value = getattr(getattr(config, section), key)
+        found = [os.path.abspath(os.path.expanduser(item)) if _is_here(item) else item for item in _items(value)]
+        setattr(getattr(config, section), key, found if isinstance(value, list) else next(iter(found), value))
+    return dataclasses.replace(config, run_dir=config.run_dir and os.path.abspath(config.run_dir))
+
+
+def reconcile(old: dict, config: Config) -> tuple[dict, Config]:
+    """Give files and folders one spelling where a stored config and the present one mean the same.
+
+    Args:
+        old: the stored config, which `absolute` has made.
+        config: of a run that is taken up, perhaps from another folder, or with files that have moved.
+
+    Returns:
+        Both, changed: a path that is not found from here is the stored one, and the stored path of a file that has
+        moved is the present one.
+    """
+    old, config = copy.deepcopy(old), copy.deepcopy(config)
+    for section, key in SETTINGS:
+        before, now = (old.get(section) or {}).get(key), getattr(getattr(config, section), key)
+        if before is None or now is None or len(_items(before)) != len(_items(now)):
+            continue
+        pairs = zip(_items(before), _items(now), strict=True)
+        chosen = [_chosen(stored, given) for stored, given in pairs]
+        if None not in chosen:
+            value = chosen if isinstance(now, list) else chosen[0]
+            old[section][key] = value
+            setattr(getattr(config, section), key, value)
+    return old, config
+
+
+def _chosen(stored: str, given: str) -> str | None:
+    """The path to go on with; None where the two do not mean the same."""
+    if stored == given or _same_file(stored, given):
+        return given
+    if not os.path.isabs(stored) or Path(stored).name != Path(given).name:
+        return None
+    if not _is_here(stored):
+        # It has moved, or is gone from both places.
+        return given if _is_here(given) else stored
+    parts = Path(given).parts
+    from_elsewhere = not os.path.isabs(given) and Path(stored).parts[-len(parts) :] == parts
+    return stored if from_elsewhere and not _is_here(given) else None
+
+
+def _same_file(stored: str, given: str) -> bool:
+    if os.path.isabs(stored) and stored == os.path.abspath(os.path.expanduser(given)):
+        return True
+    return os.path.exists(stored) and os.path.exists(given) and os.path.samefile(stored, given)
+
+
+def _is_here(item: str) -> bool:
+    return os.path.exists(os.path.expanduser(item)) or bool(glob.glob(item, recursive=True))
+
+
+def _items(value: str | list[str] | None) -> list[str]:
+    return value if isinstance(value, list) else [value] if value else []

@@ -1,0 +1,174 @@
+"""Runs taken up from another folder, and runs whose sources have moved, changed or vanished."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from tiny import write_config
+
+from pipeline.config import Config, DataConfig, ModelConfig, differences, to_yaml
+from pipeline.data.load import load
+from pipeline.errors import UserError
+from pipeline.local_paths import absolute, reconcile
+from pipeline.run import main
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished run, started in its own folder with relative paths."""
+    folder = tmp_path_factory.mktemp("made") / "here"
+    config = write_config(folder, rows=200, training={"epochs": 1})
+    content = yaml.safe_load(config.read_text())
+    content["data"]["train"], content["text"]["vocabulary"] = "train.csv", "vocab.txt"
+    shutil.copy(folder / "train.csv", folder / "held_out.csv")
+    content["data"]["test"] = ["held_out.csv"]
+    config.write_text(yaml.safe_dump(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["--config", "tiny.yaml", "--run_dir", "run"]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """The same, as if it had been made in a folder of this test."""
+    folder = shutil.copytree(made, tmp_path / "here")
+    stored = folder / "run" / "config.yaml"
+    stored.write_text(stored.read_text().replace(str(made), str(folder)))
+    return folder
+
+
+def again(folder, *arguments):
+    """Take the run up with these arguments; where that is not refused, it must score as before."""
+    run_dir = folder / "run"
+    before = json.loads((run_dir / "metrics.json").read_text())["test"]
+    status = main([*arguments, "--run_dir", str(run_dir)])
+    assert status or json.loads((run_dir / "metrics.json").read_text())["test"] == before
+    return status
+
+
+def versions(folder):
+    return sorted(path.name for path in (folder / "run" / "saved_model").iterdir())
+
+
+@pytest.mark.parametrize("config", ["../here/tiny.yaml", "../here/run/config.yaml"])
+def test_a_run_is_exported_again_from_another_folder(copied, tmp_path, monkeypatch, capsys, config):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert again(copied, "--config", config) == 0
+    output = capsys.readouterr().out
+    assert "training is already complete" in output and "cannot be found" not in output
+    assert versions(copied) == ["1", "2"]
+
+
+def test_the_stored_config_of_a_run_names_its_files_from_anywhere(made):
+    stored = yaml.safe_load((made / "run" / "config.yaml").read_text())
+    assert stored["data"]["train"] == str(made / "train.csv")
+    assert stored["data"]["test"] == [str(made / "held_out.csv")]
+    assert stored["text"]["vocabulary"] == str(made / "vocab.txt")
+    assert stored["run_dir"] == str(made / "run")
+
+
+def test_sources_that_have_moved_are_held_to_the_rows_of_the_run(copied, tmp_path, monkeypatch, capsys):
+    moved = tmp_path / "there"
+    moved.mkdir()
+    (copied / "train.csv").rename(moved / "train.csv")
+    monkeypatch.chdir(copied)
+    arguments = ["--config", "tiny.yaml", "--data.train", str(moved / "train.csv")]
+    assert again(copied, *arguments) == 0
+    assert "cannot be found" not in capsys.readouterr().out
+    assert yaml.safe_load((copied / "run" / "config.yaml").read_text())["data"]["train"] == str(moved / "train.csv")
+    content = (moved / "train.csv").read_text()
+    (moved / "train.csv").write_text(content + "one more goal,sport\n")
+    assert again(copied, *arguments) == 2
+    error = capsys.readouterr().err
+    assert "the data changed since this run began (200 train rows then, 201 now)" in error
+    # The rows of the run are still there, should the file that has changed be taken away.
+    (moved / "train.csv").unlink()
+    assert again(copied, *arguments) == 0
+    assert versions(copied) == ["1", "2", "3"]
+
+
+def test_sources_that_have_vanished_are_one_note(copied, monkeypatch, capsys):
+    (copied / "train.csv").unlink()
+    (copied / "held_out.csv").unlink()
+    monkeypatch.chdir(copied)
+    assert again(copied, "--config", "tiny.yaml") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "cannot be found" in line]
+    assert len(notes) == 1 and notes[0].startswith("note: data.train (") and " and data.test (" in notes[0]
+    assert versions(copied) == ["1", "2"]
+
+
+def test_a_run_that_has_moved_with_its_sources_goes_on(copied, tmp_path, monkeypatch):
+    moved = copied.rename(tmp_path / "there")
+    monkeypatch.chdir(moved)
+    assert again(moved, "--config", "tiny.yaml") == 0
+    assert yaml.safe_load((moved / "run" / "config.yaml").read_text())["data"]["train"] == str(moved / "train.csv")
+
+
+def test_another_file_of_the_same_relative_name_is_refused(copied, tmp_path, monkeypatch, capsys):
+    other = tmp_path / "elsewhere"
+    write_config(other, rows=100)
+    monkeypatch.chdir(other)
+    before = (copied / "run" / "config.yaml").read_text()
+    assert again(copied, "--config", str(copied / "tiny.yaml")) == 2
+    assert "data.train" in capsys.readouterr().err
+    assert (copied / "run" / "config.yaml").read_text() == before
+
+
+def test_a_run_without_stored_rows_needs_its_source(tmp_path):
+    source = tmp_path / "rows.csv"
+    source.write_text("text,label\nx,a\ny,b\n")
+    config = DataConfig(train=str(source), validation_fraction=0, test_fraction=0)
+    fingerprint = load(config, tmp_path / "cache").fingerprint
+    source.unlink()
+    assert load(config, tmp_path / "cache").fingerprint == fingerprint
+    # Rows that were read with other settings are other rows.
+    config.max_examples = 1
+    with pytest.raises(UserError, match=r"rows\.csv: no such file"):
+        load(config, tmp_path / "cache")
+    with pytest.raises(UserError, match=r"rows\.csv: no such file"):
+        load(config, tmp_path / "other")
+
+
+def test_changed_rows_are_read_anew_before_a_model_has_seen_them(tmp_path):
+    source = tmp_path / "rows.csv"
+    config = DataConfig(train=str(source), validation_fraction=0, test_fraction=0)
+    for rows in (2, 3):
+        source.write_text("text,label\n" + "".join(f"{i},{i}\n" for i in range(rows)))
+        assert len(load(config, tmp_path / "cache").train) == rows
+    source.unlink()
+    assert len(load(config, tmp_path / "cache", begun=True).train) == 3
+
+
+def test_names_that_are_no_files_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Config(data=DataConfig(train=["tfds:imdb", "wheel:a==1/b", "not_there.csv"]), run_dir=None)
+    config.model = ModelConfig(backbone="bert_tiny_en_uncased")
+    assert absolute(config) == config
+    (tmp_path / "shard-1.csv").touch()
+    config.data.train = "shard-*.csv"
+    assert absolute(config).data.train == str(tmp_path / "shard-*.csv")
+
+
+def test_spellings_of_one_file_are_no_difference_and_other_files_are(tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "bert").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+
+    def changed(stored, given):
+        old = yaml.safe_load(to_yaml(Config(model=ModelConfig(backbone=stored))))
+        return differences(*reconcile(old, Config(model=ModelConfig(backbone=given))))
+
+    stored = str(tmp_path / "a" / "bert")
+    monkeypatch.chdir(tmp_path / "a")
+    for given in ("bert", "./bert", "../a/bert", stored, str(tmp_path / "link" / "bert")):
+        assert changed(stored, given) == []
+    monkeypatch.chdir(tmp_path / "b" / "bert")
+    assert changed(stored, "bert") == []  # not here: the run's own
+    assert changed(stored, "no_bert") != []
+    assert changed(stored, "../bert") != []  # another folder of that name
+    assert changed(stored, None) != [] and changed(None, stored) != []
+    (tmp_path / "a" / "bert").rmdir()
+    assert changed(stored, "../bert") == []  # moved
