@@ -24,6 +24,7 @@ from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
 from pipeline.files import full_disk, write_text
 from pipeline.local_paths import absolute, reconcile
+from pipeline.model_hub import pin
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
 
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         follower = cluster is not None and cluster.index > 0
         with contextlib.ExitStack() as stack:
             stack.enter_context(FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0))
+            config = pin(config, run_dir)
             given = fingerprint(config)
             config = taken_up(run_dir, config) if follower else claim(run_dir, config)
             if cluster:

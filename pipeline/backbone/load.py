@@ -6,6 +6,7 @@ from types import ModuleType
 
 import keras
 
+from pipeline import model_hub
 from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
 from pipeline.backbone.encoder import speed_up
@@ -35,7 +36,7 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
     else:
         # Of the dropout layers.
         keras.utils.set_random_seed(seed)
-        loaded = load_checkpoint(model.backbone, model.num_layers, dtype)
+        loaded = load_checkpoint(model.backbone, model.num_layers, dtype, model.revision)
     if text.vocabulary is not None:
         loaded = _with_vocabulary(loaded, text)
     _check(loaded, text)
@@ -54,23 +55,26 @@ def _with_vocabulary(loaded: LoadedBackbone, text: TextConfig) -> LoadedBackbone
     return dataclasses.replace(loaded, vocabulary=pieces, vocabulary_source=text.vocabulary)
 
 
-def load_checkpoint(source: str, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:
+def load_checkpoint(
+    source: str, num_layers: int | None = None, dtype: str | None = None, revision: str | None = None
+) -> LoadedBackbone:
     """Load a checkpoint of any format, told by what its folder holds.
 
     Args:
-        source: a folder, wheel:..., the address of an encoder on TensorFlow Hub, or the name of a keras-nlp preset.
+        source: a folder, wheel:..., a name on the Hugging Face Hub (see `pipeline.model_hub`), the address of an
+            encoder on TensorFlow Hub, or the name of a keras-nlp preset.
         num_layers: keep only the first ones; None: all.
         dtype: Keras dtype policy; None: the current one.
+        revision: commit of a checkpoint on the Hugging Face Hub; None: the revision that `source` names, as it is now.
 
     Raises:
         UserError: what the source is or lacks, and what to do.
     """
-    if source.startswith("hf://"):
-        # keras-nlp would convert it with the tanh form of GELU, whatever hidden_act says.
-        raise UserError(
-            f"model.backbone {source}: download it (hf download {source.removeprefix('hf://')} --local-dir FOLDER) "
-            "and name the folder."
-        )
+    hub_model = model_hub.reference(source)
+    if hub_model:
+        return huggingface.load(model_hub.fetch(hub_model, revision), num_layers, dtype)
+    if revision:
+        raise UserError(f"model.backbone {source} is no name on the Hugging Face Hub here: unset model.revision.")
     if hub.is_handle(source):
         return hub.load(hub.resolve(source), num_layers, dtype)
     folder = local_path(source)

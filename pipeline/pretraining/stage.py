@@ -35,7 +35,7 @@ def pretraining_stage(
         checkpoint, scores = _pretrained(run_dir)
     # The same draws from here on whether or not pre-training has just run in this process.
     keras.utils.set_random_seed(config.training.seed)
-    model = replace(config.model, backbone=str(checkpoint), num_layers=None)
+    model = replace(config.model, backbone=str(checkpoint), revision=None, num_layers=None)
     return replace(config, model=model, text=replace(config.text, vocabulary=None)), {"pretraining": scores}
 
 

@@ -143,7 +143,7 @@ def names_of(data: "DataConfig", labels: Sequence[str], sources: Sequence[str]) 
     if data.labels:
         names = [name.strip() for name in data.labels]
     elif whole_numbers(labels):
-        names = sorted({integer_form(label) for label in labels}, key=int)
+        names = sorted({integer_form(label) for label in labels}, key=lambda name: (int(name), name))
     else:
         names = sorted(labels)
     if len(set(names)) < len(names):

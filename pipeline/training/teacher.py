@@ -66,7 +66,7 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
     if (stored.get("corpus") or {}).get("train"):
         # Its run began with what it had pre-trained.
         model, text = (
-            replace(model, backbone=str(folder / "pretrained"), num_layers=None),
+            replace(model, backbone=str(folder / "pretrained"), revision=None, num_layers=None),
             replace(text, vocabulary=None),
         )
     # Texts are cut to the student's length.
