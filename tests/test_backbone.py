@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.backbone.architecture import like
 from pipeline.backbone.load import load_backbone
+from pipeline.backbone.transformer_parts import parts_of
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.wheel import fetch
@@ -289,7 +290,7 @@ def test_fresh_weights_follow_the_seed_alone(tmp_path):
     first, again, other = (load_backbone(sizes, text, seed).backbone for seed in (1, 1, 2))
     for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    kernels = [b.transformer_layers[0]._feedforward_output_dense.kernel.numpy() for b in (first, other)]
+    kernels = [parts_of(b.transformer_layers[0]).output.kernel.numpy() for b in (first, other)]
     assert not np.array_equal(*kernels)
     # A normal distribution of 1 / sqrt(64) cut at two standard deviations.
     assert 0.105 < kernels[0].std() < 0.115 and abs(kernels[0]).max() <= 0.25

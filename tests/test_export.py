@@ -25,6 +25,7 @@ from export.savedmodel import ExportSettings, HeldOut, export_model, export_veri
 from export.signatures import SignatureOptions
 from export.verify import ExportDiffers, _answers, rounding_tolerance, verify
 from pipeline.backbone.activations import ACTIVATIONS
+from pipeline.backbone.architecture import configure
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
 from pipeline.errors import UserError
@@ -52,8 +53,7 @@ def make_model(pooling: str = "fresh", policy: str = "float32", activation: str 
             vocabulary_size=len(VOCABULARY), num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32,
             max_sequence_length=24,
         )  # fmt: skip
-        for layer in backbone.transformer_layers:
-            layer._feedforward_intermediate_dense.activation = ACTIVATIONS[activation]
+        configure(backbone, activation=ACTIVATIONS[activation])
         model = build_classifier(LoadedBackbone(backbone, tuple(VOCABULARY), True, True), len(LABELS), pooling=pooling)
     finally:
         keras.config.set_dtype_policy(before)

@@ -7,6 +7,7 @@ import keras_nlp
 import tensorflow as tf
 
 from pipeline.backbone.encoder import EncoderLayer, speed_up
+from pipeline.backbone.transformer_parts import parts_of
 
 
 def configure(
@@ -21,11 +22,22 @@ def configure(
     """
     if activation is not None:
         for layer in backbone.transformer_layers:
-            layer._feedforward_intermediate_dense.activation = activation
+            parts_of(layer).intermediate.activation = activation
     if epsilon is not None:
-        for layer in backbone._flatten_layers():
-            if isinstance(layer, keras.layers.LayerNormalization):
-                layer.epsilon = epsilon
+        backbone.get_layer("embeddings_layer_norm").epsilon = epsilon
+        for layer in backbone.transformer_layers:
+            parts = parts_of(layer)
+            parts.attention_norm.epsilon = parts.output_norm.epsilon = epsilon
+
+
+def activation_of(backbone: keras_nlp.models.BertBackbone) -> Callable:
+    """The activation of a backbone's feed-forward layers."""
+    return parts_of(backbone.transformer_layers[0]).intermediate.activation
+
+
+def epsilon_of(backbone: keras_nlp.models.BertBackbone) -> float:
+    """The epsilon of a backbone's layer normalisations."""
+    return backbone.get_layer("embeddings_layer_norm").epsilon
 
 
 def embed_in_float32(backbone: keras_nlp.models.BertBackbone) -> None:
@@ -70,8 +82,7 @@ def like(
         num_segments=backbone.num_segments,
         dtype=dtype,
     )
-    activation = backbone.transformer_layers[0]._feedforward_intermediate_dense.activation
-    configure(copy, activation=activation, epsilon=backbone.get_layer("embeddings_layer_norm").epsilon)
+    configure(copy, activation=activation_of(backbone), epsilon=epsilon_of(backbone))
     for layer in copy.layers:
         if added and layer is copy.token_embedding:
             rows = tf.convert_to_tensor(backbone.token_embedding.embeddings)

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras_nlp
 
 from pipeline.backbone.activations import ACTIVATIONS, name_of
-from pipeline.backbone.architecture import configure
+from pipeline.backbone.architecture import activation_of, configure, epsilon_of
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.errors import UserError
 
@@ -108,18 +108,13 @@ def config_of(backbone: keras_nlp.models.BertBackbone, activation: str) -> dict:
 def own_settings(loaded: LoadedBackbone) -> dict:
     """What stands under OWN_KEY: settings that only this project reads there."""
     return {
-        "hidden_act": activation_of(loaded.backbone),
+        "hidden_act": hidden_act_of(loaded.backbone),
         "layer_norm_eps": epsilon_of(loaded.backbone),
         "do_lower_case": loaded.lowercase,
         "has_pooler": loaded.has_pooler,
     }
 
 
-def activation_of(backbone: keras_nlp.models.BertBackbone) -> str:
+def hidden_act_of(backbone: keras_nlp.models.BertBackbone) -> str:
     """The hidden_act of a backbone."""
-    return name_of(backbone.transformer_layers[0]._feedforward_intermediate_dense.activation)
-
-
-def epsilon_of(backbone: keras_nlp.models.BertBackbone) -> float:
-    """The epsilon of a backbone's layer normalisations."""
-    return backbone.get_layer("embeddings_layer_norm").epsilon
+    return name_of(activation_of(backbone))

@@ -3,6 +3,8 @@
 import keras_nlp
 import tensorflow as tf
 
+from pipeline.backbone.transformer_parts import parts_of
+
 
 def speed_up(backbone: keras_nlp.models.BertBackbone) -> None:
     """Let the transformer layers of a backbone compute as `EncoderLayer` does; their variables stay as they are."""
@@ -25,30 +27,30 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
         """float [batch, length, hidden] to the same; padding_mask: [batch, length], 0 or False where padding is."""
         if self.normalize_first or attention_mask is not None or return_attention_scores:
             return super().call(inputs, padding_mask, attention_mask, training, return_attention_scores)
-        attention = self._self_attention_layer
+        parts = parts_of(self)
         hidden, heads = inputs.shape[-1], self.num_heads
         batch, length = tf.unstack(tf.shape(inputs)[:2])
         x = tf.reshape(inputs, [-1, hidden])
 
-        parts = attention.query_dense, attention.key_dense, attention.value_dense
-        kernel = tf.concat([tf.reshape(part.kernel, [hidden, -1]) for part in parts], axis=1)
-        bias = tf.concat([tf.reshape(part.bias, [-1]) for part in parts], axis=0)
+        projections = parts.query, parts.key, parts.value
+        kernel = tf.concat([tf.reshape(part.kernel, [hidden, -1]) for part in projections], axis=1)
+        bias = tf.concat([tf.reshape(part.bias, [-1]) for part in projections], axis=0)
         projected = tf.reshape(_dense(x, kernel, bias), [batch, length, 3, heads, hidden // heads])
         query, key, value = tf.unstack(tf.transpose(projected, [2, 0, 3, 1, 4]))
         ignored = None
         if padding_mask is not None:
             ignored = tf.cast(tf.where(tf.cast(padding_mask, tf.bool), 0.0, -1e9), x.dtype)[:, None, None]
-        mask = _dropout_mask(attention._dropout_layer, [batch, heads, length, length], x.dtype, training)
+        mask = _dropout_mask(parts.score_dropout, [batch, heads, length, length], x.dtype, training)
         context = _attend(query, key, value, ignored, mask)
         context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, hidden])
-        output = attention.output_dense
+        output = parts.attention_output
         y = _dense(context, tf.reshape(output.kernel, [-1, hidden]), tf.convert_to_tensor(output.bias))
-        x = _add_and_normalize(x, y, self._self_attention_dropout, self._self_attention_layer_norm, training)
+        x = _add_and_normalize(x, y, parts.attention_dropout, parts.attention_norm, training)
 
-        inner, outer = self._feedforward_intermediate_dense, self._feedforward_output_dense
+        inner, outer = parts.intermediate, parts.output
         y = inner.activation(_dense(x, tf.convert_to_tensor(inner.kernel), tf.convert_to_tensor(inner.bias)))
         y = _dense(y, tf.convert_to_tensor(outer.kernel), tf.convert_to_tensor(outer.bias))
-        x = _add_and_normalize(x, y, self._feedforward_dropout, self._feedforward_layer_norm, training)
+        x = _add_and_normalize(x, y, parts.output_dropout, parts.output_norm, training)
         return tf.reshape(x, tf.shape(inputs))
 
 

@@ -8,7 +8,7 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbone.bert_config import OWN_KEY, activation_of, build, config_of, own_settings, read_json
+from pipeline.backbone.bert_config import OWN_KEY, build, config_of, hidden_act_of, own_settings, read_json
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, PretrainingHeads, read_heads
 from pipeline.backbone.hub_encoder import reusable_encoder
@@ -123,7 +123,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         (encoder / _CONFIG).parent.mkdir()
         write_vocabulary(loaded, encoder / "assets")
         # bert_config.json has one name for GELU, whichever form it is.
-        activation = activation_of(loaded.backbone).replace("gelu_new", "gelu")
+        activation = hidden_act_of(loaded.backbone).replace("gelu_new", "gelu")
         write_json(encoder / _CONFIG, config_of(loaded.backbone, activation) | {OWN_KEY: own_settings(loaded)})
         length = min(_LENGTH, loaded.backbone.max_sequence_length)
         text = TextEncoder(loaded.vocabulary, loaded.lowercase is not False, length)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from pipeline.backbone.architecture import configure, like
-from pipeline.backbone.bert_config import activation_of, epsilon_of
+from pipeline.backbone.architecture import activation_of, configure, epsilon_of, like
+from pipeline.backbone.bert_config import hidden_act_of
 from pipeline.backbone.heads import PretrainingHeads
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import parts
@@ -37,7 +37,7 @@ def reusable_encoder(loaded: LoadedBackbone) -> tf.train.Checkpoint:
     # Of Keras' own layers: gradients of functions are derived from their graph where they are loaded, and the custom
     # ones of this project's are not there.
     backbone = like(loaded.backbone, dtype="float32", plain=True)
-    if activation_of(backbone) == "gelu":
+    if hidden_act_of(backbone) == "gelu":
         configure(backbone, activation=_gelu)
     outputs = {
         "sequence_output": backbone.output["sequence_output"],
@@ -71,7 +71,7 @@ def reusable_encoder(loaded: LoadedBackbone) -> tf.train.Checkpoint:
             for field, name in MASKED_VARIABLES.items()
         }
         words = next(variable for variable in variables if variable.name.startswith("word_embeddings/"))
-        inner = backbone.transformer_layers[0]._feedforward_intermediate_dense.activation
+        inner = activation_of(backbone)
         epsilon = epsilon_of(backbone)
 
         def predict(inputs: dict[str, tf.Tensor], training: bool = False) -> dict:

@@ -9,7 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from pipeline.backbone.bert_config import activation_of, build, config_of, dropout_notes, epsilon_of, read_json
+from pipeline.backbone.architecture import epsilon_of
+from pipeline.backbone.bert_config import build, config_of, dropout_notes, hidden_act_of, read_json
 from pipeline.backbone.heads import (
     MASKED,
     NEXT_SENTENCE,
@@ -90,7 +91,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     config = {
         "architectures": [architecture],
         "model_type": "bert",
-        **config_of(backbone, activation_of(backbone)),
+        **config_of(backbone, hidden_act_of(backbone)),
         "layer_norm_eps": epsilon_of(backbone),
         "pad_token_id": loaded.vocabulary.index("[PAD]") if "[PAD]" in loaded.vocabulary else 0,
         "position_embedding_type": "absolute",

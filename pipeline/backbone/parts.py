@@ -10,6 +10,7 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbone.transformer_parts import parts_of
 from pipeline.errors import UserError
 
 
@@ -88,16 +89,16 @@ def parts(backbone: keras_nlp.models.BertBackbone, pooler: bool = True) -> Itera
         backbone.get_layer("embeddings_layer_norm"),
     )
     for i, layer in enumerate(backbone.transformer_layers):
-        attention = layer._self_attention_layer
+        inner = parts_of(layer)
         for make, name, hub, ours in (
-            (dense, "attention/self/query", "self_attention/query", attention.query_dense),
-            (dense, "attention/self/key", "self_attention/key", attention.key_dense),
-            (dense, "attention/self/value", "self_attention/value", attention.value_dense),
-            (dense, "attention/output/dense", "self_attention/attention_output", attention.output_dense),
-            (norm, "attention/output/LayerNorm", "self_attention_layer_norm", layer._self_attention_layer_norm),
-            (dense, "intermediate/dense", "intermediate", layer._feedforward_intermediate_dense),
-            (dense, "output/dense", "output", layer._feedforward_output_dense),
-            (norm, "output/LayerNorm", "output_layer_norm", layer._feedforward_layer_norm),
+            (dense, "attention/self/query", "self_attention/query", inner.query),
+            (dense, "attention/self/key", "self_attention/key", inner.key),
+            (dense, "attention/self/value", "self_attention/value", inner.value),
+            (dense, "attention/output/dense", "self_attention/attention_output", inner.attention_output),
+            (norm, "attention/output/LayerNorm", "self_attention_layer_norm", inner.attention_norm),
+            (dense, "intermediate/dense", "intermediate", inner.intermediate),
+            (dense, "output/dense", "output", inner.output),
+            (norm, "output/LayerNorm", "output_layer_norm", inner.output_norm),
         ):
             huggingface = f"encoder.layer.{i}.{name.replace('/', '.')}"
             yield from make(f"bert/encoder/layer_{i}/{name}", huggingface, f"transformer/layer_{i}/{hub}", ours)

@@ -7,8 +7,8 @@ import keras
 import keras_nlp
 
 from pipeline.backbone.activations import ACTIVATIONS
-from pipeline.backbone.architecture import configure, like
-from pipeline.backbone.bert_config import OWN_KEY, activation_of, epsilon_of, own_settings, read_json
+from pipeline.backbone.architecture import configure, epsilon_of, like
+from pipeline.backbone.bert_config import OWN_KEY, hidden_act_of, own_settings, read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import check_vocabulary, new_folder, write_json
 from pipeline.errors import UserError
@@ -85,7 +85,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     Raises:
         UserError: the folder is not empty, there is no vocabulary that fits, or an activation other than GELU.
     """
-    activation, epsilon, notes = activation_of(loaded.backbone), epsilon_of(loaded.backbone), []
+    activation, epsilon, notes = hidden_act_of(loaded.backbone), epsilon_of(loaded.backbone), []
     if activation not in ("gelu", "gelu_new"):
         raise UserError(
             f"{loaded.source} has the activation {activation}, but keras-nlp's BertBackbone is fixed to GELU: "

@@ -6,13 +6,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipeline.backbone import hub
+from pipeline.backbone.architecture import epsilon_of
 from pipeline.backbone.bert_config import (
     OWN_KEY,
-    activation_of,
     build,
     config_of,
     dropout_notes,
-    epsilon_of,
+    hidden_act_of,
     own_settings,
     read_json,
 )
@@ -97,7 +97,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
             has not.
     """
     backbone = loaded.backbone
-    activation, epsilon, notes = activation_of(backbone), epsilon_of(backbone), []
+    activation, epsilon, notes = hidden_act_of(backbone), epsilon_of(backbone), []
     if activation not in ("gelu", *_ACTIVATIONS.values()):
         raise UserError(
             f"{loaded.source} has the activation {activation}, which google-research/bert has not: "

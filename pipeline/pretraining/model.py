@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from pipeline.backbone.architecture import activation_of, epsilon_of
 from pipeline.backbone.heads import PretrainingHeads
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.training.model import ExactModel
@@ -105,10 +106,8 @@ def build_pretraining_model(loaded: LoadedBackbone, *, next_sentence: bool, dtyp
     backbone.get_layer("pooled_dense").trainable = next_sentence
     positions = keras.Input((None,), dtype="int32", name="masked_positions")
     vectors = backbone(backbone.input)
-    inner = backbone.transformer_layers[0]._feedforward_intermediate_dense
-    epsilon = backbone.get_layer("embeddings_layer_norm").epsilon
     (table,) = backbone.get_layer("token_embedding").weights
-    head = MaskedTokenHead(table, inner.activation, epsilon, dtype=dtype, name="masked_token_head")
+    head = MaskedTokenHead(table, activation_of(backbone), epsilon_of(backbone), dtype=dtype, name="masked_token_head")
     outputs = {"masked_logits": head(vectors["sequence_output"], positions)}
     if next_sentence:
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
