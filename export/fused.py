@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbone.transformer_parts import parts_of as parts_of_layer
 from pipeline.classifier import parts_of
 
 # oneDNN compiles a kernel for every new shape: the number of tokens is rounded up to keep the shapes few.
@@ -148,21 +149,21 @@ class FusedClassifier(tf.Module):
         return _LayerNorm(layer, self.dtype)
 
     def _layer(self, layer) -> dict:
-        attention = layer._self_attention_layer
-        parts = (attention.query_dense, attention.key_dense, attention.value_dense)
-        kernel = tf.concat([tf.reshape(part.kernel, [self.hidden_dim, -1]) for part in parts], axis=1)
-        bias = tf.concat([tf.reshape(part.bias, [-1]) for part in parts], axis=0)
-        output = attention.output_dense
+        found = parts_of_layer(layer)
+        attention = (found.query, found.key, found.value)
+        kernel = tf.concat([tf.reshape(part.kernel, [self.hidden_dim, -1]) for part in attention], axis=1)
+        bias = tf.concat([tf.reshape(part.bias, [-1]) for part in attention], axis=0)
+        output = found.attention_output
         return {
             "qkv": _Dense(self._variable(kernel, "qkv_kernel"), self._variable(bias, "qkv_bias")),
             "attention_output": _Dense(
                 self._variable(tf.reshape(output.kernel, [-1, self.hidden_dim]), "attention_output_kernel"),
                 self._variable(output.bias, "attention_output_bias"),
             ),
-            "attention_norm": self._norm(layer._self_attention_layer_norm),
-            "intermediate": self._dense(layer._feedforward_intermediate_dense),
-            "output": self._dense(layer._feedforward_output_dense),
-            "output_norm": self._norm(layer._feedforward_layer_norm),
+            "attention_norm": self._norm(found.attention_norm),
+            "intermediate": self._dense(found.intermediate),
+            "output": self._dense(found.output),
+            "output_norm": self._norm(found.output_norm),
         }
 
 

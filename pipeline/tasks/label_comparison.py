@@ -12,13 +12,15 @@ from pipeline.tasks.task import Outputs
 SHOWN = 10
 
 
-def compare_labels(tasks: Sequence[Any], answers: Sequence[Outputs], truth: Sequence[str] | None) -> dict[str, Any]:
+def compare_labels(
+    tasks: Sequence[Any], answers: Sequence[Outputs], truth: Sequence[Sequence[str]] | None
+) -> dict[str, Any]:
     """Of each class how often it was answered and, where there are right labels, how well.
 
     Args:
         tasks: of the old model and of the new one; `labels_in` divides a label of theirs into names of classes.
         answers: outputs of serving_default of both for the same rows.
-        truth: the right label of each row; None: unknown.
+        truth: the names of the right classes of each row; None: unknown.
 
     Returns:
         moves (changed labels with their numbers), largest_probability_change (None where the classes differ),
@@ -49,11 +51,13 @@ def compare_labels(tasks: Sequence[Any], answers: Sequence[Outputs], truth: Sequ
         "per_class": per_class,
     }
     if truth is not None:
-        found["scores"] = _scores(given, names, [tasks[1].labels_in(label) for label in truth], per_class)
+        found["scores"] = _scores(given, names, truth, per_class)
     return found
 
 
-def _scores(given: list[np.ndarray], names: list[str], truth: list[list[str]], per_class: list[dict]) -> dict[str, Any]:
+def _scores(
+    given: list[np.ndarray], names: list[str], truth: Sequence[Sequence[str]], per_class: list[dict]
+) -> dict[str, Any]:
     """Accuracy and macro F1 of both; F1 and support of each class are added to `per_class`."""
     from sklearn.metrics import precision_recall_fscore_support
 

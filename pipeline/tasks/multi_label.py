@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
@@ -418,12 +419,13 @@ class MultiLabel(Task):
     ) -> tuple[int, str] | None:
         return answers.label_inconsistency(self, outputs, predictions, tolerance)
 
-    def labels_in(self, label: Any) -> list[str]:
-        """The names of classes in a label, or in a cell of the data."""
-        parts = list_in(label)
-        return [
-            name for name in map(label_of, label_of(label).split(self.separator) if parts is None else parts) if name
-        ]
+    def truth(self, cell: Any) -> list[str]:
+        """The names of the classes."""
+        return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read([cell])
+
+    def labels_in(self, label: str) -> list[str]:
+        """The names of classes in an answer's label."""
+        return [name for name in label.split(self.separator) if name]
 
     def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
         return np.array(old["label"]) == np.array(new["label"])

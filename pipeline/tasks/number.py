@@ -382,17 +382,16 @@ class Number(Task):
         near = 0.1 * self.deviation if self.half_width is None else self.half_width
         return np.abs(np.asarray(old["value"]) - np.asarray(new["value"])) <= near
 
+    def truth(self, cell: Any) -> float:
+        return Reader().read([cell])
+
     def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
         values = [np.asarray(answer["value"], np.float64) for answer in answers]
         found: dict[str, Any] = {"mean_change": float((values[1] - values[0]).mean())}
         found["largest_change"] = float(np.abs(values[1] - values[0]).max())
         if truth is None:
             return found
-        reader = Reader()
-        try:
-            true = np.array([reader.read([cell]) for cell in truth])
-        except ValueError as error:
-            raise UserError(f"a row {error}.") from error
+        true = np.array(truth)
         names = ("mae", "rmse", "r2")
         scores = [self.scores(true, value.astype(np.float32)[:, np.newaxis]) for value in values]
         sides = zip(("old", "new"), scores, strict=True)

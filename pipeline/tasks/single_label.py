@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
@@ -376,10 +377,13 @@ class SingleLabel(Task):
     ) -> tuple[int, str] | None:
         return answers.label_inconsistency(self, outputs, predictions, tolerance)
 
-    def labels_in(self, label: Any) -> list[str]:
-        """The names of classes in a label, or in a cell of the data."""
-        name = label_of(label)
-        return [name] if name else []
+    def truth(self, cell: Any) -> list[str]:
+        """The name of the class, in a list."""
+        return Reader(DataConfig()).read([cell])
+
+    def labels_in(self, label: str) -> list[str]:
+        """The names of classes in an answer's label."""
+        return [label]
 
     def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
         return np.array(old["label"]) == np.array(new["label"])

@@ -357,19 +357,27 @@ class Task(ABC):
         """bool [n]: where two models of this kind of task answer alike."""
 
     @abstractmethod
+    def truth(self, cell: Any) -> Any:
+        """What a cell of the target's column says, as `compare` takes it; JSON-able.
+
+        Raises:
+            ValueError: it is no target; the message is the end of a sentence about the row.
+        """
+
+    @abstractmethod
     def compare(self, old: "Task", answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
         """What becomes of an old model's answers with one of this task.
 
         Args:
             old: the old model's, of the same kind.
             answers: outputs of serving_default of the old and of this model.
-            truth: the target's cell of each row; None: unknown.
+            truth: `truth` of each row; None: unknown.
 
         Returns:
             JSON-able; with `truth`, "scores" has those of "old" and "new".
 
         Raises:
-            UserError: a cell is no target.
+            UserError: no row's target is one that the models know.
         """
 
     @abstractmethod
