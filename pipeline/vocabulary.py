@@ -20,6 +20,7 @@ from pipeline.config import CorpusConfig
 from pipeline.data.corpus import documents
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.settings.read import settle
 
 if TYPE_CHECKING:
     # TensorFlow takes seconds to import: --help and wrong arguments do not wait for it.
@@ -278,7 +279,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _corpus(given: Namespace) -> Iterator[list[str]]:
-    return documents(given.source, CorpusConfig(**vars(given.corpus)))
+    config = CorpusConfig(**vars(given.corpus))
+    settle(config, "corpus")
+    return documents(given.source, config)
 
 
 def _learn(given: Namespace) -> None:

@@ -309,6 +309,7 @@ def test_the_command_line(tmp_path, capsys):
         (["learn", "--source", "a.txt", "--size", "6", "--output", "v.txt", "--min_count", "1"], "size is 6"),
         (["extend", "--source", "a.txt", "--vocabulary", "v", "--count", "-1", "--output", "v.txt"], "count is -1"),
         (["learn", "--source", "empty.txt", "--output", "v.txt"], "there is no text"),
+        (["learn", "--source", "a.txt", "--output", "v.txt", "--corpus.max_documents", "0"], "max_documents is 0: it"),
     ],
 )
 def test_errors_are_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, arguments, message):

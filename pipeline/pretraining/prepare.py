@@ -175,6 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from pipeline.config import CorpusConfig
     from pipeline.data.corpus import files_of, training_documents, validation_documents
+    from pipeline.settings.read import settle
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
@@ -194,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)
     settings = {"shards": values.shards, "workers": values.workers, "progress": print}
     try:
+        settle(config, "corpus")
         for name, read in (("train", training_documents), ("validation", validation_documents)):
             source = config.train if name == "train" else config.validation or config.train
             folder = Path(values.output, name)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bounds:
     """Limits of a number, as metadata of Annotated; None: no limit."""
 
@@ -13,7 +13,7 @@ class Bounds:
     at_most: float | None = None
     below: float | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         limits = ((name.replace("_", " "), limit) for name, limit in vars(self).items() if limit is not None)
         return " and ".join(f"{name} {limit}" for name, limit in limits)
 
