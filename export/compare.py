@@ -5,22 +5,22 @@
 
 Both answer the same texts: how many labels are the same, which changed, what that does to each class, to accuracy and
 F1 where the file has labels, and to latency. The exit status is 0, 1 where a gate failed, and 2 after one sentence on
-what is wrong with the input. The file is .csv, .tsv or .jsonl, or has one text a line.
+what is wrong with the input. The file is of any format that training reads, and read as the new model's training rows
+were, or has one text a line.
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
 from export.command_line import command_parser
-from export.texts import read_columns, read_records, read_texts
+from export.texts import Texts, add_text_arguments, check_text_arguments
+from pipeline.data.rows import clean
 
 SHOWN = 10
 
@@ -35,9 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser.add_argument("old", help="run directory, directory of versions, or one version")
     parser.add_argument("new", help="the same, of the model that is to replace it")
-    add("data", type=Path, required=True, help="file of texts")
-    add("text_column", action="append", help="column of the texts; twice for pairs (default: the model's inputs)")
-    add("label_column", help="column of the right labels (default: label, if there is one)")
+    add_text_arguments(parser, "data", keep=False)
+    add("label_column", help="column of the right labels (default: the one trained with or label, if there is one)")
     add("min_agreement", type=float, default=0.99, help="share of equal labels to pass (default: 0.99; 0: any)")
     add("max_accuracy_drop", type=float, help="how much accuracy may fall to pass, as 0.005 (default: any)")
     add("max_slowdown", type=float, help="median time of one text, new / old, to pass, as 1.2 (default: any)")
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         found = _compare(options)
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else _table(found))
@@ -62,8 +61,7 @@ def _compare(options: argparse.Namespace) -> dict:
         raise ValueError("--batch_size must be at least 1 and --latency_requests at least 0.")
     if options.max_slowdown is not None and not options.latency_requests:
         raise ValueError("--max_slowdown needs --latency_requests.")
-    if not options.data.is_file():
-        raise ValueError(f"--data {options.data}: no such file.")
+    check_text_arguments(options, "data")
     # TensorFlow takes seconds to import: only when the options are known to be good.
     from export.loading import Predictor, find_version
 
@@ -72,7 +70,7 @@ def _compare(options: argparse.Namespace) -> dict:
     old, new = Predictor(options.old), Predictor(options.new)
     if old.inputs != new.inputs:
         raise ValueError(f"{old.version} takes {' and '.join(old.inputs)}, {new.version} {' and '.join(new.inputs)}.")
-    texts, labels = _read(options, new.inputs)
+    texts, labels = _read(options, new)
     if labels is None and options.max_accuracy_drop is not None:
         raise ValueError(f"--max_accuracy_drop needs labels: {options.data} has no column for --label_column.")
     columns = list(zip(*texts, strict=True))
@@ -111,25 +109,32 @@ def _compare(options: argparse.Namespace) -> dict:
     return found
 
 
-def _read(options: argparse.Namespace, names: list[str]) -> tuple[list[tuple[str, ...]], list[str] | None]:
-    """Texts, one or two a row, and the right labels, if there are any."""
-    path, columns = options.data, options.text_column or names
-    label = options.label_column
-    if path.suffix in (".csv", ".tsv", ".jsonl"):
-        if label is None and "label" in next(read_records(path), {}) and "label" not in columns:
-            label = "label"
-        if len(columns) != len(names):
-            raise ValueError(f"the models take {' and '.join(names)}; --text_column names {len(columns)} column(s).")
-        rows = list(read_columns(path, columns if label is None else [*columns, label]))
-    elif label is not None:
-        raise ValueError(f"--label_column is for .csv, .tsv and .jsonl files; {path} has one text a line.")
-    else:
-        rows = list(read_texts(argparse.Namespace(text=[], input=path, text_column=options.text_column), names))
-    if not rows:
-        raise ValueError(f"{path}: there is no text in it.")
-    if label is None:
-        return rows, None
-    return [row[:-1] for row in rows], [row[-1] for row in rows]
+def _read(options: argparse.Namespace, predictor) -> tuple[list[tuple[str, ...]], list[str] | None]:
+    """Texts, one or two a row, and the right labels, if there are any; rows are those that training would take."""
+    trained = predictor.metadata.get("run", {}).get("read", {})
+    found = Texts(options, predictor.inputs, trained, "data", options.label_column)
+    candidates = [name for name in (trained.get("label_column"), "label") if name not in (None, *found.text_columns)]
+    label = options.label_column or next((name for name in candidates if name in found.columns), None)
+    place = None if label is None else found.places([label])[0]
+    separator = predictor.metadata.get("separator")
+    texts, labels = [], []
+    for row in found:
+        if row.blank:
+            continue
+        named = ["", ""] if place is None or row.texts is None else clean(["a text", row.cells[place]], separator)
+        reason = row.reason or (named if isinstance(named, str) else "")
+        if reason and options.bad_rows == "error":
+            raise ValueError(f"{row.place}: the row {reason}; mend it, or set --bad_rows to skip.")
+        if reason:
+            found.notices.add("rows that were skipped", f"{row.place}, which {reason}")
+            continue
+        texts.append(row.texts)
+        labels.append((separator or "").join(named[1]))
+    for sentence in found.notices.sentences():
+        print(f"warning: {sentence}", file=sys.stderr)
+    if not texts:
+        raise ValueError(f"{options.data}: there is no text in it.")
+    return texts, None if place is None else labels
 
 
 def _scores(predictors: list, answers: list[list[str]], labels: list[str] | None) -> dict:

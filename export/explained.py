@@ -1,33 +1,54 @@
 """Explanations as text for people, and as JSON."""
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
+from export.texts import Row, Texts
+from pipeline.data.formats import as_text, printable
+
 # The strongest piece of a text is shown in full colour, others in the share of theirs.
 FOR, AGAINST = (0, 140, 60), (200, 40, 40)
+# Keys of a JSON object behind the columns of the input.
+ADDED = {"label", "score", "reason", "pieces", "completeness_gap"}
 
 
-def table(file: TextIO, names: list[str]) -> Callable:
+def explain(predictor, rows: Texts, batch_size: int, form: str, file: TextIO) -> Iterator[int]:
+    """Write explanations as "table" or "jsonl", each batch as soon as it is there; gives the rows of each."""
+    write = {"table": table, "jsonl": jsonl}[form](file, rows)
+    iterator = iter(rows)
+    while window := list(itertools.islice(iterator, batch_size)):
+        asked = [row.texts for row in window if row.texts]
+        found = iter(predictor.explain(*zip(*asked, strict=True), batch_size=len(asked)) if asked else [])
+        for row in window:
+            write(row, next(found) if row.texts else None)
+        yield len(window)
+
+
+def table(file: TextIO, rows: Texts) -> Callable:
     """A line with the answer and the text, then one a piece: what it adds to the label's log-odds, and its bytes.
 
     In colour where `file` is a terminal: green speaks for the label, red against it.
     """
     console = Console(file=file, highlight=False, soft_wrap=True)
 
-    def write(row, explanation) -> None:
-        texts = " | ".join(_printable(text) for text in row)
+    def write(row: Row, explanation) -> None:
+        texts = " | ".join(printable(text) for text in row.texts or map(as_text, row.cells))
+        if row.texts is None:
+            print(f"- ({row.reason})\t{texts}", file=file)
+            return
         print(f"{explanation.label} {explanation.score:.4f}\t{texts}", file=file)
         strongest = max(map(abs, explanation.attributions), default=0) or 1.0
         for piece, value, (text, begin, end) in zip(
             explanation.pieces, explanation.attributions, explanation.spans, strict=True
         ):
-            surface = row[text].encode("utf-8", "replace")[begin:end].decode("utf-8", "replace")
+            surface = row.texts[text].encode("utf-8", "replace")[begin:end].decode("utf-8", "replace")
             line = Text(f"  {value:+.3f}  ")
-            line.append(_printable(surface), style=_style(value / strongest))
+            line.append(printable(surface), style=_style(value / strongest))
             if surface != piece:
                 line.append(f"  {piece}", style="dim")
             console.print(line)
@@ -35,11 +56,23 @@ def table(file: TextIO, names: list[str]) -> Callable:
     return write
 
 
-def jsonl(file: TextIO, names: list[str]) -> Callable:
-    """One object a line; `begin` and `end` count bytes of UTF-8."""
+def jsonl(file: TextIO, rows: Texts) -> Callable:
+    """One object a line, with all columns of the input; `begin` and `end` count bytes of UTF-8."""
+    names = rows.text_columns
 
-    def write(row, explanation) -> None:
-        pieces = [
+    def write(row: Row, explanation) -> None:
+        given = dict(zip(rows.columns, row.cells, strict=False))
+        if explanation is None:
+            found = {"label": None, "score": None, "reason": row.reason}
+        else:
+            found = {"label": explanation.label, "score": round(explanation.score, 6), "pieces": pieces_of(explanation)}
+            found["completeness_gap"] = round(explanation.completeness_gap, 6)
+        prefix = "predicted_" if set(given) & ADDED else ""
+        record = given | {f"{prefix}{name}": value for name, value in found.items()}
+        print(json.dumps(record, ensure_ascii=False, default=as_text), file=file)
+
+    def pieces_of(explanation) -> list[dict]:
+        return [
             {
                 "piece": piece,
                 **({"input": names[text]} if len(names) > 1 else {}),
@@ -51,14 +84,6 @@ def jsonl(file: TextIO, names: list[str]) -> Callable:
                 explanation.pieces, explanation.attributions, explanation.spans, strict=True
             )
         ]
-        record = {
-            **dict(zip(names, row, strict=True)),
-            "label": explanation.label,
-            "score": round(explanation.score, 6),
-            "pieces": pieces,
-            "completeness_gap": round(explanation.completeness_gap, 6),
-        }
-        print(json.dumps(record, ensure_ascii=False), file=file)
 
     return write
 
@@ -68,7 +93,3 @@ def _style(share: float) -> str:
     colour = FOR if share > 0 else AGAINST
     red, green, blue = (round(255 + (part - 255) * abs(share)) for part in colour)
     return f"black on rgb({red},{green},{blue})"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)

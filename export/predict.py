@@ -1,155 +1,204 @@
 """Answer texts with an exported model.
 
     python -m export.predict RUN_OR_MODEL "some text" "another"
-    python -m export.predict RUN_OR_MODEL --input texts.csv --text-column review --output labelled.csv
+    python -m export.predict RUN_OR_MODEL --input texts.csv --text_column review --output labelled.csv
     cat texts.txt | python -m export.predict RUN_OR_MODEL --format jsonl
     python -m export.predict RUN_OR_MODEL --explain "some text"
 
-Texts come from the command line, a file or standard input. A .csv, .tsv or .jsonl file gives the named columns;
-any other file, and standard input, one text a line. For a model of pairs a text is two texts with a tab between,
-or two columns.
+Texts come from the command line, from files of any format that training reads, read as the model's training rows were,
+or from standard input, one text a line. A .txt file has one text a line, or is a .tsv if its first line names the text
+columns. For a model of pairs a text is two texts with a tab between, or two columns.
+
+The answers, label, score and reason, stand behind the columns of the input (as predicted_label, ... where the input has
+one of these names). Each row of the input is one row of the output, in order; one without text has no label, and a
+reason. The name of --output tells its format: .csv, .tsv, .jsonl, .parquet, .arrow, .feather or .xlsx, packed with .gz,
+.xz, .bz2 or .zst.
 """
 
-import csv
 import itertools
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
+from export.answers import REASON, columns_of, line_of
 from export.command_line import command_parser
-from export.texts import add_text_arguments, check_text_arguments, read_texts
+from export.progress import Progress
+from export.texts import Row, Texts, add_text_arguments, check_text_arguments
+from pipeline.data.formats import FORMATS, as_text, format_by_name, opened, printable, suffixes, text_writer
 
 # Texts taken at a time from a large input; within them, texts of like length share a forward pass.
 WINDOW = 4096
+# Formats of --format, for standard output; "table" is for people.
+PRINTED = ("table", "csv", "tsv", "jsonl")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
-    parser = command_parser("export.predict", __doc__)
-    parser.add_argument("model", help="run directory, directory of versions, or one version")
-    add_text_arguments(parser)
-    parser.add_argument("--output", type=Path, help="file to write; a .jsonl, else csv")
-    parser.add_argument("--format", choices=["table", "csv", "jsonl"], help="of the answers (default: table)")
-    parser.add_argument("--top", "--top_k", type=int, default=1, metavar="K", help="give the K most probable labels "
-                        "(default: 1)")  # fmt: skip
-    parser.add_argument("--explain", action="store_true", help="say what each piece of a text adds to the log-odds of "
-                        "its label (table or jsonl)")  # fmt: skip
-    parser.add_argument("--batch-size", type=int, help="texts a forward pass (default: 32, with --explain 8)")
-    # Intermixed: texts may stand behind options.
-    options = parser.parse_intermixed_args(arguments)
+    options = _parse(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        if options.batch_size is None:
-            options.batch_size = 8 if options.explain else 32
-        if options.batch_size < 1 or options.top < 1:
-            raise ValueError("--batch-size and --top must be at least 1.")
-        check_text_arguments(options)
-        if options.explain and (options.top > 1 or _form(options) == "csv"):
-            raise ValueError("--explain gives one label, as a table or as jsonl: without --top, with --format jsonl.")
+        _check(options)
         # TensorFlow takes seconds to import: only when the options are known to be good.
         from export.loading import Predictor, find_version
 
         find_version(options.model)
         predictor = Predictor(options.model)
-        rows = read_texts(options, predictor.inputs)
+        rows = Texts(options, predictor.inputs, predictor.metadata.get("run", {}).get("read"))
         if options.output:
             _write_file(predictor, rows, options)
         else:
-            _write(predictor, rows, options, sys.stdout)
+            _write(predictor, rows, options, sys.stdout.buffer)
     except BrokenPipeError:
         # The reader of our output, such as head, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _write_file(predictor, rows: Iterator[tuple[str, ...]], options) -> None:
+def _parse(arguments: list[str] | None):
+    parser = command_parser("export.predict", __doc__)
+    parser.add_argument("model", help="run directory, directory of versions, or one version")
+    add_text_arguments(parser)
+    parser.add_argument("--output", type=Path, help="file to write; its name tells the format")
+    parser.add_argument("--format", choices=PRINTED, help="of the answers on standard output (default: table)")
+    parser.add_argument("--top", "--top_k", type=int, default=1, metavar="K", help="give the K most probable labels "
+                        "(default: 1)")  # fmt: skip
+    parser.add_argument("--explain", action="store_true", help="say what each piece of a text adds to the log-odds of "
+                        "its label (table or jsonl)")  # fmt: skip
+    parser.add_argument("--batch_size", "--batch-size", type=int, help="texts a forward pass (default: 32, with "
+                        "--explain 8)")  # fmt: skip
+    # Intermixed: texts may stand behind options.
+    options = parser.parse_intermixed_args(arguments)
+    if options.batch_size is None:
+        options.batch_size = 8 if options.explain else 32
+    return options
+
+
+def _check(options) -> None:
+    if options.batch_size < 1 or options.top < 1:
+        raise ValueError("--batch_size and --top must be at least 1.")
+    check_text_arguments(options)
+    form = _form(options)
+    if options.explain and (options.top > 1 or form not in ("table", "jsonl")):
+        raise ValueError("--explain gives one label, as a table or as jsonl: without --top, with --format jsonl.")
+
+
+def _form(options) -> str:
+    """Format of what is written: table, or one of FORMATS that can be written."""
+    if not options.output:
+        return options.format or "table"
+    named = format_by_name(str(options.output))
+    if options.format and (named in (None, options.format) or suffixes(str(options.output))[0] == ".txt"):
+        return options.format
+    if named is None or options.format or FORMATS[named].write is None:
+        writable = [suffix for known in FORMATS.values() if known.write for suffix in known.suffixes]
+        wrong = f"is not named as --format {options.format} is" if options.format and named else "has no name of these"
+        raise ValueError(f"--output {options.output} {wrong}: end it in {', '.join(writable)}.")
+    return named
+
+
+def _write_file(predictor, rows: Texts, options) -> None:
     """Write beside, then rename: an interrupted run leaves no half file."""
     output = options.output
     partial = output.with_name(f".{output.name}.partial")
     try:
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            _write(predictor, rows, options, file)
+        with open(partial, "wb") as file:
+            packed = opened(file, suffixes(str(output))[1], "wb")
+            _write(predictor, rows, options, packed)
+            if packed is not file:
+                packed.close()
         os.replace(partial, output)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _form(options) -> str:
-    """table, csv or jsonl."""
-    if options.format or not options.output:
-        return options.format or "table"
-    return "jsonl" if options.output.suffix == ".jsonl" else "csv"
+def _write(predictor, rows: Texts, options, file: Any) -> None:
+    form = _form(options)
+    with ExitStack() as stack:
+        if options.explain:
+            from export.explained import explain
 
-
-def _write(predictor, rows: Iterator[tuple[str, ...]], options, file: TextIO) -> None:
-    if options.explain:
-        return _explain(predictor, rows, options, file)
-    write = None
-    while window := list(itertools.islice(rows, WINDOW)):
-        write = write or WRITERS[_form(options)](file, predictor.inputs, options.top)
-        answers = predictor(*zip(*window, strict=True), batch_size=options.batch_size)
-        best = (-answers.probabilities).argsort(axis=1, kind="stable")[:, : options.top]
-        for i, row in enumerate(window):
-            top = [(predictor.label_names[k], float(answers.probabilities[i, k])) for k in best[i]]
-            write(row, answers.labels[i], float(answers.scores[i]), top)
-    if write is None:
+            windows = explain(predictor, rows, options.batch_size, form, stack.enter_context(text_writer(file)))
+        elif form == "table":
+            windows = _print(_answered(predictor, rows, options), stack.enter_context(text_writer(file)))
+        else:
+            windows = _store(_answered(predictor, rows, options), rows, form, file)
+        progress, done = Progress(), 0
+        for count in windows:
+            if not options.output:
+                file.flush()
+            progress.add(count)
+            done += count
+        progress.end()
+    if not done:
         raise ValueError("there is no text to answer.")
+    for sentence in rows.notices.sentences():
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
-def _explain(predictor, rows: Iterator[tuple[str, ...]], options, file: TextIO) -> None:
-    from export import explained
-
-    write = {"table": explained.table, "jsonl": explained.jsonl}[_form(options)](file, predictor.inputs)
-    window = None
-    # Each batch is written as soon as it is there, for it takes its time.
-    for window in iter(lambda: list(itertools.islice(rows, options.batch_size)), []):
-        for row, explanation in zip(
-            window, predictor.explain(*zip(*window, strict=True), batch_size=len(window)), strict=True
-        ):
-            write(row, explanation)
-    if window is None:
-        raise ValueError("there is no text to answer.")
-
-
-def _table(file: TextIO, names: list[str], top: int) -> Callable:
-    def write(row, label, score, best):
-        answer = "  ".join(f"{name} {number:.4f}" for name, number in (best if top > 1 else [(label, score)]))
-        # One line a text, whatever the text holds.
-        texts = " | ".join("".join(c if c.isprintable() else " " for c in text) for text in row)
-        print(f"{answer}\t{texts}", file=file)
-
-    return write
+def _answered(predictor, rows: Texts, options) -> Iterator[tuple[list[Row], dict[str, list], dict[str, type]]]:
+    """Windows of rows with the columns of their answers, None where there is none, and the types of these columns."""
+    iterator = iter(rows)
+    while window := list(itertools.islice(iterator, WINDOW)):
+        asked = [row.texts for row in window if row.texts]
+        texts = zip(*asked, strict=True) if asked else [()] * len(predictor.inputs)
+        found = columns_of(predictor(*texts, batch_size=options.batch_size), predictor.label_names, options.top)
+        types = {name: str if isinstance(column, list) else float for name, column in found.items()}
+        answers = {}
+        for name, column in found.items():
+            cells = iter(column if isinstance(column, list) else [round(float(value), 6) for value in column])
+            answers[name] = [next(cells) if row.texts else None for row in window]
+        answers[REASON] = [row.reason or None for row in window]
+        yield window, answers, {**types, REASON: str}
 
 
-def _csv(file: TextIO, names: list[str], top: int) -> Callable:
-    output = csv.writer(file, lineterminator="\n")
-    ranks = range(1, top + 1) if top > 1 else ()
-    output.writerow([*names, "label", "score", *(f"{kind}_{rank}" for rank in ranks for kind in ("label", "score"))])
+def _store(windows: Iterator, rows: Texts, form: str, file: Any) -> Iterator[int]:
+    """Write windows in a format, answers behind the columns of the input; gives the rows of each."""
+    with ExitStack() as stack:
+        columns, write, known = [], None, 0
+        for window, answers, types in windows:
+            if write is None:
+                prefix = _prefix(rows.columns, answers)
+                types = {f"{prefix}{name}": kind for name, kind in types.items()}
+                columns += [*rows.columns, *types]
+                write = stack.enter_context(FORMATS[form].write(file, columns, types))
+                known = len(rows.columns)
+            elif len(rows.columns) > known:
+                if form != "jsonl":
+                    new = ", ".join(rows.columns[known:])
+                    raise ValueError(f"{window[0].place}, or a row below: {new}: no row above has it; write a .jsonl.")
+                columns[known:known] = rows.columns[known:]
+                known = len(rows.columns)
+            cells = ([*row.cells, *[None] * (known - len(row.cells))] for row in window)
+            write([[*given, *more] for given, more in zip(cells, zip(*answers.values(), strict=True), strict=True)])
+            yield len(window)
 
-    def write(row, label, score, best):
-        more = [cell for name, probability in best for cell in (name, f"{probability:.6f}")] if top > 1 else []
-        output.writerow([*row, label, f"{score:.6f}", *more])
 
-    return write
-
-
-def _jsonl(file: TextIO, names: list[str], top: int) -> Callable:
-    def write(row, label, score, best):
-        record = {**dict(zip(names, row, strict=True)), "label": label, "score": round(score, 6)}
-        if top > 1:
-            record["top"] = [{"label": name, "score": round(probability, 6)} for name, probability in best]
-        print(json.dumps(record, ensure_ascii=False), file=file)
-
-    return write
+def _prefix(columns: list[str], answers: dict) -> str:
+    """What stands before the names of the answers, so that none is a column of the input."""
+    prefix = ""
+    while any(f"{prefix}{name}" in columns for name in answers):
+        prefix += "predicted_"
+    if prefix:
+        same = next(name for name in answers if name in columns)
+        names = ", ".join(f"{prefix}{name}" for name in answers)
+        print(f"the input has a column {same!r}: the answers are {names}.", file=sys.stderr)
+    return prefix
 
 
-WRITERS = {"table": _table, "csv": _csv, "jsonl": _jsonl}
+def _print(windows: Iterator, file: Any) -> Iterator[int]:
+    """One line a text, whatever the text holds."""
+    for window, answers, _ in windows:
+        for row, cells in zip(window, zip(*answers.values(), strict=True), strict=True):
+            answer = dict(zip(answers, cells, strict=True))
+            texts = " | ".join(printable(text) for text in row.texts or map(as_text, row.cells))
+            print(f"{line_of(answer) if row.texts else f'- ({row.reason})'}\t{texts}", file=file)
+        yield len(window)
 
 
 if __name__ == "__main__":

@@ -1,104 +1,215 @@
-"""Texts to answer: from the command line, a file or standard input."""
+"""Texts to answer, from the command line, files or standard input: read as training reads them.
+
+Every row of the input is given, in order, with all its cells, so that answers can be joined back.
+"""
 
 import argparse
-import csv
-import json
-import sys
-from collections.abc import Iterable, Iterator
+import dataclasses
+import glob
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.data.formats import (
+    NO_TEXT,
+    Nothing,
+    Notices,
+    ReadOptions,
+    Table,
+    add_read_arguments,
+    cells_of,
+    format_of,
+    looks_misread,
+    open_table,
+    options_of,
+    suffixes,
+    text_of,
+)
+from pipeline.data.formats.file import STANDARD_INPUT, File
 
 
-def add_text_arguments(parser: argparse.ArgumentParser) -> None:
-    """`text ...`, `--input` and `--text-column`."""
-    parser.add_argument("text", nargs="*", help="texts to answer; none: --input or standard input")
-    parser.add_argument("--input", type=Path, help="file of texts")
-    parser.add_argument("--text-column", action="append", help="column of a .csv, .tsv or .jsonl file; twice for pairs "
-                        "(default: the names of the model's inputs)")  # fmt: skip
+class Row(NamedTuple):
+    """A row of the input."""
+
+    place: str
+    """Its file and line."""
+    cells: list[Any]
+    """Of all columns; None for those that it lacks."""
+    texts: tuple[str, ...] | None
+    """One or two to answer; None: there are none, and `reason` says why."""
+    reason: str
+    blank: bool
+    """It is no row for training: a blank line, or the header once more."""
 
 
-def check_text_arguments(options: argparse.Namespace) -> None:
+def add_text_arguments(parser: argparse.ArgumentParser, input_name: str = "input", keep: bool = True) -> None:
+    """The input, its text columns and how it is read.
+
+    Args:
+        parser: of a command.
+        input_name: of the option that names a file.
+        keep: whether there are answers to keep a bad row's place in, and texts on the command line.
+    """
+    if keep:
+        parser.add_argument("text", nargs="*", help="texts to answer; none: --input or standard input")
+    files = "file, pattern of files, folder of label/*.txt, or - for standard input"
+    parser.add_argument(f"--{input_name}", required=not keep, metavar="FILE", help=files)
+    parser.add_argument("--text_column", "--text-column", action="append", help="column of the texts; twice for pairs "
+                        "(default: those trained with, or the names of the model's inputs)")  # fmt: skip
+    add_read_arguments(parser)
+    choices = ["error", "skip", "keep"] if keep else ["error", "skip"]
+    kept = ", or keep their place without an answer" if keep else ""
+    parser.add_argument("--bad_rows", "--bad-rows", choices=choices, default="error", help="rows that cannot be read: "
+                        f"end with an error, skip them{kept} (default: error)")  # fmt: skip
+
+
+def check_text_arguments(options: argparse.Namespace, input_name: str = "input") -> None:
     """What can be refused before the model is known.
 
     Raises:
-        ValueError: texts from two places, or no such file.
+        ValueError: texts from two places, no such file, or settings that no reader has.
     """
-    if options.text and options.input:
-        raise ValueError("give texts on the command line or --input, not both.")
-    if options.input and not options.input.is_file():
-        raise ValueError(f"--input {options.input}: no such file.")
+    source = getattr(options, input_name)
+    if getattr(options, "text", None) and source:
+        raise ValueError(f"give texts on the command line or --{input_name}, not both.")
+    read = options_of(options)
+    read.check_encodings()
+    for name in ("delimiter", "quote", "escape"):
+        read.character(name)
+    for file in _files(source, input_name):
+        format_of(file, read)
 
 
-def read_texts(options: argparse.Namespace, names: list[str]) -> Iterator[tuple[str, ...]]:
-    """The texts that the arguments mean, one or two a row.
+class Texts:
+    """The rows that a command's arguments mean; iterates over `Row`, once.
 
     Args:
         options: parsed arguments of add_text_arguments.
-        names: the model's inputs, one or two.
+        inputs: names of the model's inputs, one or two.
+        trained: how the model's training rows were read, `metadata["run"]["read"]`.
+        input_name: as for add_text_arguments.
+        labelled: a column that the input must have besides, if any.
+
+    Attributes:
+        columns: of the input. JSON may bring more on the way, at the end.
+        text_columns: those to answer.
+        notices: what was met on the way, counted; complete at the end.
 
     Raises:
-        ValueError: a row that does not fit; the message names file and row.
+        ValueError: here or on the way; a row that cannot be used, with its file and line.
     """
-    if options.text:
-        return _split(options.text, names, "the command line")
-    if options.input is None:
-        # Any bytes are a text.
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace", newline="\n")
-        return _split((line.rstrip("\r\n") for line in sys.stdin), names, "standard input")
-    if options.input.suffix in (".csv", ".tsv", ".jsonl"):
-        return _columns(options.input, options.text_column or names, names)
-    if options.text_column:
-        raise ValueError(f"--text-column is for .csv, .tsv and .jsonl files; {options.input} has one text a line.")
-    return _split(_lines(options.input), names, str(options.input))
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        inputs: list[str],
+        trained: dict | None = None,
+        input_name: str = "input",
+        labelled: str | None = None,
+    ):
+        self._options, self._inputs, self._trained = options, inputs, trained or {}
+        self._labelled, self.notices = labelled, Notices()
+        if options.text_column and len(options.text_column) != len(inputs):
+            count = len(options.text_column)
+            raise ValueError(f"the model takes {' and '.join(inputs)}; --text_column names {count} column(s).")
+        if getattr(options, "text", None):
+            rows = ((number, cells_of(text, inputs)) for number, text in enumerate(options.text, 1))
+            tables = iter([Table("the command line", list(inputs), rows, "text", ReadOptions(), self.notices)])
+        else:
+            tables = map(self._open, _files(getattr(options, input_name), input_name))
+        self._first, self._tables = next(tables), tables
+        self.columns, self.text_columns = self._first.columns, self._text_columns(self._first)
+        self._rows = self._all()
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._rows
+
+    def places(self, wanted: list[str]) -> list[int]:
+        """Where columns stand in `Row.cells`.
+
+        Raises:
+            ValueError: one is missing, or there are two of its name.
+        """
+        return self._first.places(wanted)
+
+    def _open(self, file: str) -> Table:
+        read = options_of(self._options)
+        if suffixes(file)[0] == ".txt" and read.format is None:
+            read = dataclasses.replace(read, format=self._format_of_txt(file, read))
+        read = self._as_trained(read, format_of(file, read))
+        columns = self._inputs if format_of(file, read) == "lines" and not Path(file).is_dir() else None
+        return open_table(file, read, columns, self.notices)
+
+    def _format_of_txt(self, file: str, read: ReadOptions) -> str | None:
+        """A .txt file is a tsv with a header, as in training, or has one text a line."""
+        if Path(file).is_dir() or self._options.text_column or self._labelled:
+            return None
+        with File(file, self._as_trained(read, "lines"), Notices()).lines() as lines:
+            header = [name.strip() for name in next(iter(lines)).split("\t")]
+        if any(names and set(names) <= set(header) for names in (self._trained.get("text_columns"), self._inputs)):
+            return "tsv"
+        if len(header) > 1 and len(self._inputs) == 1:
+            raise ValueError(
+                f"{file}, line 1 has a tab but no column {self._inputs[0]!r}: set --input_format to lines (one text a "
+                "line) or tsv, with --text_column."
+            )
+        return "lines"
+
+    def _as_trained(self, read: ReadOptions, kind: str) -> ReadOptions:
+        """What the command line leaves open is read as the training rows were; a dialect only in their format."""
+        names = [] if self._options.encoding else ["encoding"]
+        if self._options.encoding is None and self._options.encoding_fallback is None:
+            names.append("encoding_fallback")
+        if kind == self._trained.get("format"):
+            names += [name for name in ("delimiter", "quote", "escape") if getattr(self._options, name) is None]
+        return dataclasses.replace(read, **{name: self._trained[name] for name in names if name in self._trained})
+
+    def _text_columns(self, table: Table) -> list[str]:
+        trained = self._trained.get("text_columns") or []
+        has_trained = len(trained) == len(self._inputs) and set(trained) <= set(table.columns)
+        return self._options.text_column or (trained if has_trained else self._inputs)
+
+    def _all(self) -> Iterator[Row]:
+        yield from self._of(self._first)
+        for table in self._tables:
+            if table.columns != self.columns:
+                raise ValueError(
+                    f"{table.source} has the columns {', '.join(table.columns)}, and {self._first.source} "
+                    f"{', '.join(self.columns)}: answer them one by one."
+                )
+            yield from self._of(table)
+
+    def _of(self, table: Table) -> Iterator[Row]:
+        places = table.places(self.text_columns) if table.columns else []
+        for number, cells in table:
+            where, blank = table.place(number), isinstance(cells, Nothing)
+            reason, texts = "", None
+            if isinstance(cells, str):
+                reason, cells = cells, [None] * len(table.columns)
+            else:
+                found = [text_of(cells[place]) for place in places]
+                reason = next((text for text in found if isinstance(text, str)), "")
+                texts = None if reason else tuple(text.decode() for text in found if isinstance(text, bytes))
+                if texts and any(map(looks_misread, texts)):
+                    self.notices.add("texts that seem to be decoded wrongly (Â£, â€™, Ã©)", where)
+            if reason and not blank and reason != NO_TEXT and not self._kept(where, reason):
+                continue
+            yield Row(where, cells, texts, reason, blank)
+
+    def _kept(self, where: str, reason: str) -> bool:
+        """Whether a row that cannot be used stays."""
+        if self._options.bad_rows == "error":
+            raise ValueError(f"{where}: the row {reason}; mend it, or see --bad_rows.")
+        if self._options.bad_rows == "skip":
+            self.notices.add("rows that were skipped", f"{where}, which {reason}")
+        return self._options.bad_rows == "keep"
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        for line in file:
-            yield line.rstrip("\r\n")
-
-
-def _split(lines: Iterable[str], names: list[str], source: str) -> Iterator[tuple[str, ...]]:
-    for number, line in enumerate(lines, 1):
-        parts = tuple(line.split("\t", 1)) if len(names) == 2 else (line,)
-        if len(parts) != len(names):
-            raise ValueError(f"{source}, text {number}: the model takes pairs; put a tab between the two texts.")
-        yield parts
-
-
-def _columns(path: Path, columns: list[str], names: list[str]) -> Iterator[tuple[str, ...]]:
-    if len(columns) != len(names):
-        raise ValueError(f"the model takes {' and '.join(names)}; --text-column names {len(columns)} column(s).")
-    return read_columns(path, columns)
-
-
-def read_columns(path: Path, columns: list[str]) -> Iterator[tuple[str, ...]]:
-    """Cells of the named columns, row by row.
-
-    Raises:
-        ValueError: a row without one of them, or broken JSON; the message names file and row.
-    """
-    for number, record in enumerate(read_records(path), 1):
-        for column in columns:
-            if column not in record:
-                found = ", ".join(map(str, record)) or "nothing"
-                raise ValueError(f"{path}, row {number}: no column {column!r} but {found}; name one of those.")
-        # A row that is cut short has None for its last cells.
-        yield tuple("" if record[column] is None else str(record[column]) for column in columns)
-
-
-def read_records(path: Path) -> Iterator[dict]:
-    """Rows of a .csv, .tsv or .jsonl file by column."""
-    if path.suffix != ".jsonl":
-        csv.field_size_limit(2**31 - 1)
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        return
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            record = json.loads(line) if line.strip() else None
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict | None):
-            raise ValueError(f'{path}, line {number} is not a JSON object such as {{"text": "..."}}.')
-        if record is not None:
-            yield record
+def _files(source: str | None, input_name: str) -> list[str]:
+    """The files of the input, of which a pattern may name several."""
+    if source is None or source == STANDARD_INPUT:
+        return [STANDARD_INPUT]
+    files = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
+    if not files:
+        raise ValueError(f"--{input_name} {source}: no such file.")
+    return files

@@ -13,6 +13,7 @@ from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
 from pipeline.assemble import Assembly
 from pipeline.classifier import serving_copy
+from pipeline.data.sources import read_metadata
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.tasks.task import Task
@@ -100,7 +101,11 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
         ExportSettings(
             SignatureOptions(options.signatures, options.top_k, options.explain_steps),
             options.weights,
-            {"model": dataclasses.asdict(run.identity), "run": _origin(run, run_dir, task, scores)},
+            {
+                "model": dataclasses.asdict(run.identity),
+                "read": read_metadata(run.config.data),
+                "run": _origin(run, run_dir, task, scores),
+            },
             options.warmup_batch_sizes,
             options.recorded_examples,
         ),

@@ -235,7 +235,7 @@ def test_command_line(protocol, double, expected, tmp_path, capsys, monkeypatch)
     options = ["--input", tmp_path / "a.csv", "--text-column", "review", "--format", "jsonl", "--batch-size", 2]
     status, output, _ = ask(capsys, double, *options, protocol=protocol)
     rows = [json.loads(line) for line in output.splitlines()]
-    assert [row["text"] for row in rows] == texts
+    assert [row["review"] for row in rows] == texts
     assert [row["label"] for row in rows] == [wanted[text] for text in texts]
     assert all(len(row["probabilities"]) == len(LABELS) for row in rows)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))

@@ -13,7 +13,7 @@ from export import compare
 from export.loading import Predictor
 from pipeline.tasks.multi_label import MultiLabel
 
-ROWS = [text for text in TEXTS if text.isascii()] * 2
+ROWS = [text for text in TEXTS if text and text.isascii()] * 2
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +125,16 @@ def test_several_labels_and_other_label_sets(tmp_path, capsys):
     [
         (["{old}", "{new}", "--data", "absent.csv"], "--data absent.csv: no such file"),
         (["{old}", "absent", "--data", "{data}"], "absent: no such folder"),
-        (["{old}", "{new}", "--data", "{data}", "--text_column", "body"], "row 1: no column 'body' but text, kind"),
+        (
+            ["{old}", "{new}", "--data", "{data}", "--text_column", "body"],
+            "has no column 'body'; it has 'text',",
+        ),
         (["{old}", "{new}", "--data", "{data}", "--label_column", "kind"], "no label of the data, such as 'x'"),
         (["{old}", "{new}", "--data", "{data}", "--max_accuracy_drop", "0"], "--max_accuracy_drop needs labels"),
         (["{old}", "{new}", "--data", "{data}", "--min_agreement", "99"], "it is a share"),
         (["{old}", "{new}", "--data", "{empty}"], "there is no text in it"),
-        (["{old}", "{new}", "--data", "{lines}", "--label_column", "kind"], "has one text a line"),
+        (["{old}", "{new}", "--data", "{lines}", "--label_column", "kind"], "has no column 'kind'; it has 'a'"),
+        (["{old}", "{new}", "--data", "{blank}"], "b.csv, line 3: the row has no text; mend it, or set --bad_rows"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, message, versions, tmp_path, capsys):
@@ -140,6 +144,7 @@ def test_bad_input_is_one_sentence(arguments, message, versions, tmp_path, capsy
         "data": write(tmp_path / "a.csv", {"text": ["a"], "kind": ["x"]}),
         "empty": write(tmp_path / "e.csv", {"text": []}),
         "lines": tmp_path / "a.txt",
+        "blank": write(tmp_path / "b.csv", {"text": ["a", " "], "kind": ["x", "y"]}),
     }
     places["lines"].write_text("a\n")
     assert compare.main([argument.format(**places) for argument in arguments]) == 2

@@ -213,7 +213,7 @@ def test_files_are_streamed(tmp_path):
     path = write(tmp_path / "a.txt", b"Good text.\n\n" * 100_000 + b"\xff\n")
     stream = documents(path, CorpusConfig())
     assert list(islice(stream, 90_000)) == [["Good text."]] * 90_000
-    with pytest.raises(UserError, match=r"a\.txt, line 200001: not valid utf-8 .* set corpus\.encoding"):
+    with pytest.raises(UserError, match=r"a\.txt, line 200001: the line is not valid utf-8.* set corpus\.encoding"):
         list(stream)
 
 
@@ -227,7 +227,12 @@ def test_a_file_without_blank_lines_comes_in_parts(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "settings", "message"),
     [
-        ("a.txt", "é\nü".encode("latin-1"), {}, r"line 1: not valid utf-8 at byte 0 .*; set corpus\.encoding\."),
+        (
+            "a.txt",
+            "é\nü".encode("latin-1"),
+            {},
+            r"line 1: the line is not valid utf-8: byte 1 of .*; set corpus\.enc",
+        ),
         ("a.txt", "x", {"encoding": "none such"}, r"corpus\.encoding 'none such' is not an encoding"),
         ("a.txt", " \n\n", {}, "there is no text"),
         ("a.txt", "", {}, "there is no text"),

@@ -156,7 +156,7 @@ def test_a_byte_order_mark_and_blank_lines_are_ignored(tmp_path):
         ("text,label\na,x\nb,y,z\n", {}, r"rows.csv, line 3: the row has 3 cells where the header has 2"),
         ("text,label\na\0,x\nb,y\n", {}, r"rows.csv, line 2: the row has a NUL"),
         ("text,label\na,x\nb,x\n", {}, r"all rows have the one label 'x'"),
-        (b"text,label\na,x\nb\xff,y\n", {}, r"rows.csv, line 3: not valid utf-8"),
+        (b"text,label\na,x\nb\xff,y\n", {}, r"rows.csv, line 3: the row is not valid utf-8: byte 2 of line 3 \(0xff\)"),
         ('text,label\na,x\n"b,y\n', {}, r"rows.csv, line 3: .*quote"),
         ("text,label\na,x\nb,y\n", {"labels": ["x", "z"]}, r"line 3: the label 'y' is not among those of data.labels"),
         ("text,label\na,x\nb,y\n", {"encoding": "latin-99"}, r"'latin-99' is not an encoding"),

@@ -152,15 +152,16 @@ def test_several_labels_of_which_no_row_has_any(tmp_path):
 @pytest.mark.parametrize(
     ("content", "encoding", "line", "byte"),
     [
-        ('text,label\n"a\nq",x\n"b\nc\xe9",y\n'.encode("latin-1"), "utf-8", 5, 23),
-        (b"text,label\n" + (b"b" * 1997 + b",y\n") * 600 + b"\xff,x\n", "utf-8", 602, 1_200_011),
-        ("text,label\na,x\n".encode("utf-16-le") + b"b\0\x00\xd8a\0", "utf-16-le", 3, 32),
-        ("text,label\na,x\nb,y\nc,x\n".encode("utf-16")[:-1], "utf-16", 4, 46),
-        ("text,label\na,x\n".encode("utf-16"), "utf-8", 1, 0),
+        ('text,label\n"a\nq",x\n"b\nc\xe9",y\n'.encode("latin-1"), "utf-8", 4, "byte 2 of line 5"),
+        (b"text,label\n" + (b"b" * 1997 + b",y\n") * 600 + b"\xff,x\n", "utf-8", 602, "byte 1 of line 602"),
+        ("text,label\na,x\n".encode("utf-16-le") + b"b\0\x00\xd8a\0", "utf-16-le", 3, "byte 32"),
+        ("text,label\na,x\nb,y\nc,x\n".encode("utf-16")[:-1], "utf-16", 4, "byte 46"),
+        ("text,label\na,x\n".encode("utf-16"), "utf-8", 1, "mark of UTF-16"),
+        ("text,label\na,x\n".encode("utf-16"), "latin-1", 1, "mark of UTF-16"),
     ],
 )
 def test_bytes_of_another_encoding_are_named_by_line_and_place(tmp_path, content, encoding, line, byte):
-    with pytest.raises(UserError, match=rf"rows.csv, line {line}: not valid {encoding} at byte {byte} .*set data.enc"):
+    with pytest.raises(UserError, match=rf"rows.csv, line {line}: .*not valid {encoding}.*{byte}.*set data.enc"):
         load_text(tmp_path, content, encoding=encoding)
 
 
@@ -206,7 +207,9 @@ def test_words_that_other_readers_turn_into_values_stay_text(tmp_path, word):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.jsonl", "[" * 100_000 + "\n", "line 1: the row is not JSON"),
+        ("rows.jsonl", "[" * 100_000 + "\n", "item 1 of its array is not JSON"),
+        ("rows.jsonl", "{" + "[" * 100_000 + "\n", "line 1: the row is not JSON"),
+        ("rows.jsonl", '{"text": "a", "text": "b", "label": "x"}\n', "the key 'text' stands twice"),
         ("rows.jsonl", '{"text": "a", "label": ' + "1" * 5000 + "}\n", "line 1: the row is not JSON"),
         ("rows.jsonl", '\n{"words": "a", "label": "x"}\n', "has no column 'text'; it has 'words', 'label'"),
         ("rows.csv.gz", gzip.compress(b"text,label\na,x\nb,y\n" * 9, mtime=0)[:-12], "cannot be read"),

@@ -409,7 +409,7 @@ def test_command_line_in_a_fresh_process_without_the_training_code(exported, mod
     )
     process = subprocess.run(
         [sys.executable, "-c", program, str(exported.parents[1])],
-        input=b"hello world\n\xff\xfe\n", capture_output=True, cwd=Path(__file__).parents[1], env={**os.environ},
+        input=b"hello world\nx\n", capture_output=True, cwd=Path(__file__).parents[1], env={**os.environ},
     )  # fmt: skip
     assert process.returncode == 0, process.stderr.decode()
     lines = process.stdout.decode().splitlines()
@@ -426,8 +426,8 @@ def test_command_line_csv_in_and_out(exported, model, encoder, tmp_path, capsys)
     assert ask(capsys, exported, *options) == (0, "", "")
     with open(target, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["text"] for row in rows] == [f"{text}\nnext line" for text in TEXTS]
-    expected = live(model, encoder, [row["text"] for row in rows])
+    assert [(row["id"], row["review"]) for row in rows] == [(str(i), f"{t}\nnext line") for i, t in enumerate(TEXTS)]
+    expected = live(model, encoder, [row["review"] for row in rows])
     assert [row["label"] for row in rows] == [LABELS[i] for i in expected.argmax(axis=1)]
     np.testing.assert_allclose([float(row["score_2"]) for row in rows], np.sort(expected)[:, -2], atol=1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
@@ -437,8 +437,12 @@ def test_command_line_reads_lines_and_jsonl_and_writes_jsonl(exported, tmp_path,
     (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS) + "\n\n")
     outputs = [ask(capsys, exported, "--input", tmp_path / name, "--format", "jsonl") for name in ("a.txt", "a.jsonl")]
-    assert outputs[0] == outputs[1]
-    assert [json.loads(line)["text"] for line in outputs[0][1].splitlines()] == TEXTS
+    rows = [[json.loads(line) for line in output.splitlines()] for _, output, _ in outputs]
+    assert [row["text"] for row in rows[1]] == TEXTS
+    empty = TEXTS.index("")
+    assert rows[0][empty] == {"text": None, "label": None, "score": None, "reason": "is blank"}
+    assert rows[1][empty] == {"text": "", "label": None, "score": None, "reason": "has no text"}
+    assert rows[0][:empty] + rows[0][empty + 1 :] == rows[1][:empty] + rows[1][empty + 1 :]
 
 
 def test_command_line_pairs(encoder, tmp_path, capsys, monkeypatch):
@@ -447,8 +451,9 @@ def test_command_line_pairs(encoder, tmp_path, capsys, monkeypatch):
     status, output, _ = ask(capsys, folder, "--format", "csv")
     assert status == 0
     assert [row[:2] for row in csv.reader(output.splitlines())] == [["text_a", "text_b"], ["a", "b c"], ["", "d"]]
+    assert [row[-1] for row in csv.reader(output.splitlines())] == ["reason", "", "has no text"]
     status, _, error = ask(capsys, folder, "no tab")
-    assert status == 2 and "text 1: the model takes pairs" in error
+    assert status == 2 and "text 1: the row has one text, not two with a tab" in error
 
 
 def test_command_line_errors_are_one_sentence(exported, tmp_path, capsys, monkeypatch):
@@ -459,11 +464,14 @@ def test_command_line_errors_are_one_sentence(exported, tmp_path, capsys, monkey
     for arguments, message in (
         ([tmp_path / "absent", "a"], "no such folder"),
         ([tmp_path, "a"], "holds no exported model"),
-        ([exported], "no text to answer"),
+        ([exported], "standard input is empty"),
         ([exported, "--input", tmp_path / "absent.txt"], "no such file"),
-        ([exported, "--input", tmp_path / "a.csv"], "row 1: no column 'text' but body, id"),
+        ([exported, "--input", tmp_path / "a.csv"], "a.csv has no column 'text'; it has 'body', 'id'"),
         ([exported, "--input", tmp_path / "empty.csv"], "no text to answer"),
-        ([exported, "--input", tmp_path / "bad.jsonl", "--output", tmp_path / "x.csv"], "line 2 is not JSON"),
+        (
+            [exported, "--input", tmp_path / "bad.jsonl", "--output", tmp_path / "x.csv"],
+            "bad.jsonl, line 2: the row is no",
+        ),
         ([exported, "a", "--batch-size", "0"], "at least 1"),
         ([exported, "a", "--input", tmp_path / "a.csv"], "not both"),
     ):

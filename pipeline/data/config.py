@@ -21,8 +21,9 @@ class DataConfig:
     """Source(s) for early stopping and choosing the best epoch; none: split off the training rows."""
     test: str | list[str] | None = None
     """Source(s) for the final score; none: split off the training rows."""
-    format: Literal["csv", "tsv", "jsonl", "parquet", "tfrecord"] | None = None
-    """File format; none: from the file name (.gz and .xz are unpacked)."""
+    format: str | None = None
+    """File format: csv, tsv, jsonl (an object a line, or one array), parquet, arrow, xlsx or tfrecord; none: from the
+    file name. Compressed files (gz, xz, bz2, zst) are unpacked."""
     text_columns: list[str] = field(default_factory=lambda: ["text"])
     """One column of text, or two for pairs of texts."""
     task: str | None = None
@@ -39,7 +40,18 @@ class DataConfig:
     column_names: list[str] | None = None
     """Column names of a csv or tsv file that has no header row."""
     encoding: str = "utf-8"
-    """Character encoding of csv, tsv and jsonl files."""
+    """Character encoding of csv, tsv and jsonl files, and of folders of texts."""
+    encoding_fallback: str | None = None
+    """Encoding of a line (in a folder of texts, of a file) that is not valid in `encoding`, such as latin-1; such lines
+    are counted in a warning. None: they are bad rows."""
+    delimiter: str | None = None
+    """Character between the cells of a csv or tsv file; none: a comma or a tab."""
+    quote: str | None = None
+    """Character around cells that hold delimiters or line breaks; "": quotation marks are text. None: a quotation mark
+    in csv, nothing in tsv."""
+    escape: str | None = None
+    """Character before a quote or delimiter that is text, such as a backslash; none: a quote in a quoted cell is
+    doubled."""
     bad_rows: Literal["error", "skip"] = "error"
     """What to do with a row that cannot be used (empty text, missing label, wrong number of cells)."""
     validation_fraction: Share = 0.1
@@ -65,8 +77,9 @@ class CorpusConfig:
     """Source(s) of held-out text; none: documents of `train` are held out."""
     validation_fraction: Share = 0.005
     """Share of the documents of `train` to hold out when `validation` is not given (0: none)."""
-    format: Literal["text", "csv", "tsv", "jsonl", "parquet", "tfrecord"] | None = None
-    """File format; none: from the file name, text where it does not tell (.gz, .xz and .bz2 are unpacked)."""
+    format: str | None = None
+    """File format: text, or one of data.format's; none: from the file name, text where it does not tell. Compressed
+    files (gz, xz, bz2, zst) are unpacked."""
     text_column: str = "text"
     """Column of text where the format has columns; each row is a document, whose lines are paragraphs."""
     lines: Literal["sentences", "paragraphs", "documents"] = "paragraphs"
@@ -76,6 +89,8 @@ class CorpusConfig:
     """Each plain text file is one document, whatever blank lines it has."""
     encoding: str = "utf-8"
     """Character encoding of text, csv, tsv and jsonl files."""
+    encoding_fallback: str | None = None
+    """Encoding of a line that is not valid in `encoding`, such as latin-1; none: such a line ends the run."""
     max_documents: Count | None = None
     """Use only this many documents of each file, taken from its beginning."""
     data_dir: str | None = None
@@ -91,8 +106,9 @@ def check_columns(config: "Config") -> None:
         len(data.text_columns) in (1, 2),
         f"data.text_columns has {len(data.text_columns)} columns: give one, or two for pairs of texts.",
     )
+    key = "data.label_columns" if data.label_columns else "data.label_column"
     for name in data.label_columns or [data.label_column]:
-        require(name not in data.text_columns, f"the label column {name!r} is also in data.text_columns.")
+        require(name not in data.text_columns, f"{key} {name!r} is also in data.text_columns.")
     require(data.label_separator != "", "data.label_separator is empty: give the character(s) between two labels.")
 
 

@@ -1,17 +1,21 @@
 """Raw text as documents of sentences, streamed from files of any size; no TensorFlow but for TFRecord and tfds."""
 
+import dataclasses
 import hashlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.config import CorpusConfig, DataConfig
 from pipeline.data import sources
+from pipeline.data.formats import Nothing, Notices, format_by_name, open_table, suffixes
 from pipeline.data.sentences import split_sentences
 from pipeline.errors import UserError
 
 # A file without a blank line would be one document as large as the file: longer documents are cut.
 MOST_SENTENCES = 10_000
+_reported: set[str] = set()
 
 
 def documents(source: str | list[str], config: CorpusConfig, shard: tuple[int, int] = (0, 1)) -> Iterator[list[str]]:
@@ -60,7 +64,7 @@ def files_of(source: str | list[str]) -> list[str]:
             found.append(item)
             continue
         below = (path for path in sorted(Path(item).rglob("*.txt*")) if path.is_file())
-        files = [str(path) for path in below if sources.suffixes(path.name)[0] == ".txt"]
+        files = [str(path) for path in below if suffixes(path.name)[0] == ".txt"]
         if not files:
             raise UserError(f"{item} is a folder without *.txt files: name its files ({item}/*.jsonl).")
         found += files
@@ -106,40 +110,62 @@ def _is_held_out(number: tuple[int, int], fraction: float, seed: int) -> bool:
 def _of_file(file: str, config: CorpusConfig) -> Iterator[list[str]]:
     if file.startswith("tfds:"):
         return _rows(file, config)
-    suffix, compression = sources.suffixes(file)
-    known = None if suffix == ".txt" else sources.FORMATS.get(suffix)
-    if (config.format or known or "text") != "text":
+    known = None if suffixes(file)[0] == ".txt" else format_by_name(file)
+    if not Path(file).stat().st_size:
         # An empty file among others is none to complain of.
-        return _rows(file, config) if Path(file).stat().st_size else iter(())
-    read = _text(file, compression, config)
-    return sources.explain_broken_files(read, file, compression, config.encoding, "corpus")
+        return iter(())
+    if (config.format or known or "text") != "text":
+        return _rows(file, config)
+    return _text(file, config)
 
 
-def _text(file: str, compression: str, config: CorpusConfig) -> Iterator[list[str]]:
+def _text(file: str, config: CorpusConfig) -> Iterator[list[str]]:
     document: list[str] = []
-    with sources.open_text(file, compression, config.encoding) as lines:
-        for line in lines:
-            line = line.strip()
-            ended = config.lines == "documents" or (not line and not config.document_per_file)
-            if line:
-                document += [line] if config.lines == "sentences" else split_sentences(line)
-            if document and (ended or len(document) >= MOST_SENTENCES):
-                yield from _cut(document)
-                document = []
+    for line in _lines(file, config):
+        line = line.strip()
+        ended = config.lines == "documents" or (not line and not config.document_per_file)
+        if line:
+            document += [line] if config.lines == "sentences" else split_sentences(line)
+        if document and (ended or len(document) >= MOST_SENTENCES):
+            yield from _cut(document)
+            document = []
     if document:
         yield from _cut(document)
 
 
+def _lines(file: str, config: CorpusConfig) -> Iterator[str]:
+    """Lines of a text file; of blank ones an empty string."""
+    notices = Notices()
+    options = dataclasses.replace(sources.read_options(_as_data(config), "corpus"), format="lines")
+    table = open_table(file, options, None, notices)
+    for number, text in table:
+        if isinstance(text, Nothing):
+            yield ""
+        elif isinstance(text, str):
+            raise UserError(f"{table.place(number)}: the line {text}.")
+        else:
+            yield from text[0].split("\r")
+    _report(notices)
+
+
+def _as_data(config: CorpusConfig) -> DataConfig:
+    names = ("format", "encoding", "encoding_fallback", "data_dir")
+    return DataConfig(**{name: getattr(config, name) for name in names})
+
+
+def _report(notices: Notices) -> None:
+    """Warn once a process: a corpus is read several times."""
+    for sentence in notices.sentences():
+        if sentence in _reported:
+            continue
+        _reported.add(sentence)
+        print(f"warning: corpus: {sentence}", file=sys.stderr, flush=True)
+
+
 def _rows(file: str, config: CorpusConfig) -> Iterator[list[str]]:
     """A document a row; rows without text are passed over."""
-    columns = DataConfig(
-        text_columns=[config.text_column],
-        label_column="",
-        format=config.format,
-        encoding=config.encoding,
-        data_dir=config.data_dir,
-    )
-    for number, cells in sources.read(file, columns, [config.text_column], "train", "corpus"):
+    notices = Notices()
+    for number, cells in sources.read(file, _as_data(config), [config.text_column], "train", "corpus", notices):
         try:
             if isinstance(cells, str):
                 raise ValueError(cells)
@@ -148,10 +174,12 @@ def _rows(file: str, config: CorpusConfig) -> Iterator[list[str]]:
                 raise ValueError(f"has a {type(text).__name__} where text is expected")
         except ValueError as error:
             what = "has bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else error
-            raise UserError(f"{sources.place(file, number)}: the row {what}; mend or remove it.") from error
+            where = sources.place(file, number, config.format)
+            raise UserError(f"{where}: the row {what}; mend or remove it.") from error
         # JSON can hold half a surrogate pair, which no encoding has; it becomes a question mark.
         text = (text or "").encode("utf-8", "replace").decode()
         yield from _cut([s for paragraph in re.split(r"[\r\n]+", text) for s in split_sentences(paragraph)])
+    _report(notices)
 
 
 def _cut(document: list[str]) -> Iterator[list[str]]:

@@ -109,6 +109,11 @@ def _describe(splits: DataSplits) -> None:
             reasons = ", ".join(f"{count} {reason}" for reason, count in split.store.meta.skipped.items())
             rows = "1 row" if total == 1 else f"{total} rows"
             splits.warnings.append(f"skipped {rows} of the {split.name} source: {reasons}.")
+        if split.store.meta.notices:
+            numbers["notices"] = dict(split.store.meta.notices)
+            # A split that was taken off the training rows shares their store.
+            if split.store is not train.store or split is train:
+                splits.warnings += [f"{split.name} source: {line}" for line in split.store.meta.notices.sentences()]
         hashes = split.hashes()
         numbers["repeated_texts"] = len(split) - len(np.unique(hashes))
         if split is not train:

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline import tasks
 from pipeline.config import DataConfig
 from pipeline.data import sources
+from pipeline.data.formats import Notices
 from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
 from pipeline.files import replaced_folder
@@ -26,7 +27,8 @@ VERSION = 3
 # Before the names of a target's arrays.
 TARGET = "target_"
 READ_SETTINGS = ("format", "text_columns", "task", "label_column", "label_separator", "label_columns", "labels",
-                 "column_names", "encoding", "bad_rows", "max_examples", "data_dir")  # fmt: skip
+                 "column_names", "encoding", "encoding_fallback", "delimiter", "quote", "escape", "bad_rows", "max_examples",
+                 "data_dir")  # fmt: skip
 
 
 @dataclass
@@ -39,6 +41,8 @@ class _Meta:
     target: dict = field(default_factory=dict)
     """What the task's reader says of the targets."""
     skipped: dict[str, int] = field(default_factory=dict)
+    notices: Notices = field(default_factory=Notices)
+    format: str | None = None
     fingerprint: str = ""
 
 
@@ -47,7 +51,7 @@ class Store:
 
     Attributes:
         folder: where they lie.
-        meta: counts, skipped rows, what is known of the targets, and `fingerprint`, a sha256 of all texts and targets.
+        meta: counts, skipped rows, `notices` of reading, what is known of the targets, and `fingerprint`, a sha256 of all texts and targets.
         arrays: of the targets, as the task's reader has filled them.
         hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
         numbers, origins: int64 and int32 [rows], the line and the source (in meta.sources) of a row.
@@ -56,6 +60,7 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         self.meta = _Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+        self.meta.notices = Notices(self.meta.notices)
         self._texts = []
         for column in range(self.meta.columns):
             with open(folder / f"text{column}.bin", "rb") as file:
@@ -81,7 +86,7 @@ class Store:
 
     def where(self, row: int) -> str:
         """File and line of a row, for messages."""
-        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]))
+        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]), self.meta.format)
 
 
 def convert(source: str | list[str], config: DataConfig, cache: Path, split: str) -> Store:
@@ -179,12 +184,12 @@ class _Writer:
 def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> None:
     kind, count = tasks.kind_of(config), len(config.text_columns)
     columns = [*config.text_columns, *kind.columns(config)]
-    meta = _Meta(sources=items, columns=count)
+    meta = _Meta(sources=items, columns=count, format=config.format)
     reader = kind.reader(config)
     writer = _Writer(folder, count, reader)
     for origin, item in enumerate(items):
         taken = 0
-        for number, cells in sources.read(item, config, columns, split):
+        for number, cells in sources.read(item, config, columns, split, notices=meta.notices):
             if config.max_examples is not None and taken >= config.max_examples:
                 break
             try:
@@ -195,7 +200,7 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
                 raise
             except ValueError as error:
                 if config.bad_rows == "error":
-                    where = sources.place(item, number)
+                    where = sources.place(item, number, config.format)
                     raise UserError(f"{where}: the row {error}; mend it, or set data.bad_rows to skip.") from None
                 reason = str(error).partition(":")[0]
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
