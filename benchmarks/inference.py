@@ -31,7 +31,7 @@ import tokenizers
 import torch
 import transformers
 
-from export.loading import Predictor
+from export.loading import Classifier
 from export.savedmodel import export_classifier
 from pipeline.backbone.load import load_backbone
 from pipeline.classifier import build_classifier
@@ -114,7 +114,7 @@ def ours(folder: Path, policy: str, reference: torch.nn.Module, temporary: Path)
     model.get_layer("logits").set_weights([head.weight.detach().numpy().T, head.bias.detach().numpy()])
     encoder = TextEncoder(loaded.vocabulary, True, MAX_LENGTH)
     names = [str(i) for i in range(reference.config.num_labels)]
-    predictor = Predictor(export_classifier(model, encoder, names, temporary / policy))
+    predictor = Classifier(export_classifier(model, encoder, names, temporary / policy))
     return lambda batch: predictor(batch, batch_size=len(batch)).labels
 
 

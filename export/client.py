@@ -228,7 +228,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--format", choices=["lines", "jsonl"], default="lines", help="of the answers (default: lines)")
     add_text_arguments(parser)
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         check_text_arguments(options)
         if bool(options.certificate) != bool(options.key):
@@ -278,4 +277,6 @@ def _json(value):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
     add("latency_requests", type=int, default=200, help="requests of one text to time; 0: none (default: 200)")
     add("json", action="store_true", help="print everything, with all changed rows, as JSON")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         found = _compare(options)
     except (ValueError, OSError, csv.Error) as error:
@@ -65,11 +64,11 @@ def _compare(options: argparse.Namespace) -> dict:
     if not options.data.is_file():
         raise ValueError(f"--data {options.data}: no such file.")
     # TensorFlow takes seconds to import: only when the options are known to be good.
-    from export.loading import Predictor, find_version
+    from export.loading import Classifier, find_version
 
     for path in (options.old, options.new):
         find_version(path)
-    old, new = Predictor(options.old), Predictor(options.new)
+    old, new = Classifier(options.old), Classifier(options.new)
     if old.inputs != new.inputs:
         raise ValueError(f"{old.version} takes {' and '.join(old.inputs)}, {new.version} {' and '.join(new.inputs)}.")
     texts, labels = _read(options, new.inputs)
@@ -266,6 +265,8 @@ def _table(found: dict) -> str:
 
 
 if __name__ == "__main__":
-    # This process never trains: see export.loading.Predictor.
+    from pipeline.entry import run_command
+
+    # This process never trains: see export.loading.Classifier.
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
-    sys.exit(main())
+    run_command(main)

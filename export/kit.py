@@ -55,7 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--storage-uri", help="of the versions, for KServe (default: pvc://NAME-models/NAME)")
     parser.add_argument("--tls", action="store_true", help="encrypt gRPC; adds tls.sh, which makes certificates")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         out = make_kit(options)
     except (ValueError, OSError) as error:
@@ -103,7 +102,7 @@ def make_kit(options: argparse.Namespace) -> Path:
 def _values(options: argparse.Namespace) -> dict:
     """What the templates are filled with."""
     # TensorFlow takes seconds to import: only when the options are known to be good.
-    from export.loading import Predictor, find_version
+    from export.loading import Classifier, find_version
 
     newest = find_version(options.model)
     if not newest.name.isdigit() or newest == options.model:
@@ -116,7 +115,7 @@ def _values(options: argparse.Namespace) -> dict:
     for label, version in (("canary", canary), ("stable", stable)):
         if version not in present:
             raise ValueError(f"--{label} {version}: {folder} holds {', '.join(map(str, present))}.")
-    predictor = Predictor(folder / str(stable))
+    predictor = Classifier(folder / str(stable))
     example = options.example or _warmup_example(predictor.version, predictor.inputs)
     answer = predictor(*([text] for text in example))
     probabilities = [round(float(value), 4) for value in answer.probabilities[0]]
@@ -242,4 +241,6 @@ def _signatures(version: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

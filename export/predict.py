@@ -40,7 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, help="texts a forward pass (default: 32, with --explain 8)")
     # Intermixed: texts may stand behind options.
     options = parser.parse_intermixed_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         if options.batch_size is None:
             options.batch_size = 8 if options.explain else 32
@@ -50,10 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.explain and (options.top > 1 or _form(options) == "csv"):
             raise ValueError("--explain gives one label, as a table or as jsonl: without --top, with --format jsonl.")
         # TensorFlow takes seconds to import: only when the options are known to be good.
-        from export.loading import Predictor, find_version
+        from export.loading import Classifier, find_version
 
         find_version(options.model)
-        predictor = Predictor(options.model)
+        predictor = Classifier(options.model)
         rows = read_texts(options, predictor.inputs)
         if options.output:
             _write_file(predictor, rows, options)
@@ -153,6 +152,8 @@ WRITERS = {"table": _table, "csv": _csv, "jsonl": _jsonl}
 
 
 if __name__ == "__main__":
-    # This process never trains: see export.loading.Predictor.
+    from pipeline.entry import run_command
+
+    # This process never trains: see export.loading.Classifier.
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
-    sys.exit(main())
+    run_command(main)

@@ -8,7 +8,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from pipeline.config import Config, PhaseConfig
 from pipeline.config_check import check
@@ -51,6 +51,60 @@ def parse(arguments: list[str] | None = None) -> Config:
     config.run_dir = config.run_dir or str(Path("runs") / name)
     check(config)
     return config
+
+
+def read_config(name_or_path: str | Path) -> Config:
+    """A recipe or config file as a Config to be changed in Python; `pipeline.train` checks it.
+
+    Args:
+        name_or_path: as of `--config`.
+
+    Returns:
+        A config whose `run_dir` is runs/<name of the file>.
+
+    Raises:
+        UserError: no such file or recipe, an unknown key, or a value of a wrong type.
+    """
+    path = find_config(str(name_or_path))
+    config = _typed(lambda parser: parser.parse_args(["--config", str(path)]), str(path))
+    config.run_dir = config.run_dir or str(Path("runs") / path.stem)
+    return config
+
+
+def checked(config: Config) -> Config:
+    """A config made in Python, checked as a command line is; paths in it may be pathlib's.
+
+    Returns:
+        A copy with the types that the fields say.
+
+    Raises:
+        UserError: a value of a wrong type, an impossible combination of settings, or no run_dir.
+    """
+    values = _plain(dataclasses.asdict(config))
+    config = _typed(lambda parser: parser.parse_object(values), "config")
+    if not config.run_dir:
+        raise UserError("run_dir is not set: name the folder of the run, as Config(run_dir='runs/reviews').")
+    check(config)
+    return config
+
+
+def _typed(parse_with, source: str) -> Config:
+    parser = _parser()
+    parser.exit_on_error = False
+    try:
+        parsed = parse_with(parser)
+    except ArgumentError as error:
+        raise UserError(f"{source}: {' '.join(str(error).split())}") from error
+    parsed.pop("config", None)
+    return _from_namespace(Config, parsed)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def find_config(name_or_path: str) -> Path:

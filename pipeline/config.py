@@ -269,6 +269,8 @@ class EvaluationConfig:
     """Probability from which a label counts as given (multi-label only)."""
     mistakes: int = 25
     """How many of the most confident mistakes the report shows."""
+    score_test: bool = True
+    """Score the test rows; false: they stay unseen, as where settings are still being chosen."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from tiny_export import LABELS, TEXTS, export_tiny
 
 from export import compare
-from export.loading import Predictor
+from export.loading import Classifier
 
 ROWS = [text for text in TEXTS if text.isascii()] * 2
 
@@ -23,7 +23,7 @@ def versions(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def answers(versions) -> list:
-    return [Predictor(version)(ROWS) for version in versions]
+    return [Classifier(version)(ROWS) for version in versions]
 
 
 def write(path: Path, columns: dict) -> Path:
@@ -107,7 +107,7 @@ def test_several_labels_and_other_label_sets(tmp_path, capsys):
     """Several labels a text count one by one; a label that only the data has is a row that both get wrong."""
     options = {"multi_label": True, "threshold": 0.4, "separator": "+"}
     versions = [export_tiny(tmp_path / "m", seed=seed, **options) for seed in (3, 4)]
-    given = Predictor(versions[1])(ROWS).labels
+    given = Classifier(versions[1])(ROWS).labels
     assert any("+" in label for label in given)
     shuffled = ["+".join(reversed(label.split("+"))) for label in given]
     data = write(tmp_path / "a.csv", {"text": ROWS, "label": shuffled})

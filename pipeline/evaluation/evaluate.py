@@ -32,7 +32,7 @@ def scores(split: Split, probabilities: np.ndarray, data: DataSplits, threshold:
 def evaluate(
     predict: Callable[[Split], np.ndarray], data: DataSplits, config: EvaluationConfig, abstain_below: float = 0.0
 ) -> tuple[dict[str, dict], list[dict]]:
-    """Score the validation and test rows, where there are any.
+    """Score the validation and test rows, where there are any; test rows only with config.score_test.
 
     Args:
         predict: a split to probabilities, float32 [n, C].
@@ -44,7 +44,7 @@ def evaluate(
         (scores by split, the most confident mistakes with their texts: on the test rows, else the validation rows).
     """
     metrics, mistakes = {}, []
-    for split in (data.validation, data.test):
+    for split in (data.validation, data.test if config.score_test else None):
         if split is None:
             continue
         probabilities, labels = predict(split), split.labels()

@@ -42,7 +42,7 @@ def fit(
 
     Raises:
         UserError: the loss is not finite any more.
-        Stopped: SIGTERM came; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     progress = checkpoints.restore()
     steps = steps_per_epoch(len(train), config.batch_size)
