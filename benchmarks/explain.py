@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from export.loading import Predictor
+from export.loading import Classifier
 from export.savedmodel import ExportSettings, export_model
 from export.signatures import SignatureOptions
 from pipeline.backbone.fresh import build
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def completeness(options) -> None:
-    predictor = Predictor(options.model)
+    predictor = Classifier(options.model)
     texts = pd.read_csv(options.texts, keep_default_na=False)[options.column].tolist()
     texts = np.random.default_rng(0).permutation(texts)[: options.count].tolist()
     predictor.explain(texts[:8])
@@ -91,7 +91,7 @@ def planted(count: int, steps: int = SignatureOptions.explain_steps, seed: int =
     with tempfile.TemporaryDirectory() as folder:
         settings = ExportSettings(SignatureOptions(("explain",), explain_steps=steps))
         task = SingleLabel(tuple(labels))
-        found = Predictor(export_model(model, encoder, task, folder, settings=settings)).explain(texts)
+        found = Classifier(export_model(model, encoder, task, folder, settings=settings)).explain(texts)
     right = np.mean([explanation.label == labels[c] for explanation, c in zip(found, classes, strict=True)])
     print(f"accuracy {right:.1%}")
     best = [explanation.pieces[int(np.argmax(explanation.attributions))] for explanation in found]

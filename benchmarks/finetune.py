@@ -97,7 +97,7 @@ def work(name: str, options: argparse.Namespace) -> float:
 
 def ours(options: argparse.Namespace, **training) -> float:
     from pipeline.config import Config, DataConfig, ModelConfig, TextConfig, TrainingConfig
-    from pipeline.run import run
+    from pipeline.run import train
 
     with tempfile.TemporaryDirectory() as run_dir:
         config = Config(
@@ -108,7 +108,7 @@ def ours(options: argparse.Namespace, **training) -> float:
             run_dir=run_dir,
         )
         config.export.enabled = False
-        return run(config)["train"]["history"][1]["seconds"]
+        return train(config).metrics["train"]["history"][1]["seconds"]
 
 
 def trainer(texts: list[str], labels, folder: Path, batch_size: int, bf16: bool) -> float:

@@ -31,7 +31,7 @@ import tokenizers
 import torch
 import transformers
 
-from export.loading import Predictor
+from export.loading import Classifier
 from export.savedmodel import export_model
 from pipeline.backbone.load import load_backbone
 from pipeline.classifier import build_classifier
@@ -115,7 +115,7 @@ def ours(folder: Path, policy: str, reference: torch.nn.Module, temporary: Path)
     model.get_layer("logits").set_weights([head.weight.detach().numpy().T, head.bias.detach().numpy()])
     encoder = TextEncoder(loaded.vocabulary, True, MAX_LENGTH)
     names = [str(i) for i in range(reference.config.num_labels)]
-    predictor = Predictor(export_model(model, encoder, SingleLabel(tuple(names)), temporary / policy))
+    predictor = Classifier(export_model(model, encoder, SingleLabel(tuple(names)), temporary / policy))
     return lambda batch: predictor(batch, batch_size=len(batch)).labels
 
 

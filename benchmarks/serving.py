@@ -7,7 +7,7 @@ Needs `pip install -e .[bench,test]`. All contenders have the same weights and t
 with Hugging Face tokenizers. In this process each stands behind the same batcher: a request waits until --wait
 milliseconds are over or the batch has as many texts as the limit says. Ours is asked through TensorFlow's C API in a
 process without Python's TensorFlow, the nearest to a model server that Python packages hold, and through
-export.loading.Predictor ("Python"). "gRPC" is ours once more, through export.client
+export.loading.Classifier ("Python"). "gRPC" is ours once more, through export.client
 and the test double of tests/ in a process of its own, whose batches TensorFlow Serving's own scheduler forms
 (tf.nondifferentiable_batch_function): a stand-in for tensorflow_model_server, written in Python and slower than that.
 

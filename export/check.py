@@ -163,7 +163,6 @@ def main(arguments: list[str] | None = None) -> int:
                         "that REST clients shall get in base64; may be repeated")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         parse_version(options.serving)
         libraries(options.serving, options.tensorflow)
@@ -203,4 +202,6 @@ def _print_table(findings: list[Finding]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

@@ -229,7 +229,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--format", choices=["lines", "jsonl"], default="lines", help="of the answers (default: lines)")
     add_text_arguments(parser)
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         check_text_arguments(options)
         if bool(options.certificate) != bool(options.key):
@@ -280,7 +279,7 @@ def _line(row: Row, outputs: dict) -> str:
     if REASON in outputs:
         return f"- ({outputs[REASON]})\t{texts}"
     if {"label", "score"} <= outputs.keys():
-        return f"{line_of(outputs)}\t{texts}"
+        return f"{line_of({name: outputs[name] for name in ('label', 'score')})}\t{texts}"
     return f"{json.dumps(outputs, ensure_ascii=False)}\t{texts}"
 
 
@@ -293,4 +292,6 @@ def _json(value):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

@@ -14,13 +14,11 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 
 import numpy as np
 
 from export.command_line import command_parser
 from export.texts import Texts, add_text_arguments, check_text_arguments
-from pipeline.data.rows import clean
 
 SHOWN = 10
 
@@ -39,12 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     add("label_column", help="column of the right labels (default: the one trained with or label, if there is one)")
     add("min_agreement", type=float, default=0.99, help="share of equal labels to pass (default: 0.99; 0: any)")
     add("max_accuracy_drop", type=float, help="how much accuracy may fall to pass, as 0.005 (default: any)")
+    add("max_mae_rise", type=float, help="how much the mean absolute error of a number may rise (default: any)")
     add("max_slowdown", type=float, help="median time of one text, new / old, to pass, as 1.2 (default: any)")
     add("batch_size", type=int, default=32, help="texts a forward pass (default: 32)")
     add("latency_requests", type=int, default=200, help="requests of one text to time; 0: none (default: 200)")
     add("json", action="store_true", help="print everything, with all changed rows, as JSON")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         found = _compare(options)
     except (ValueError, OSError) as error:
@@ -55,6 +53,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compare(options: argparse.Namespace) -> dict:
+    _check(options)
+    # TensorFlow takes seconds to import: only when the options are known to be good.
+    from export.loading import Classifier, find_version
+
+    for path in (options.old, options.new):
+        find_version(path)
+    old, new = Classifier(options.old), Classifier(options.new)
+    if old.inputs != new.inputs:
+        raise ValueError(f"{old.version} takes {' and '.join(old.inputs)}, {new.version} {' and '.join(new.inputs)}.")
+    if old.task.name != new.task.name:
+        raise ValueError(f"{old.version} is of the task {old.task.name}, {new.version} of {new.task.name}.")
+    texts, truth = _read(options, new)
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    outputs = [model(*columns, batch_size=options.batch_size).outputs for model in (old, new)]
+    same = new.task.same_answers(*outputs)
+    changed = []
+    for row in np.flatnonzero(~same).tolist():
+        found = {"row": row + 1, **dict(zip(new.inputs, texts[row], strict=True))}
+        if truth is not None:
+            found["label"] = truth[row][0] if isinstance(truth[row], list) and len(truth[row]) == 1 else truth[row]
+        changed.append(found | _shown("old", old.task, outputs[0], row) | _shown("new", new.task, outputs[1], row))
+    found = {
+        "old": str(old.version),
+        "new": str(new.version),
+        "rows": len(texts),
+        "agreement": float(same.mean()),
+        **new.task.compare(old.task, outputs, truth),
+        "changed": changed,
+    }
+    if options.latency_requests:
+        found["latency_ms"] = _latency([old, new], texts, options.latency_requests)
+    found["gates"] = _gates(found, options)
+    found["passed"] = all(gate["passed"] for gate in found["gates"])
+    found["lines"] = new.task.comparison_lines(found)
+    return found
+
+
+def _check(options: argparse.Namespace) -> None:
     if not 0 <= options.min_agreement <= 1:
         raise ValueError(f"--min_agreement {options.min_agreement}: it is a share, from 0 to 1.")
     if options.batch_size < 1 or options.latency_requests < 0:
@@ -62,133 +98,52 @@ def _compare(options: argparse.Namespace) -> dict:
     if options.max_slowdown is not None and not options.latency_requests:
         raise ValueError("--max_slowdown needs --latency_requests.")
     check_text_arguments(options, "data")
-    # TensorFlow takes seconds to import: only when the options are known to be good.
-    from export.loading import Predictor, find_version
-
-    for path in (options.old, options.new):
-        find_version(path)
-    old, new = Predictor(options.old), Predictor(options.new)
-    if old.inputs != new.inputs:
-        raise ValueError(f"{old.version} takes {' and '.join(old.inputs)}, {new.version} {' and '.join(new.inputs)}.")
-    texts, labels = _read(options, new)
-    if labels is None and options.max_accuracy_drop is not None:
-        raise ValueError(f"--max_accuracy_drop needs labels: {options.data} has no column for --label_column.")
-    columns = list(zip(*texts, strict=True))
-    answers = [predictor(*columns, batch_size=options.batch_size) for predictor in (old, new)]
-
-    same = np.array(answers[0].labels) == np.array(answers[1].labels)
-    changed = [
-        {
-            "row": int(row) + 1,
-            **dict(zip(new.inputs, texts[row], strict=True)),
-            **({} if labels is None else {"label": labels[row]}),
-            "old": answers[0].labels[row],
-            "old_score": round(float(answers[0].scores[row]), 4),
-            "new": answers[1].labels[row],
-            "new_score": round(float(answers[1].scores[row]), 4),
-        }
-        for row in np.flatnonzero(~same)
-    ]
-    moves = Counter((row["old"], row["new"]) for row in changed)
-    found = {
-        "old": str(old.version),
-        "new": str(new.version),
-        "rows": len(texts),
-        "agreement": float(same.mean()),
-        "moves": [{"old": a, "new": b, "count": count} for (a, b), count in moves.most_common()],
-        "largest_probability_change": float(np.abs(answers[0].probabilities - answers[1].probabilities).max())
-        if old.label_names == new.label_names
-        else None,
-        **_scores([old, new], [answer.labels for answer in answers], labels),
-        "changed": changed,
-    }
-    if options.latency_requests:
-        found["latency_ms"] = _latency([old, new], texts, options.latency_requests)
-    found["gates"] = _gates(found, options)
-    found["passed"] = all(gate["passed"] for gate in found["gates"])
-    return found
 
 
-def _read(options: argparse.Namespace, predictor) -> tuple[list[tuple[str, ...]], list[str] | None]:
-    """Texts, one or two a row, and the right labels, if there are any; rows are those that training would take."""
-    trained = predictor.metadata.get("run", {}).get("read", {})
-    found = Texts(options, predictor.inputs, trained, "data", options.label_column)
-    candidates = [name for name in (trained.get("label_column"), "label") if name not in (None, *found.text_columns)]
-    label = options.label_column or next((name for name in candidates if name in found.columns), None)
-    place = None if label is None else found.places([label])[0]
-    separator = predictor.metadata.get("separator")
-    texts, labels = [], []
-    for row in found:
+def _shown(side: str, task, outputs: dict, row: int) -> dict:
+    """The answer of one side: its first part under the side's name, the others behind it."""
+    first, *others = task.answer_names
+    names = {side: first, **{f"{side}_{name}": name for name in others}}
+    values = {key: outputs[name][row] for key, name in names.items()}
+    return {key: value if isinstance(value, str) else round(float(value), 4) for key, value in values.items()}
+
+
+def _read(options: argparse.Namespace, model) -> tuple[list[tuple[str, ...]], list | None]:
+    """Texts, one or two a row, and what is right, if the file has it; rows are those that training would take."""
+    trained = model.metadata.get("read", {})
+    rows = Texts(options, model.inputs, trained, "data", options.label_column)
+    several = trained.get("label_columns")
+    candidates = [name for name in (trained.get("label_column"), "label") if name not in (None, *rows.text_columns)]
+    label = options.label_column or next((name for name in candidates if name in rows.columns), None)
+    if options.label_column is None and several and set(several) <= set(rows.columns):
+        wanted = several
+    else:
+        wanted = [] if label is None else [label]
+    places = rows.places(wanted)
+    texts, truth = [], []
+    for row in rows:
         if row.blank:
             continue
-        named = ["", ""] if place is None or row.texts is None else clean(["a text", row.cells[place]], separator)
-        reason = row.reason or (named if isinstance(named, str) else "")
+        reason, right = row.reason, None
+        try:
+            right = model.task.truth([row.cells[place] for place in places], wanted) if places and not reason else None
+        except ValueError as error:
+            reason = str(error)
         if reason and options.bad_rows == "error":
             raise ValueError(f"{row.place}: the row {reason}; mend it, or set --bad_rows to skip.")
         if reason:
-            found.notices.add("rows that were skipped", f"{row.place}, which {reason}")
+            rows.notices.add("rows that were skipped", f"{row.place}, which {reason}")
             continue
         texts.append(row.texts)
-        labels.append((separator or "").join(named[1]))
-    for sentence in found.notices.sentences():
+        truth.append(right)
+    for sentence in rows.notices.sentences():
         print(f"warning: {sentence}", file=sys.stderr)
     if not texts:
         raise ValueError(f"{options.data}: there is no text in it.")
-    return texts, None if place is None else labels
-
-
-def _scores(predictors: list, answers: list[list[str]], labels: list[str] | None) -> dict:
-    """Of each class how often it was answered and, where there are labels, how well; and accuracy and macro F1."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    described = [predictor.metadata for predictor in predictors]
-    separators = [d["separator"] if d["task"] == "multi_label" else None for d in described]
-    names = list(dict.fromkeys([*predictors[1].label_names, *predictors[0].label_names]))
-    given = [_indicators(column, names, separator) for column, separator in zip(answers, separators, strict=True)]
-    per_class = [
-        {"label": name, "old_count": int(given[0][:, i].sum()), "new_count": int(given[1][:, i].sum())}
-        for i, name in enumerate(names)
-    ]
-    if labels is None:
-        return {"per_class": per_class}
-    true = _indicators(labels, names, separators[1])
-    if not true.any():
-        known = ", ".join(names[:10])
-        raise ValueError(f"no label of the data, such as {labels[0]!r}, is one of the models': {known}.")
-    # A label that a model cannot give is a row that it gets wrong, though no column stands for it.
-    known = np.array([all(part in names for part in _parts(label, separators[1])) for label in labels])
-    right = [known & (column == true).all(axis=1) for column in given]
-    sides = {}
-    for side, column, hit in zip(("old", "new"), given, right, strict=True):
-        f1 = precision_recall_fscore_support(true, column, average=None, zero_division=0)[2]
-        for row, value in zip(per_class, f1, strict=True):
-            row[f"{side}_f1"] = float(value)
-        present = true.any(axis=0) | column.any(axis=0)
-        sides[side] = {"accuracy": float(hit.mean()), "macro_f1": float(f1[present].mean())}
-    for row, support in zip(per_class, true.sum(axis=0), strict=True):
-        row["support"] = int(support)
-    return {
-        "scores": {
-            **sides,
-            "fixed": int((right[1] & ~right[0]).sum()),
-            "broken": int((right[0] & ~right[1]).sum()),
-            "unknown_labels": int((~known).sum()),
-        },
-        "per_class": per_class,
-    }
-
-
-def _parts(label: str, separator: str | None) -> list[str]:
-    return [label] if separator is None else [part.strip() for part in label.split(separator) if part.strip()]
-
-
-def _indicators(labels: list[str], names: list[str], separator: str | None) -> np.ndarray:
-    """bool [n, names]: which names a label holds."""
-    place = {name: i for i, name in enumerate(names)}
-    indicators = np.zeros((len(labels), len(names)), bool)
-    for row, label in zip(indicators, labels, strict=True):
-        row[[place[part] for part in _parts(label, separator) if part in place]] = True
-    return indicators
+    for option in ("max_accuracy_drop", "max_mae_rise"):
+        if getattr(options, option) is not None and not places:
+            raise ValueError(f"--{option} needs labels: {options.data} has no column for --label_column.")
+    return texts, truth if places else None
 
 
 def _latency(predictors: list, texts: list[tuple[str, ...]], count: int) -> dict:
@@ -212,11 +167,19 @@ def _latency(predictors: list, texts: list[tuple[str, ...]], count: int) -> dict
 def _gates(found: dict, options: argparse.Namespace) -> list[dict]:
     agreement = found["agreement"]
     gates = [("agreement", agreement, "at least", options.min_agreement, agreement >= options.min_agreement)]
-    if options.max_accuracy_drop is not None:
-        drop = found["scores"]["old"]["accuracy"] - found["scores"]["new"]["accuracy"]
+    for option, gate, score, sign in (
+        ("max_accuracy_drop", "accuracy_drop", "accuracy", -1),
+        ("max_mae_rise", "mae_rise", "mae", 1),
+    ):
+        limit = getattr(options, option)
+        if limit is None:
+            continue
+        sides = found["scores"]
+        if score not in sides["new"]:
+            raise ValueError(f"--{option}: these models have no {score} but {', '.join(sides['new'])}.")
+        change = sign * (sides["new"][score] - sides["old"][score])
         # Differences of shares of few rows are not exact.
-        passed = drop <= options.max_accuracy_drop + 1e-9
-        gates.append(("accuracy_drop", drop, "at most", options.max_accuracy_drop, passed))
+        gates.append((gate, change, "at most", limit, change <= limit + 1e-9))
     if options.max_slowdown is not None:
         slowdown = found["latency_ms"]["slowdown"]
         gates.append(("slowdown", slowdown, "at most", options.max_slowdown, slowdown <= options.max_slowdown))
@@ -226,43 +189,20 @@ def _gates(found: dict, options: argparse.Namespace) -> list[dict]:
 
 def _table(found: dict) -> str:
     lines = [f"{found['rows']} rows", f"  old  {found['old']}", f"  new  {found['new']}", ""]
-    lines.append(f"agreement {found['agreement']:.2%}, {len(found['changed'])} labels changed")
-    if found["largest_probability_change"] is not None:
-        lines[-1] += f"; largest change of a probability {found['largest_probability_change']:.4f}"
-    scores = found.get("scores")
-    if scores:
-        for name in ("accuracy", "macro_f1"):
-            old, new = scores["old"][name], scores["new"][name]
-            lines.append(f"{name:9} {old:.4f} -> {new:.4f} ({new - old:+.4f})")
-        lines.append(f"fixed {scores['fixed']} rows, broke {scores['broken']}")
-        if scores["unknown_labels"]:
-            lines.append(f"{scores['unknown_labels']} rows have a label that neither model knows")
+    lines.append(f"agreement {found['agreement']:.2%}, {len(found['changed'])} answers changed")
+    lines += found["lines"]
     if "latency_ms" in found:
         sides = (found["latency_ms"][side] for side in ("old", "new"))
         shown = ["/".join(f"{side[q]:.1f}" for q in ("p50", "p95", "p99")) for side in sides]
         lines.append(f"one text, p50/p95/p99 in ms: {shown[0]} -> {shown[1]}")
 
-    width = max(5, *(len(row["label"]) for row in found["per_class"]))
-    lines += ["", f"{'':{width}}  answered: old     new" + ("   F1: old     new  support" if scores else "")]
-    # Where most changed first.
-    order = sorted(found["per_class"], key=lambda row: -abs(row["new_count"] - row["old_count"]))
-    for row in order[: 3 * SHOWN]:
-        line = f"{row['label']:{width}}  {row['old_count']:13} {row['new_count']:7}"
-        lines.append(line + (f"   {row['old_f1']:7.3f} {row['new_f1']:7.3f} {row['support']:8}" if scores else ""))
-    if len(order) > 3 * SHOWN:
-        lines.append(f"... {len(order) - 3 * SHOWN} more; --json has all")
-    if found["moves"]:
-        lines += ["", "changed from and to"]
-        lines += [f"  {move['old']} -> {move['new']}: {move['count']}" for move in found["moves"][:SHOWN]]
+    if found["changed"]:
         lines += ["", "for example"]
         for row in found["changed"][:SHOWN]:
             texts = " | ".join(row[name] for name in ("text", "text_a", "text_b") if name in row)
-            text = " ".join(texts.split())[:70]
+            sides = (" ".join(str(row[key]) for key in row if key.startswith(side)) for side in ("old", "new"))
             right = f" (right: {row['label']})" if "label" in row else ""
-            lines.append(
-                f"  row {row['row']}: {row['old']} {row['old_score']:.3f} -> "
-                f"{row['new']} {row['new_score']:.3f}{right}  {text}"
-            )
+            lines.append(f"  row {row['row']}: {' -> '.join(sides)}{right}  {' '.join(texts.split())[:70]}")
     lines.append("")
     for gate in found["gates"]:
         verdict = "passed" if gate["passed"] else "FAILED"
@@ -271,6 +211,8 @@ def _table(found: dict) -> str:
 
 
 if __name__ == "__main__":
-    # This process never trains: see export.loading.Predictor.
+    from pipeline.entry import run_command
+
+    # This process never trains: see export.loading.Classifier.
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
-    sys.exit(main())
+    run_command(main)

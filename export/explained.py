@@ -8,13 +8,14 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from export.answers import REASON, line_of
 from export.texts import Row, Texts
 from pipeline.data.formats import as_text, printable
 
 # The strongest piece of a text is shown in full colour, others in the share of theirs.
 FOR, AGAINST = (0, 140, 60), (200, 40, 40)
 # Keys of a JSON object behind the columns of the input.
-ADDED = {"label", "score", "reason", "pieces", "completeness_gap"}
+ADDED = {REASON, "pieces", "completeness_gap"}
 
 
 def explain(predictor, rows: Texts, batch_size: int, form: str, file: TextIO) -> Iterator[int]:
@@ -41,7 +42,7 @@ def table(file: TextIO, rows: Texts) -> Callable:
         if row.texts is None:
             print(f"- ({row.reason})\t{texts}", file=file)
             return
-        print(f"{explanation.label} {explanation.score:.4f}\t{texts}", file=file)
+        print(f"{line_of(explanation.answer)}\t{texts}", file=file)
         strongest = max(map(abs, explanation.attributions), default=0) or 1.0
         for piece, value, (text, begin, end) in zip(
             explanation.pieces, explanation.attributions, explanation.spans, strict=True
@@ -63,11 +64,12 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
     def write(row: Row, explanation) -> None:
         given = dict(zip(rows.columns, row.cells, strict=False))
         if explanation is None:
-            found = {"label": None, "score": None, "reason": row.reason}
+            found = {REASON: row.reason}
         else:
-            found = {"label": explanation.label, "score": round(explanation.score, 6), "pieces": pieces_of(explanation)}
-            found["completeness_gap"] = round(explanation.completeness_gap, 6)
-        prefix = "predicted_" if set(given) & ADDED else ""
+            answer = explanation.answer.items()
+            found = {name: value if isinstance(value, str) else round(value, 6) for name, value in answer}
+            found |= {"pieces": pieces_of(explanation), "completeness_gap": round(explanation.completeness_gap, 6)}
+        prefix = "predicted_" if set(given) & {*ADDED, *found} else ""
         record = given | {f"{prefix}{name}": value for name, value in found.items()}
         print(json.dumps(record, ensure_ascii=False, default=as_text), file=file)
 

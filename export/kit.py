@@ -19,7 +19,6 @@ from pathlib import Path
 import jinja2
 
 from export.command_line import command_parser
-from pipeline import tasks
 from pipeline.files import write_text
 
 TEMPLATES = Path(__file__).parent / "serving"
@@ -56,7 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--storage-uri", help="of the versions, for KServe (default: pvc://NAME-models/NAME)")
     parser.add_argument("--tls", action="store_true", help="encrypt gRPC; adds tls.sh, which makes certificates")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         out = make_kit(options)
     except (ValueError, OSError) as error:
@@ -104,7 +102,7 @@ def make_kit(options: argparse.Namespace) -> Path:
 def _values(options: argparse.Namespace) -> dict:
     """What the templates are filled with."""
     # TensorFlow takes seconds to import: only when the options are known to be good.
-    from export.loading import Predictor, find_version
+    from export.loading import Classifier, find_version
 
     newest = find_version(options.model)
     if not newest.name.isdigit() or newest == options.model:
@@ -117,13 +115,10 @@ def _values(options: argparse.Namespace) -> dict:
     for label, version in (("canary", canary), ("stable", stable)):
         if version not in present:
             raise ValueError(f"--{label} {version}: {folder} holds {', '.join(map(str, present))}.")
-    predictor = Predictor(folder / str(stable))
+    predictor = Classifier(folder / str(stable))
     example = options.example or _warmup_example(predictor.version, predictor.inputs)
-    answer = predictor(*([text] for text in example))
-    probabilities = [round(float(value), 4) for value in answer.probabilities[0]]
-    if len(probabilities) > 10:
-        probabilities = [*probabilities[:3], "..."]
-    shown = {"label": answer.labels[0], "score": round(float(answer.scores[0]), 4), "probabilities": probabilities}
+    answer = predictor(*([text] for text in example))[0]
+    shown = {name: _rounded(value) for name, value in answer.items()}
     instance = dict(zip(predictor.inputs, example, strict=True))
     description = predictor.metadata
 
@@ -161,7 +156,7 @@ def _values(options: argparse.Namespace) -> dict:
         "stable": stable,
         "canary": canary,
         "inputs": predictor.inputs,
-        "answer_notes": tasks.from_metadata(predictor.metadata).answer_notes(),
+        "answer_notes": predictor.task.answer_notes(),
         "sequence_length": description["sequence_length"],
         "signatures": _signatures(predictor.version),
         "example": example,
@@ -190,6 +185,15 @@ def _values(options: argparse.Namespace) -> dict:
         "latency_ms": options.latency,
         "max_error_share": 0.01,
     }
+
+
+def _rounded(value):
+    """A value of an answer, short enough for an example."""
+    if isinstance(value, list):
+        return [round(item, 4) for item in value[:3]] + (
+            ["..."] if value[10:] else [round(item, 4) for item in value[3:]]
+        )
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _warmup_example(version: Path, names: list[str]) -> list[str]:
@@ -243,4 +247,6 @@ def _signatures(version: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

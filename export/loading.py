@@ -1,15 +1,27 @@
 """A SavedModel as a function from strings to answers. Imports only tensorflow and tensorflow_text."""
 
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
+from pipeline import tasks
 from pipeline.files import is_pattern
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Text: TypeAlias = str | bytes
+Row: TypeAlias = Text | Sequence[Text] | Mapping[str, Any]
+"""One text, two texts for a model of pairs, or a mapping that has them under the model's columns."""
+Answer: TypeAlias = dict[str, Any]
+"""Outputs of serving_default for one row, by name, as json.dumps takes them: {"label": "sport", "score": 0.98, ...}."""
 
 METADATA = Path("assets.extra") / "metadata.json"
 
@@ -18,22 +30,58 @@ class ModelError(ValueError):
     """A model folder or a request that cannot be used; the message says why."""
 
 
-class Answers(NamedTuple):
-    """Answers to n texts."""
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers to n rows, in their order.
 
-    labels: list[str]
-    scores: np.ndarray
-    """float32 [n], the highest probability of each."""
-    probabilities: np.ndarray
-    """float32 [n, C]."""
+    Example:
+        answers.labels, answers.scores          all of them
+        answers[0]["label"], answers.outputs["score"][0]
+        frame.join(answers.to_frame())          beside the rows of the DataFrame that was asked about
+    """
+
+    outputs: dict[str, np.ndarray]
+    """The outputs of serving_default by name, of n rows each; strings as str in an array of objects."""
+    index: Any = None
+    """Of the DataFrame or Series that was asked about; None: there was none."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Label of each."""
+        return self.outputs["label"].tolist()
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float32 [n], the highest probability of each."""
+        return self.outputs["score"]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32 [n, C], in the order of Classifier.task.names."""
+        return self.outputs["probabilities"]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.outputs.values())))
+
+    def __getitem__(self, row: int) -> Answer:
+        return {name: values[row].tolist() if hasattr(values[row], "tolist") else values[row]
+                for name, values in self.outputs.items()}  # fmt: skip
+
+    def __iter__(self) -> Iterator[Answer]:
+        return (self[row] for row in range(len(self)))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A column for each output of one value a row (label and score), with the index that was asked about."""
+        import pandas as pd
+
+        return pd.DataFrame({k: v for k, v in self.outputs.items() if v.ndim == 1}, index=self.index)
 
 
 class Explanation(NamedTuple):
-    """What the pieces of one text add to the log-odds of its label."""
+    """What the tokens of one text add to the log-odds of its label, or to its value."""
 
-    label: str
-    """The most probable one."""
-    score: float
+    answer: dict[str, Any]
+    """What is explained: "label" (the most probable one) and "score"; of a number "value"."""
     pieces: list[str]
     attributions: list[float]
     spans: list[tuple[int, int, int]]
@@ -41,25 +89,34 @@ class Explanation(NamedTuple):
     completeness_gap: float
     """Share by which the attributions miss what they should add up to."""
 
+    @property
+    def label(self) -> str:
+        """The label that is explained."""
+        return self.answer["label"]
 
-class Predictor:
-    """An exported classifier.
+
+class Classifier:
+    """An exported model that answers texts; `export.load` makes it.
 
     Where a process only predicts, the environment variable TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=1, set before TensorFlow
     starts, lets oneDNN keep the weights in its own layout, which is much faster on CPUs. Where it also trains, the
     variable would make TensorFlow use outdated weights: leave it unset.
 
     Example:
-        predictor = Predictor("runs/quickstart")
-        answers = predictor(["some text", "another"])
-        answers.labels, answers.scores, answers.probabilities
+        classifier = Classifier("runs/quickstart")
+        classifier("some text")["label"]                    one text: an Answer
+        classifier(["some text", "another"]).labels         several: Answers
+        classifier(frame, columns=["review"]).to_frame()    a DataFrame: Answers with its index
+        for answer in classifier(line for line in file):    a generator: an Answer at a time, in bounded memory
+            print(answer["label"], answer["score"])
+        classifier(["a question"], ["a passage"])           a model of pairs: two lists, or two texts
 
     Args:
         path: a run directory, a directory of versions, or one version.
 
     Attributes:
         version: the folder that was loaded.
-        label_names: the labels in the order of `probabilities`.
+        task: what it predicts (see pipeline.tasks); of labels `task.names`, in the order of `probabilities`.
         inputs: ["text"] or ["text_a", "text_b"].
         metadata: what the export wrote about itself.
 
@@ -76,66 +133,165 @@ class Predictor:
             self._model = tf.saved_model.load(str(self.version))
             self._serve = self._model.signatures["serving_default"]
             self.metadata = read_metadata(self.version)
-            self.label_names, self.inputs = self.metadata["label_names"], self.metadata["inputs"]
+            self.task, self.inputs = tasks.from_metadata(self.metadata), self.metadata["inputs"]
+            # First what is one string or number a text, in the order of a table's columns.
+            self._order = [*self.task.answer_names, *self._serve.structured_outputs]
         except Exception as error:  # TensorFlow raises whatever its file systems and parsers raise
             reason = (str(error).splitlines() or [""])[0][:200]
             raise ModelError(f"{self.version} is no classifier of this project's export: {reason}") from error
 
-    def __call__(self, *texts: Sequence[str | bytes], batch_size: int = 32) -> Answers:
+    @overload
+    def __call__(self, *texts: Text, batch_size: int = 32) -> Answer: ...
+    @overload
+    def __call__(
+        self, rows: Iterator[Row], /, *, batch_size: int = 32, columns: Sequence[str] | None = None
+    ) -> Iterator[Answer]: ...
+    @overload
+    def __call__(
+        self, frame: "pd.DataFrame", /, *, batch_size: int = 32, columns: Sequence[str] | None = None
+    ) -> Answers: ...
+    @overload
+    def __call__(self, *texts: "Sequence[Text] | pd.Series | np.ndarray", batch_size: int = 32) -> Answers: ...
+    def __call__(
+        self, *texts: Any, batch_size: int = 32, columns: Sequence[str] | None = None
+    ) -> Answer | Answers | Iterator[Answer]:
         """Answer any number of texts, in their order.
 
         Args:
-            texts: one list of strings, or two of the same length for a model of pairs.
+            texts: a text, a list of them, a DataFrame, or an iterator over rows (see `stream`). For a model of pairs:
+                two texts, or two lists of the same length.
             batch_size: texts a forward pass; texts of like length share one, to save padding.
+            columns: of a DataFrame or of mappings, one for each input; None: those that it was trained on, where the
+                export knows them, else the names of the inputs.
 
         Raises:
-            ModelError: not as many lists as the model has inputs, or lists of different lengths.
+            ModelError: not as many texts, lists or columns as the model has inputs, lists of different lengths, or
+                something that is no text; the message names the row.
         """
-        rows = self._rows(texts)
-        order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
-        labels = [""] * len(rows)
-        scores = np.zeros(len(rows), np.float32)
-        probabilities = np.zeros((len(rows), len(self.label_names)), np.float32)
-        for start in range(0, len(rows), batch_size):
-            chosen = order[start : start + batch_size]
-            answer = self._ask(self._serve, [rows[i] for i in chosen])
-            for i, label in zip(chosen, answer["label"].numpy().tolist(), strict=True):
-                labels[i] = label.decode()
-            scores[chosen] = answer["score"].numpy()
-            probabilities[chosen] = answer["probabilities"].numpy()
-        return Answers(labels, scores, probabilities)
+        if _single(texts):
+            return self._answers([self._row(texts, "the text")], batch_size)[0]
+        if len(texts) == 1 and isinstance(texts[0], Iterator):
+            return self.stream(texts[0], batch_size=batch_size, columns=columns)
+        # A list has an index too, which is a method.
+        index = texts[0].index if texts and hasattr(texts[0], "iloc") else None
+        return self._answers(self._rows(texts, columns), batch_size, index)
 
-    def explain(self, *texts: Sequence[str | bytes], batch_size: int = 8) -> list[Explanation]:
+    def stream(
+        self,
+        rows: Iterable[Row],
+        *,
+        batch_size: int = 32,
+        columns: Sequence[str] | None = None,
+        window: int = 1024,
+    ) -> Iterator[Answer]:
+        """Answers one by one, in the order of the rows, of which never more than `window` are held.
+
+        Args:
+            rows: texts; tuples of two for a model of pairs; or mappings with a text for each of `columns`.
+            batch_size: texts a forward pass.
+            columns: of mappings, one for each input; None: those that it was trained on, where the
+                export knows them, else the names of the inputs.
+            window: rows taken at a time; those of like length share a forward pass.
+
+        Raises:
+            ModelError: as for answers, when the row's turn comes.
+        """
+        names, rows = self._columns(columns), enumerate(iter(rows), 1)
+        while taken := list(itertools.islice(rows, window)):
+            found = []
+            for number, row in taken:
+                if isinstance(row, Mapping):
+                    missing = [name for name in names if name not in row]
+                    if missing:
+                        raise ModelError(
+                            f"row {number}: no {missing[0]!r} but {', '.join(map(str, row)) or 'nothing'}."
+                        )
+                    row = [row[name] for name in names]
+                found.append(self._row([row] if isinstance(row, str | bytes) else row, f"row {number}"))
+            yield from self._answers(found, batch_size)
+
+    @overload
+    def explain(self, *texts: Text, batch_size: int = 8) -> Explanation: ...
+    @overload
+    def explain(self, *texts: Any, batch_size: int = 8, columns: Sequence[str] | None = None) -> list[Explanation]: ...
+    def explain(
+        self, *texts: Any, batch_size: int = 8, columns: Sequence[str] | None = None
+    ) -> Explanation | list[Explanation]:
         """Say which pieces of texts speak for their labels. It takes hundreds of times as long as to answer.
 
         Args:
-            texts, batch_size: as for answers.
+            texts, batch_size, columns: as for answers, but no iterator.
 
         Raises:
             ModelError: as for answers; or the model was exported without the signature explain.
         """
         if "explain" not in self._model.signatures:
             raise ModelError(f"{self.version} cannot explain: export it with explain among export.signatures.")
-        rows, found = self._rows(texts), []
+        rows = [self._row(texts, "the text")] if _single(texts) else self._rows(texts, columns)
+        found = []
         for start in range(0, len(rows), batch_size):
             answer = self._ask(self._model.signatures["explain"], rows[start : start + batch_size])
             answer.setdefault("segment_ids", tf.zeros_like(answer["begin"]))
             found += [_explanation(row) for row in _by_row(answer)]
-        return found
+        return found[0] if _single(texts) else found
 
-    def _rows(self, texts: Sequence[Sequence[str | bytes]]) -> list[tuple[bytes, ...]]:
+    def _answers(self, rows: list[tuple[bytes, ...]], batch_size: int, index: Any = None) -> Answers:
+        order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
+        specs = [(name, self._serve.structured_outputs[name]) for name in dict.fromkeys(self._order)]
+        outputs = {
+            name: np.zeros(
+                (len(rows), *spec.shape[1:]), object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype
+            )
+            for name, spec in specs
+        }
+        for start in range(0, len(rows), batch_size):
+            chosen = order[start : start + batch_size]
+            for name, values in self._ask(self._serve, [rows[i] for i in chosen]).items():
+                values = values.numpy()
+                outputs[name][chosen] = (
+                    np.vectorize(bytes.decode, [object])(values) if values.dtype == object else values
+                )
+        return Answers(outputs, index)
+
+    def _rows(self, texts: Sequence[Any], columns: Sequence[str] | None = None) -> list[tuple[bytes, ...]]:
+        if len(texts) == 1 and hasattr(texts[0], "columns"):
+            texts = self._of_frame(texts[0], self._columns(columns))
         if len(texts) != len(self.inputs):
             raise ModelError(f"{self.version} takes {' and '.join(self.inputs)}, not {len(texts)} lists of texts.")
         if len({len(column) for column in texts}) != 1:
             raise ModelError(f"the lists of texts differ in length: {', '.join(str(len(column)) for column in texts)}.")
-        return [
-            tuple(t if isinstance(t, bytes) else t.encode("utf-8", "replace") for t in row)
-            for row in zip(*texts, strict=True)
-        ]
+        return [self._row(row, f"row {number}") for number, row in enumerate(zip(*texts, strict=True), 1)]
+
+    def _of_frame(self, frame: "pd.DataFrame", names: Sequence[str]) -> list:
+        for name in names:
+            if name not in frame.columns:
+                found = ", ".join(map(str, frame.columns)) or "none"
+                raise ModelError(f"the DataFrame has no column {name!r} but {found}: name one for each of "
+                                 f"{' and '.join(self.inputs)}, as columns=[...].")  # fmt: skip
+        return [frame[name] for name in names]
+
+    def _columns(self, columns: Sequence[str] | None) -> Sequence[str]:
+        if columns is None:
+            return self.metadata.get("read", {}).get("text_columns") or self.inputs
+        if isinstance(columns, str) or len(columns) != len(self.inputs):
+            raise ModelError(f"{self.version} takes {' and '.join(self.inputs)}: give a list of as many columns.")
+        return columns
+
+    def _row(self, row: Sequence[Text], place: str) -> tuple[bytes, ...]:
+        if len(row) != len(self.inputs):
+            raise ModelError(f"{place}: {self.version} takes {' and '.join(self.inputs)}, not {len(row)} texts.")
+        for text in row:
+            if not isinstance(text, str | bytes):
+                raise ModelError(f"{place}: {text!r:.50} is no text but {type(text).__name__}.")
+        return tuple(text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in row)
 
     def _ask(self, signature, rows: list[tuple[bytes, ...]]) -> dict[str, tf.Tensor]:
         columns = zip(self.inputs, zip(*rows, strict=True), strict=True)
         return signature(**{name: tf.constant(column) for name, column in columns})
+
+
+def _single(texts: Sequence[Any]) -> bool:
+    return bool(texts) and all(isinstance(text, str | bytes) for text in texts)
 
 
 def _by_row(answer: dict[str, tf.Tensor]) -> Iterator[dict]:
@@ -147,9 +303,10 @@ def _by_row(answer: dict[str, tf.Tensor]) -> Iterator[dict]:
 def _explanation(row: dict) -> Explanation:
     # Special tokens and padding have no bytes.
     kept = [i for i, (begin, end) in enumerate(zip(row["begin"], row["end"], strict=True)) if end > begin]
+    others = ("pieces", "begin", "end", "attributions", "completeness_gap", "segment_ids")
+    answer = {name: value for name, value in row.items() if name not in others}
     return Explanation(
-        row["label"].decode(),
-        row["score"],
+        {name: value.decode() if isinstance(value, bytes) else value for name, value in answer.items()},
         [row["pieces"][i].decode() for i in kept],
         [row["attributions"][i] for i in kept],
         [(row["segment_ids"][i], row["begin"][i], row["end"][i]) for i in kept],

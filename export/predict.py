@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check(options)
         # TensorFlow takes seconds to import: only when the options are known to be good.
-        from export.loading import Predictor, find_version
+        from export.loading import Classifier, find_version
 
         find_version(options.model)
-        predictor = Predictor(options.model)
-        rows = Texts(options, predictor.inputs, predictor.metadata.get("run", {}).get("read"))
+        predictor = Classifier(options.model)
+        rows = Texts(options, predictor.inputs, predictor.metadata.get("read"))
         if options.output:
             _write_file(predictor, rows, options)
         else:
@@ -147,7 +147,9 @@ def _answered(predictor, rows: Texts, options) -> Iterator[tuple[list[Row], dict
     while window := list(itertools.islice(iterator, WINDOW)):
         asked = [row.texts for row in window if row.texts]
         texts = zip(*asked, strict=True) if asked else [()] * len(predictor.inputs)
-        found = columns_of(predictor(*texts, batch_size=options.batch_size), predictor.label_names, options.top)
+        outputs = predictor(*map(list, texts), batch_size=options.batch_size).outputs
+        classes = getattr(predictor.task, "names", ())
+        found = columns_of(outputs, predictor.task.answer_names, classes, options.top)
         types = {name: str if isinstance(column, list) else float for name, column in found.items()}
         answers = {}
         for name, column in found.items():
@@ -202,6 +204,8 @@ def _print(windows: Iterator, file: Any) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    # This process never trains: see export.loading.Predictor.
+    from pipeline.entry import run_command
+
+    # This process never trains: see export.loading.Classifier.
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
-    sys.exit(main())
+    run_command(main)

@@ -4,6 +4,7 @@ A config file holds only what differs from the defaults; the command line overri
 Whatever is wrong is one sentence that names the file, the key and the value.
 """
 
+import copy
 import difflib
 import sys
 from dataclasses import is_dataclass
@@ -61,6 +62,40 @@ def parse(arguments: list[str] | None = None) -> Config:
         print(to_yaml(config), end="")
         raise SystemExit(0)
     config.run_dir = config.run_dir or str(Path("runs") / paths[-1].stem)
+    check(config)
+    return config
+
+
+def read_config(name_or_path: str | Path) -> Config:
+    """A recipe or config file as a Config to be changed in Python; `pipeline.train` checks it.
+
+    Args:
+        name_or_path: as of `--config`.
+
+    Returns:
+        A config whose `run_dir` is runs/<name of the file>.
+
+    Raises:
+        UserError: no such file or recipe, an unknown key, or a value of a wrong type.
+    """
+    path = find_config(str(name_or_path))
+    config = build(Config, read_file(Config, path))
+    config.run_dir = config.run_dir or str(Path("runs") / path.stem)
+    return config
+
+
+def checked(config: Config) -> Config:
+    """A config made in Python, checked as a command line is; paths in it may be pathlib's.
+
+    Returns:
+        A copy with the types that the fields say.
+
+    Raises:
+        UserError: a value of a wrong type, an impossible combination of settings, or no run_dir.
+    """
+    config = copy.deepcopy(config)
+    if not config.run_dir:
+        raise UserError("run_dir is not set: name the folder of the run, as Config(run_dir='runs/reviews').")
     check(config)
     return config
 

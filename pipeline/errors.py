@@ -9,7 +9,10 @@ class UserError(ValueError):
 
 
 class Stopped(Exception):
-    """SIGTERM came and the state is saved: command lines exit with status 75, "try again" (EX_TEMPFAIL)."""
+    """SIGTERM or Ctrl-C came in training, and the state is saved.
+
+    Command lines exit with status 75, "try again" (EX_TEMPFAIL).
+    """
 
 
 class WorkerLost(Exception):

@@ -65,7 +65,9 @@ def _count(text: str) -> int:
 
 
 def run_local(workers: int, command: list[str], environment: dict[str, str] | None = None) -> int:
-    """Run `pipeline.run` as a cluster of processes, until all have ended; SIGTERM is passed on to them.
+    """Run `pipeline.run` as a cluster of processes, until all have ended.
+
+    SIGTERM is passed on to them, and Ctrl-C as SIGTERM, for a terminal sends it to them as well; the second ends all.
 
     Args:
         workers: processes.
@@ -73,16 +75,27 @@ def run_local(workers: int, command: list[str], environment: dict[str, str] | No
         environment: more variables for them.
 
     Returns:
-        See `worst`.
+        See `worst`; 130 where Ctrl-C came before all could save their state.
     """
     processes = start_local(workers, command, environment)
-    before = signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in processes])
+    interrupts = 0
+
+    def stop(number, frame):
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        for process in processes:
+            process.kill() if interrupts > 1 else process.terminate()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         statuses = [process.wait() for process in processes]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for process in processes:
             process.kill()
+    if interrupts and set(statuses) - {0, 75}:
+        return 128 + signal.SIGINT
     return worst(statuses)
 
 
@@ -200,4 +213,7 @@ def kubernetes(options: argparse.Namespace, command: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    # Each worker filters its own.
+    run_command(main, filtered=False)

@@ -7,58 +7,32 @@ python -m pipeline.run --config my.yaml                  your own
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-
-from pipeline.command_line import parse
-from pipeline.config import Config, differences, to_yaml
+from pipeline.command_line import checked, parse
+from pipeline.config import Config, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
 from pipeline.files import full_disk, write_text
-from pipeline.local_paths import absolute, reconcile
-from pipeline.model_hub import pin
+from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 2 after one sentence on what is wrong, 69 when another worker of the
-    cluster is lost, 75 when stopped by SIGTERM."""
+    cluster is lost, 75 when stopped in training, with the state saved, by SIGTERM or Ctrl-C."""
     folder = "."
     try:
         config = parse(arguments)
-        folder = config.run_dir
-        cluster = find_cluster(config.training.strategy)
-        run_dir = Path(config.run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        follower = cluster is not None and cluster.index > 0
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0))
-            config = pin(config, run_dir)
-            given = fingerprint(config)
-            config = taken_up(run_dir, config) if follower else claim(run_dir, config)
-            if cluster:
-                # Imported first, for between this meeting and TensorFlow's own a worker that fails is not noticed.
-                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-                import pipeline.training.workers  # noqa: F401
-
-                meet(cluster, given, config.training.workers_timeout)
-            if follower:
-                # It says nothing that the chief does not say.
-                silence = stack.enter_context(open(os.devnull, "w"))
-                stack.enter_context(contextlib.redirect_stdout(silence))
-            run(config, cluster)
-    except Timeout:
-        print(f"error: another process is working in {folder}.", file=sys.stderr)
-        return 2
+        folder = str(config.run_dir)
+        _train(config)
     except WorkerLost as loss:
         print(f"error: {loss}", file=sys.stderr)
         return 69
@@ -74,46 +48,63 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def fingerprint(config: Config) -> str:
-    """Equal for equal settings; where the run's folder is mounted may differ among workers."""
-    return hashlib.sha256(to_yaml(replace(config, run_dir=None)).encode()).hexdigest()
+@dataclass(frozen=True)
+class Run:
+    """What a finished run has made."""
+
+    run_dir: Path
+    """Folder of all of it."""
+    metrics: dict[str, Any]
+    """What metrics.json holds: scores by split, and how training went. {} at a worker that is not the chief."""
+    saved_model: Path | None
+    """Folder of the newest exported version, for `export.load`; None: nothing was exported."""
 
 
-def taken_up(run_dir: Path, config: Config) -> Config:
-    """The config with the paths of the run that the folder holds, where it is started from another folder."""
-    stored = run_dir / "config.yaml"
-    return reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)[1] if stored.is_file() else config
+def train(config: Config) -> Run:
+    """Take a run from where its folder stands to its end: all that `python -m pipeline.run` does.
 
+    It may be called any number of times in a process, and each run ends with the weights that it ends with in a process
+    of its own. Where the environment describes a cluster, all its workers call it, once.
 
-def claim(run_dir: Path, config: Config) -> Config:
-    """Write the config of a new run; refuse to take up an old one under settings that decide other weights.
+    Example:
+        config = read_config("own_csv")
+        config.data.train, config.run_dir = "reviews.csv", "runs/reviews"
+        run = train(config)
+        run.metrics["test"]["accuracy"], run.saved_model
 
-    Returns:
-        The config, whose paths are those of the run where it is started from another folder.
-    """
-    stored = run_dir / "config.yaml"
-    if stored.is_file():
-        old, config = reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
-        changed = differences(old, config)
-        if changed:
-            raise UserError(
-                f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
-                "give another --run_dir, or delete the folder."
-            )
-    write_text(stored, to_yaml(absolute(config)))
-    return config
-
-
-def run(config: Config, cluster: Cluster | None = None) -> dict:
-    """Take one run from where it stands to its end, alone or as one of the workers of a cluster, who have met.
+    Args:
+        config: with run_dir set; the same run_dir again goes on where the run stood.
 
     Raises:
-        UserError: one sentence on what is wrong with the input.
-        Stopped: SIGTERM came; the state is saved.
-        WorkerLost: another worker is gone.
+        UserError: one sentence on what is wrong with the settings, the data or the folder.
+        Stopped: SIGTERM or Ctrl-C came in training; the state is saved.
+        WorkerLost: another worker of the cluster did not come, or is gone.
     """
-    # TensorFlow takes seconds to import: only now, when the settings are known to be good.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return _train(checked(config))
+
+
+def _train(config: Config) -> Run:
+    cluster = find_cluster(config.training.strategy)
+    with contextlib.ExitStack() as stack:
+        config, print_of_settings = stack.enter_context(held(config, cluster))
+        # TensorFlow takes seconds to import: only now, when the settings are known to be good. And before the workers
+        # wait for each other, for between that barrier and TensorFlow's own a worker that fails is not noticed.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from pipeline.training.session import fresh_session
+
+        if cluster:
+            meet(cluster, print_of_settings, config.training.workers_timeout)
+            if cluster.index > 0:
+                # It says nothing that the chief does not say.
+                silence = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(silence))
+        stack.enter_context(fresh_session())
+        run_dir = Path(str(config.run_dir))
+        return Run(run_dir, run(config, cluster), _newest_version(run_dir))
+
+
+def run(config: Config, cluster: Cluster | None) -> dict:
+    """The road alone, or together with the other workers of a cluster, who have met; returns what `road` does."""
     from pipeline.training.strategy import check, choose_strategy
     from pipeline.training.workers import Workers, lost_workers_named
 
@@ -125,6 +116,11 @@ def run(config: Config, cluster: Cluster | None = None) -> dict:
         # A worker is done when all are: should the chief be killed in its evaluation, all start again.
         workers.wait()
         return metrics
+
+
+def _newest_version(run_dir: Path) -> Path | None:
+    versions = [path for path in (run_dir / "saved_model").glob("*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)
 
 
 def road(config: Config, strategy, workers) -> dict:
@@ -202,7 +198,7 @@ def road(config: Config, strategy, workers) -> dict:
 
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
-    found = evaluate(served.predict, data, task, config.evaluation.mistakes)
+    found = evaluate(served.predict, data, task, config.evaluation)
     metrics |= {"task": task.name, **found.scores, "train": training_summary(progress, len(data.train))}
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype}
     content.task, content.mistakes = found.task, found.mistakes
@@ -252,9 +248,6 @@ def environment_of(tf, keras) -> dict:
 
 
 if __name__ == "__main__":
-    status = main()
-    if status == 69:
-        # TensorFlow's own end waits for workers that are gone.
-        sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
+    from pipeline.entry import run_command
+
+    run_command(main)

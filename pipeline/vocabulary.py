@@ -149,7 +149,6 @@ def save_vocabulary(pieces: Sequence[str], path: str | os.PathLike) -> None:
 
 def _encoder(vocabulary: Sequence[str] | None, lowercase: bool) -> "TextEncoder":
     """The encoder of a vocabulary; with None one that is only to normalise and split."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from pipeline.text import SPECIAL_TOKENS, TextEncoder
 
     # Of special tokens alone the kernel builds no vocabulary.
@@ -382,4 +381,6 @@ def _parser() -> ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

@@ -15,7 +15,7 @@ from tiny_export import LABELS, TEXTS, export_tiny
 
 from export import client as module
 from export.client import Client
-from export.loading import Predictor
+from export.loading import Classifier
 from export.transport import OutOfTime, RequestFailed, TryAgain
 
 PROTOCOLS = ("grpc", "rest")
@@ -43,7 +43,7 @@ def double(running):
 
 @pytest.fixture(scope="module")
 def expected(versions) -> dict:
-    return {number: Predictor(versions / str(number))(TEXTS) for number in (1, 2)}
+    return {number: Classifier(versions / str(number))(TEXTS) for number in (1, 2)}
 
 
 def connect(double, protocol, **options) -> Client:
@@ -164,7 +164,7 @@ def test_status_inputs_and_lists_that_do_not_fit(protocol, double):
 def test_pairs(protocol, tmp_path):
     export_tiny(tmp_path, pair=True)
     first, second = TEXTS, TEXTS[::-1]
-    wanted = Predictor(tmp_path)(first, second)
+    wanted = Classifier(tmp_path)(first, second)
     with ServingDouble(tmp_path, "pairs") as double, connect(double, protocol, model="pairs", batch_size=5) as client:
         assert client(first, second)["label"].tolist() == wanted.labels
 

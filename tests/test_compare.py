@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from tiny_export import LABELS, TEXTS, export_tiny
 
 from export import compare
-from export.loading import Predictor
+from export.loading import Classifier
 from pipeline.tasks.multi_label import MultiLabel
 
 ROWS = [text for text in TEXTS if text and text.isascii()] * 2
@@ -24,7 +24,7 @@ def versions(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def answers(versions) -> list:
-    return [Predictor(version)(ROWS) for version in versions]
+    return [Classifier(version)(ROWS) for version in versions]
 
 
 def write(path: Path, columns: dict) -> Path:
@@ -108,7 +108,7 @@ def test_several_labels_and_other_label_sets(tmp_path, capsys):
     """Several labels a text count one by one; a label that only the data has is a row that both get wrong."""
     task = MultiLabel(LABELS, 0.4, "+")
     versions = [export_tiny(tmp_path / "m", seed=seed, task=task) for seed in (3, 4)]
-    given = Predictor(versions[1])(ROWS).labels
+    given = Classifier(versions[1])(ROWS).labels
     assert any("+" in label for label in given)
     shuffled = ["+".join(reversed(label.split("+"))) for label in given]
     data = write(tmp_path / "a.csv", {"text": ROWS, "label": shuffled})

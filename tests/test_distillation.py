@@ -11,7 +11,7 @@ import yaml
 from test_training import CLASSES, TASK, assert_equal_weights, batches, tiny_model
 from tiny import VOCABULARY, write_config
 
-from export.loading import Predictor
+from export.loading import Classifier
 from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier, serving_copy, with_hidden_states
 from pipeline.command_line import parse
@@ -207,7 +207,7 @@ def test_from_a_teachers_run_to_a_student_and_to_a_student_of_it(taught, capsys)
     )
     assert all(last[name] < first[name] for name in ("loss", "soft_loss", "hidden_loss"))
     texts = ["the team and the coach", "bank market price"]
-    assert Predictor(taught / "student")(texts).probabilities.shape == (2, 3)
+    assert Classifier(taught / "student")(texts).probabilities.shape == (2, 3)
     # A student, with its projection, can teach.
     arguments = ["--distillation.teacher", str(taught / "student"), "--training.epochs", "1"]
     assert main([*student[:2], "--run_dir", str(taught / "third"), *arguments, "--export.enabled", "false"]) == 0
@@ -220,7 +220,7 @@ def test_the_weights_read_are_those_that_the_teacher_ended_with(taught):
     teacher = load_teacher(config, loaded, data, "float32").model
     texts = ["the team and the coach", "bank market price", "moon"]
     logits = teacher(TextEncoder(VOCABULARY, True, 24)(tf.constant(texts)), training=False)
-    np.testing.assert_allclose(tf.nn.softmax(logits), Predictor(taught / "teacher")(texts).probabilities, atol=1e-5)
+    np.testing.assert_allclose(tf.nn.softmax(logits), Classifier(taught / "teacher")(texts).probabilities, atol=1e-5)
 
 
 def unfinished(folder):

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from export import predict, savedmodel
 from export.fused import FusedClassifier, UnsupportedModel
-from export.loading import ModelError, Predictor, find_version
+from export.loading import Classifier, ModelError, find_version
 from export.savedmodel import ExportSettings, HeldOut, export_model, export_verified
 from export.signatures import SignatureOptions
 from export.verify import ExportDiffers, _answers, rounding_tolerance, verify
@@ -105,7 +105,7 @@ def test_serving_default_names_types_and_shapes(exported):
 
 def test_answers_are_the_live_models(exported, model, encoder):
     expected = live(model, encoder, TEXTS)
-    answers = Predictor(exported)(TEXTS)
+    answers = Classifier(exported)(TEXTS)
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0.1, "the model must tell these texts apart"
     assert answers.labels == [LABELS[i] for i in expected.argmax(axis=1)]
@@ -130,12 +130,12 @@ def test_pairs(encoder, tmp_path):
     model = make_model()
     first, second = ["a b", "c d e f g h i j k l m n o p q r s"], ["x", "the second text is long as well and is cut"]
     folder = export_classifier(model, encoder, TASK, tmp_path, TWO_TEXTS)
-    answers = Predictor(folder)(first, second)
+    answers = Classifier(folder)(first, second)
     np.testing.assert_allclose(answers.probabilities, live(model, encoder, first, second), atol=1e-6)
     with pytest.raises(ModelError, match="text_a and text_b"):
-        Predictor(folder)(first)
+        Classifier(folder)(first)
     with pytest.raises(ModelError, match="differ in length"):
-        Predictor(folder)(first, second[:1])
+        Classifier(folder)(first, second[:1])
 
 
 def test_several_labels_are_joined_and_may_be_none(model, encoder, tmp_path):
@@ -144,12 +144,12 @@ def test_several_labels_are_joined_and_may_be_none(model, encoder, tmp_path):
     threshold = float(np.median(expected))
     task = MultiLabel(LABELS, threshold, " + ")
     folder = export_classifier(model, encoder, task, tmp_path)
-    answers = Predictor(folder)(TEXTS)
+    answers = Classifier(folder)(TEXTS)
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
     assert answers.labels == task.answer_of(answers.probabilities)["label"]
     assert any(" + " in label for label in answers.labels)
     folder = export_classifier(model, encoder, MultiLabel(LABELS, 0.999999), tmp_path)
-    assert Predictor(folder)(TEXTS).labels == [""] * len(TEXTS)
+    assert Classifier(folder)(TEXTS).labels == [""] * len(TEXTS)
 
 
 def test_any_bytes_are_answered_and_change_no_other_answer(exported):
@@ -176,7 +176,7 @@ def test_fused_graph_computes_what_keras_computes(pooling, activation, encoder):
 def test_bfloat16_model_answers_in_float32(policy, encoder, tmp_path):
     model = make_model(policy=policy)
     folder = export_classifier(model, encoder, TASK, tmp_path)
-    answers = Predictor(folder)(TEXTS)
+    answers = Classifier(folder)(TEXTS)
     assert answers.probabilities.dtype == np.float32
     np.testing.assert_allclose(answers.probabilities, live(model, encoder, TEXTS), atol=0.03)
     assert checkpoint_bytes(folder) < 0.6 * checkpoint_bytes(export_classifier(make_model(), encoder, TASK, tmp_path))
@@ -374,9 +374,9 @@ def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
 
 def test_predictor_keeps_the_order_over_batches(exported, model, encoder):
     texts = [letter * (1 + i * 7 % 20) for i, letter in enumerate(LETTERS)]
-    answers = Predictor(exported)(texts, batch_size=4)
+    answers = Classifier(exported)(texts, batch_size=4)
     np.testing.assert_allclose(answers.probabilities, live(model, encoder, texts), atol=1e-6)
-    empty = Predictor(exported)([])
+    empty = Classifier(exported)([])
     assert empty.labels == [] and empty.probabilities.shape == (0, 3)
 
 
@@ -390,9 +390,9 @@ def test_a_model_is_found_by_run_versions_or_version(exported, tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(ModelError, match="is no classifier"):
-        Predictor(tmp_path)
+        Classifier(tmp_path)
     with pytest.raises(ModelError, match="rename it"):
-        Predictor(shutil.copytree(tmp_path, tmp_path / "x[1]"))
+        Classifier(shutil.copytree(tmp_path, tmp_path / "x[1]"))
 
 
 def ask(capsys, *arguments) -> tuple[int, str, str]:

@@ -26,7 +26,8 @@ from pipeline.data.batching import BatchOptions, training_batches
 from pipeline.data.load import load
 from pipeline.errors import UserError, WorkerLost
 from pipeline.launch import start_local
-from pipeline.run import fingerprint, main
+from pipeline.run import main
+from pipeline.run_folder import fingerprint
 from pipeline.text import TextEncoder
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import meet
@@ -173,12 +174,16 @@ def test_killed_and_started_again_ends_bit_for_bit_as_if_nothing_had_happened(tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [0, 1])
-def test_sigterm_to_any_worker_saves_and_stops_all(tmp_path, cluster_run, asked):
+@pytest.mark.parametrize(
+    ("asked", "number"), [([0], signal.SIGTERM), ([1], signal.SIGTERM), ([1], signal.SIGINT), ([0, 1], signal.SIGINT)]
+)
+def test_a_signal_to_any_worker_saves_and_stops_all(tmp_path, cluster_run, asked, number):
+    """SIGTERM to one; Ctrl-C to all, as from a terminal."""
     ends(cluster_run(tmp_path / "whole"), 0, 0)
     processes = cluster_run(tmp_path / "stopped")
     wait_for(tmp_path / "stopped", (1, 0), processes)
-    processes[asked].send_signal(signal.SIGTERM)
+    for index in asked:
+        processes[index].send_signal(number)
     ends(processes, 75, 75)
     assert position(tmp_path / "stopped") > (1, 0)
     ends(cluster_run(tmp_path / "stopped"), 0, 0)

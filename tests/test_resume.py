@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[1]
 
 def start(config: Path, run_dir: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "pipeline.run", "--config", str(config), "--run_dir", str(run_dir), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # As from a terminal, whatever started the tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def finish(config: Path, run_dir: Path, *more: str) -> str:
@@ -86,22 +90,30 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path):
     assert_same_end(tmp_path / "whole", run_dir)
 
 
-def test_sigterm_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, Path]:
+    """A config, and a run of it that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = write_config(folder, rows=400, training={"epochs": 2})
+    finish(config, folder / "run")
+    return config, folder / "run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_signal_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp_path, whole, number):
     """As when a machine is taken away; checkpoints are minutes apart, so nothing else saves here."""
-    config = write_config(tmp_path, rows=400, training={"epochs": 2})
-    finish(config, tmp_path / "whole")
-    run_dir = tmp_path / "stopped"
+    config, run_dir = whole[0], tmp_path / "stopped"
     process = start(config, run_dir)
     while position(run_dir) < (1, 0):
         assert process.poll() is None
         time.sleep(0.001)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     assert "start again to go on" in output
     assert position(run_dir) > (1, 0)
     finish(config, run_dir)
-    assert_same_end(tmp_path / "whole", run_dir)
+    assert_same_end(whole[1], run_dir)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import SUBJECTS, write_config
 
-from export.loading import Predictor
+from export.loading import Classifier
 from pipeline.run import main
 
 
@@ -48,7 +48,7 @@ def test_the_served_model_scores_what_was_evaluated(finished):
     data = load(parse(["--config", str(config)]).data, run_dir / "data")
     every = np.arange(len(data.test))
     texts = [text.decode() for text in data.test.texts(every)[0]]
-    answers = Predictor(run_dir)(texts)
+    answers = Classifier(run_dir)(texts)
     right = [name == data.task.names[i] for name, i in zip(answers.labels, data.test.targets(every), strict=True)]
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert np.mean(right) == pytest.approx(metrics["test"]["accuracy"], abs=1e-9)
@@ -86,7 +86,7 @@ def test_a_finished_run_is_exported_with_other_settings(again, tmp_path):
     selective = json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["selective"]
     assert selective["abstain_below"] == 0.97 and 0 < selective["coverage"] < 1
     words = ["goal match", "the a of", "bank planet", "two three big"]
-    answers = Predictor(version)(words)
+    answers = Classifier(version)(words)
     assert [label == "unsure" for label in answers.labels] == [bool(score < 0.97) for score in answers.scores]
 
 
@@ -121,7 +121,7 @@ def test_a_folder_may_have_an_odd_name(tmp_path, capsys):
     arguments = ["--config", str(config), "--run_dir", str(tmp_path / "a b#*?{c}é%20'~")]
     assert main(arguments) == 0
     assert main([*arguments, "--export.sequence_length", "12"]) == 0
-    assert Predictor(tmp_path / "a b#*?{c}é%20'~")(["goal match"]).labels[0] in SUBJECTS
+    assert Classifier(tmp_path / "a b#*?{c}é%20'~")(["goal match"]).labels[0] in SUBJECTS
 
 
 @pytest.mark.parametrize("name", ["x[1]", "x[1", "a\\b"])
@@ -168,7 +168,7 @@ def test_pairs_with_several_labels_a_row(tmp_path, fixed_length):
     assert main([*arguments, "--training.monitor", "micro_f1"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert set(metrics["test"]) >= {"micro_f1", "macro_f1", "hamming_loss"}
-    assert Predictor(tmp_path / "run").inputs == ["text_a", "text_b"]
+    assert Classifier(tmp_path / "run").inputs == ["text_a", "text_b"]
 
 
 def test_bfloat16_end_to_end(tmp_path):

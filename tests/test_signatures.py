@@ -11,7 +11,7 @@ from test_export import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, 
 
 from export.explain import integrated_gradients, quadrature
 from export.fused import FusedClassifier
-from export.loading import ModelError, Predictor
+from export.loading import Classifier, ModelError
 from export.savedmodel import ExportSettings, export_model
 from export.signatures import SignatureOptions, chosen
 from export.verify import ExportDiffers, verify
@@ -82,7 +82,7 @@ def test_embedding_is_what_the_classification_layer_sees(loaded, model, encoder)
 
 def test_abstention(exported, model, encoder):
     expected = live(model, encoder, TEXTS)
-    answers = Predictor(exported)(TEXTS)
+    answers = Classifier(exported)(TEXTS)
     sure = expected.max(axis=1) >= 0.6
     assert 0 < sure.sum() < len(TEXTS)
     best = [LABELS[i] for i in expected.argmax(axis=1)]
@@ -130,7 +130,7 @@ def test_explain_names_pieces_and_bytes_and_adds_up(exported, loaded, model, enc
 def test_pairs_say_which_text_a_piece_is_of(encoder, tmp_path):
     folder = export_model(make_model("mean"), encoder, TASK, tmp_path, TWO_TEXTS)
     first, second = ["a é", "b " * 30, ""], ["x", "cd", "é z"]
-    explanations = Predictor(folder).explain(first, second, batch_size=2)
+    explanations = Classifier(folder).explain(first, second, batch_size=2)
     for a, b, explanation in zip(first, second, explanations, strict=True):
         surfaces = [(a, b)[text].encode()[begin:end].decode() for text, begin, end in explanation.spans]
         expected = encoder.tokenize([a, b]).to_list()
@@ -143,7 +143,9 @@ def test_several_labels_explain_the_likeliest(encoder, tmp_path):
     model = make_model()
     folder = export_model(model, encoder, MultiLabel(LABELS, 0.999999), tmp_path)
     logits = model(encoder(tf.constant(TEXTS)))
-    assert [found.label for found in Predictor(folder).explain(TEXTS)] == [LABELS[i] for i in np.argmax(logits, axis=1)]
+    assert [found.label for found in Classifier(folder).explain(TEXTS)] == [
+        LABELS[i] for i in np.argmax(logits, axis=1)
+    ]
 
 
 def test_log_odds_and_quadrature():
@@ -181,7 +183,7 @@ def test_the_graph_that_explains_fits_a_server_and_weights_are_saved_once(export
     assert checkpoint_bytes(exported) == checkpoint_bytes(plain)
     assert sorted(tf.saved_model.load(str(plain)).signatures) == ["classify", "serving_default"]
     with pytest.raises(ModelError, match="cannot explain"):
-        Predictor(plain).explain(TEXTS)
+        Classifier(plain).explain(TEXTS)
     description = json.loads((plain / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
     assert description["optional_signatures"] == []
 
@@ -200,7 +202,7 @@ def test_signatures_that_a_model_cannot_have():
 def test_weights_stored_in_bfloat16_answer_as_the_rounded_model(model, encoder, tmp_path):
     served = serving_copy(model, "float32", weights="bfloat16")
     folder = export_with(SignatureOptions(), served, encoder, tmp_path, weights="bfloat16")
-    np.testing.assert_allclose(Predictor(folder)(TEXTS).probabilities, live(served, encoder, TEXTS), atol=1e-6)
+    np.testing.assert_allclose(Classifier(folder)(TEXTS).probabilities, live(served, encoder, TEXTS), atol=1e-6)
     assert checkpoint_bytes(folder) < 0.6 * checkpoint_bytes(export_model(model, encoder, TASK, tmp_path))
 
 
@@ -285,7 +287,7 @@ def test_verify_refuses_signatures_that_differ(name, key, value, message, model,
 def test_command_line_explains(exported, capsys, monkeypatch):
     status, output, _ = ask(capsys, exported, "--explain", "ça b", "--top_k", 1)
     head, *lines = output.splitlines()
-    assert status == 0 and head.endswith("\tça b") and head.startswith(Predictor(exported).explain(["ça b"])[0].label)
+    assert status == 0 and head.endswith("\tça b") and head.startswith(Classifier(exported).explain(["ça b"])[0].label)
     assert [line.split()[1:] for line in lines] == [["ç", "c"], ["a", "##a"], ["b"]]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("ça b\n".encode())))
     status, output, _ = ask(capsys, exported, "--explain", "--format", "jsonl")

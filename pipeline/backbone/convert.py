@@ -7,7 +7,6 @@ python -m pipeline.backbone.convert bert_hf bert_hub --format tf_hub            
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -63,7 +62,6 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
         UserError: one sentence on what is wrong with the source, the target or the vocabulary.
     """
     # TensorFlow takes seconds to import: only now, when the command line is known to be good.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from pipeline.backbone import hub, huggingface, preset, tf_checkpoint
     from pipeline.backbone.load import load_checkpoint
     from pipeline.text import load_vocabulary
@@ -122,4 +120,6 @@ def different(first, second, heads: bool = True, next_sentence: bool = True) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

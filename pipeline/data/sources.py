@@ -85,7 +85,8 @@ def read_options(config: DataConfig, section: str = "data") -> ReadOptions:
 def read_metadata(config: DataConfig) -> dict:
     """How a run read its training rows, for the metadata of its model: prediction reads the same way."""
     source = config.train[0] if isinstance(config.train, list) else config.train
-    names = ("encoding", "encoding_fallback", "delimiter", "quote", "escape", "text_columns", "label_column")
+    names = ("encoding", "encoding_fallback", "delimiter", "quote", "escape", "text_columns", "label_column",
+             "label_columns")  # fmt: skip
     return {"format": config.format or format_by_name(source or ""), **{name: getattr(config, name) for name in names}}
 
 

@@ -27,8 +27,8 @@ VERSION = 3
 # Before the names of a target's arrays.
 TARGET = "target_"
 READ_SETTINGS = ("format", "text_columns", "task", "label_column", "label_separator", "label_columns", "labels",
-                 "column_names", "encoding", "encoding_fallback", "delimiter", "quote", "escape", "bad_rows", "max_examples",
-                 "data_dir")  # fmt: skip
+                 "column_names", "encoding", "encoding_fallback", "delimiter", "quote", "escape", "bad_rows",
+                 "max_examples", "data_dir")  # fmt: skip
 
 
 @dataclass
@@ -51,7 +51,8 @@ class Store:
 
     Attributes:
         folder: where they lie.
-        meta: counts, skipped rows, `notices` of reading, what is known of the targets, and `fingerprint`, a sha256 of all texts and targets.
+        meta: counts, skipped rows, `notices` of reading, what is known of the targets, and `fingerprint`, a sha256 of
+            all texts and targets.
         arrays: of the targets, as the task's reader has filled them.
         hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
         numbers, origins: int64 and int32 [rows], the line and the source (in meta.sources) of a row.

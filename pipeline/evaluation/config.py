@@ -17,3 +17,5 @@ class EvaluationConfig:
     """Share of the values that the prediction interval of a number holds; its width is from the validation rows."""
     mistakes: CountOrZero = 25
     """How many of the most confident mistakes the report shows."""
+    score_test: bool = True
+    """Score the test rows; false: they stay unseen, as where settings are still being chosen."""

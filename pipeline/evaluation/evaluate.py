@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
+from pipeline.evaluation.config import EvaluationConfig
 from pipeline.tasks.task import Task
 
 
@@ -27,23 +28,24 @@ class Evaluation:
     mistakes: list[dict[str, Any]] = field(default_factory=list)
 
 
-def evaluate(predict: Callable[[Split], np.ndarray], data: DataSplits, task: Task, mistakes: int) -> Evaluation:
-    """Score the validation and test rows, where there are any.
+def evaluate(
+    predict: Callable[[Split], np.ndarray], data: DataSplits, task: Task, config: EvaluationConfig
+) -> Evaluation:
+    """Score the validation and test rows, where there are any; test rows only with config.score_test.
 
     Args:
         predict: a split to predictions, float32 [n, K].
         data: all splits.
         task: as it is served.
-        mistakes: how many to show at most.
+        config: the evaluation section.
     """
-    predictions = {split.name: predict(split) for split in (data.validation, data.test) if split is not None}
+    splits = [split for split in (data.validation, data.test if config.score_test else None) if split is not None]
+    predictions = {split.name: predict(split) for split in splits}
     if data.validation is not None:
         task = task.calibrated(data.validation.targets(), predictions["validation"])
     found = Evaluation(task)
-    for split in (data.validation, data.test):
-        if split is None:
-            continue
+    for split in splits:
         found.scores[split.name] = task.scores(split.targets(), predictions[split.name])
-        wrong = task.mistakes(split.targets(), predictions[split.name], mistakes)
+        wrong = task.mistakes(split.targets(), predictions[split.name], config.mistakes)
         found.mistakes = [row | {"text": [text[0].decode() for text in split.texts([row["row"]])]} for row in wrong]
     return found

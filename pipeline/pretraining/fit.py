@@ -61,7 +61,7 @@ def fit(
 
     Raises:
         UserError: the loss is not finite any more, or the corpus has no examples of this kind.
-        Stopped: SIGTERM came; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     progress = checkpoints.restore()
     total = sum(phase.steps for phase in config.phases)

@@ -20,11 +20,13 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -111,10 +113,17 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
         return
     # TensorFlow does not survive a fork.
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_worker) as pool:
         try:
-            for future in as_completed([pool.submit(_write_shard, *job) for job in jobs]):
+            with _interrupts_held():
+                futures = [pool.submit(_write_shard, *job) for job in jobs]
+            for future in as_completed(futures):
                 yield future.result()
+        except KeyboardInterrupt:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
         except BrokenProcessPool as error:
             raise UserError(
                 "A worker process was killed, perhaps for want of memory: run it again, with fewer workers; "
@@ -122,6 +131,16 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A context whose child processes never hear of Ctrl-C, which their parent answers; it hears of it at the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _worker() -> None:
@@ -209,4 +228,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    run_command(main)

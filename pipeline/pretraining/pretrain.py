@@ -47,7 +47,7 @@ def pretrain(
 
     Raises:
         UserError: one sentence on what is wrong with the input.
-        Stopped: SIGTERM came; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     strategy, workers = strategy or tf.distribute.get_strategy(), workers or Workers()
     target, scores = run_dir / "pretrained", run_dir / "pretraining.json"

@@ -419,9 +419,11 @@ class MultiLabel(Task):
     ) -> tuple[int, str] | None:
         return answers.label_inconsistency(self, outputs, predictions, tolerance)
 
-    def truth(self, cell: Any) -> list[str]:
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The names of the classes."""
-        return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read([cell])
+        if len(columns) > 1:
+            return ColumnReader(DataConfig(label_columns=list(columns))).read(cells)
+        return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
 
     def labels_in(self, label: str) -> list[str]:
         """The names of classes in an answer's label."""

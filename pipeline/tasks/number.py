@@ -382,8 +382,8 @@ class Number(Task):
         near = 0.1 * self.deviation if self.half_width is None else self.half_width
         return np.abs(np.asarray(old["value"]) - np.asarray(new["value"])) <= near
 
-    def truth(self, cell: Any) -> float:
-        return Reader().read([cell])
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> float:
+        return Reader().read(cells)
 
     def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
         values = [np.asarray(answer["value"], np.float64) for answer in answers]

@@ -377,9 +377,9 @@ class SingleLabel(Task):
     ) -> tuple[int, str] | None:
         return answers.label_inconsistency(self, outputs, predictions, tolerance)
 
-    def truth(self, cell: Any) -> list[str]:
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The name of the class, in a list."""
-        return Reader(DataConfig()).read([cell])
+        return Reader(DataConfig()).read(cells)
 
     def labels_in(self, label: str) -> list[str]:
         """The names of classes in an answer's label."""

@@ -357,8 +357,8 @@ class Task(ABC):
         """bool [n]: where two models of this kind of task answer alike."""
 
     @abstractmethod
-    def truth(self, cell: Any) -> Any:
-        """What a cell of the target's column says, as `compare` takes it; JSON-able.
+    def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> Any:
+        """What the cells of the target's columns say, as `compare` takes it; JSON-able.
 
         Raises:
             ValueError: it is no target; the message is the end of a sentence about the row.

@@ -7,7 +7,6 @@ python -m pipeline.tpu table                                                    
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -20,8 +19,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, 1 for a step that is too large, 2 after one sentence on what is
     wrong, 130 after Ctrl-C."""
     options, rest = _parser().parse_known_args(arguments)
-    # TensorFlow only builds and lowers here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return options.command(options, rest)
     except (UserError, OSError) as error:
@@ -110,4 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipeline.entry import run_command
+
+    # launch runs gcloud, which asks questions.
+    run_command(main, filtered=sys.argv[1:2] == ["check"])

@@ -63,7 +63,7 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
 
     Raises:
         UserError: the loss is not finite any more.
-        Stopped: SIGTERM came; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     progress, config, steps = checkpoints.restore(), lesson.config, lesson.steps
     if progress.finished:

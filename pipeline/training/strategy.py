@@ -55,14 +55,21 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
 def _multiworker(cluster: Cluster, timeout: float) -> tf.distribute.MultiWorkerMirroredStrategy:
     _untune_device_iterators()
     os.environ["TF_CONFIG"] = cluster.tf_config()
-    # For a worker that died after they met, TensorFlow waits an hour or more, and lets no Python run meanwhile.
+    listening = threading.current_thread() is threading.main_thread()
+    # For a worker that died after they met, TensorFlow waits an hour or more, and lets no Python run meanwhile: Ctrl-C
+    # and the alarm end the process without it.
+    interrupt = signal.getsignal(signal.SIGINT)
+    if listening and callable(interrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if listening and callable(interrupt):
+            signal.signal(signal.SIGINT, interrupt)
     # TensorFlow's coordination service catches SIGTERM and does nothing about it.
-    if threading.current_thread() is threading.main_thread():
+    if listening:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # All workers have the same number of batches: no need to ask each other before each whether there is one.
     strategy.extended.experimental_enable_get_next_as_optional = False

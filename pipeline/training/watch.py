@@ -1,4 +1,4 @@
-"""What happens between the batches of model.fit: losses are looked at, the state is saved, SIGTERM is obeyed."""
+"""What happens between the batches of model.fit: losses are looked at, the state is saved, signals are obeyed."""
 
 import math
 import signal
@@ -17,33 +17,42 @@ LOSS_EVERY = 50
 
 
 class StopRequest:
-    """A context in which SIGTERM, which a machine that is taken away sends, only asks to stop; a Watch obeys.
+    """A context in which SIGTERM, which a machine that is taken away sends, and Ctrl-C only ask to stop; a Watch obeys.
 
     Attributes:
-        asked: whether SIGTERM came.
+        asked: whether one of them came.
 
     Raises (at the end):
-        Stopped: it came, and all that there was to do is done and saved.
+        Stopped: one came, and all that there was to do is done and saved.
+        KeyboardInterrupt (at once): a second Ctrl-C.
     """
 
     def __init__(self):
-        self.asked = False
+        self.asked = self._interrupted = False
 
     def __enter__(self):
         # Python hands signals to the main thread alone; elsewhere nobody can send one to us.
         self._listening = threading.current_thread() is threading.main_thread()
         if self._listening:
-            self._before = signal.signal(signal.SIGTERM, self._ask)
+            numbers = [signal.SIGTERM]
+            # A job that a script starts in the background ignores Ctrl-C, which is meant for others.
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                numbers.append(signal.SIGINT)
+            self._before = {number: signal.signal(number, self._ask) for number in numbers}
         return self
 
     def __exit__(self, kind, error, traceback):
         if self._listening:
-            signal.signal(signal.SIGTERM, self._before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
             if self.asked and kind is None:
                 # It came after the last batch: no Watch saw it.
                 raise Stopped("stopped as asked; the state is saved: start again to go on.")
 
     def _ask(self, number, frame):
+        if number == signal.SIGINT and self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted |= number == signal.SIGINT
         self.asked = True
 
 
@@ -63,7 +72,7 @@ class Watch(keras.callbacks.Callback):
 
     Raises (out of model.fit):
         UserError: the loss is not finite any more.
-        Stopped: SIGTERM came, to this worker or another; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came, to this worker or another; the state is saved.
     """
 
     def __init__(

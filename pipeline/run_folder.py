@@ -1,0 +1,77 @@
+"""The folder of a run: one process at a time works in it, under the settings that it was begun with."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from filelock import FileLock, Timeout
+
+from pipeline.config import Config, differences, to_yaml
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.local_paths import absolute, reconcile
+from pipeline.model_hub import pin
+from pipeline.training.cluster import Cluster
+
+
+@contextlib.contextmanager
+def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Config, str]]:
+    """The run folder, made where it is missing, locked and holding the config as config.yaml until the context ends.
+
+    Args:
+        config: checked, with run_dir set.
+        cluster: of which this process is a worker. The chief alone writes; each worker has a lock of its own.
+
+    Returns:
+        The config, with the commit of a checkpoint on the Hugging Face Hub and, where the run is taken up from another
+        folder, with the paths that it was begun with; and a fingerprint, equal for workers of equal settings.
+
+    Raises:
+        UserError: another process works in the folder, or it holds a run with other settings.
+    """
+    run_dir = Path(str(config.run_dir))
+    run_dir.mkdir(parents=True, exist_ok=True)
+    follower = cluster is not None and cluster.index > 0
+    lock = FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another process is working in {config.run_dir}.") from None
+    try:
+        config = pin(config, run_dir)
+        yield (taken_up if follower else claim)(run_dir, config), fingerprint(config)
+    finally:
+        lock.release()
+
+
+def taken_up(run_dir: Path, config: Config) -> Config:
+    """The config with the paths of the run that the folder holds, where it is started from another folder."""
+    stored = run_dir / "config.yaml"
+    return reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)[1] if stored.is_file() else config
+
+
+def claim(run_dir: Path, config: Config) -> Config:
+    """Write the config of a new run; refuse to take up an old one under settings that decide other weights.
+
+    Returns:
+        The config, whose paths are those of the run where it is started from another folder.
+    """
+    stored = run_dir / "config.yaml"
+    if stored.is_file():
+        old, config = reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
+        changed = differences(old, config)
+        if changed:
+            raise UserError(
+                f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
+                "give another --run_dir, or delete the folder."
+            )
+    write_text(stored, to_yaml(absolute(config)))
+    return config
+
+
+def fingerprint(config: Config) -> str:
+    """Equal for equal settings; where the run's folder is mounted may differ among workers."""
+    return hashlib.sha256(to_yaml(replace(config, run_dir=None)).encode()).hexdigest()
