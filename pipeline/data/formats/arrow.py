@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from pipeline.data.formats.cells import encodable
 from pipeline.data.formats.file import File
 from pipeline.errors import UserError
 
@@ -99,7 +100,7 @@ def _writer(opened: Callable, columns: list[str], types: dict) -> Iterator[Calla
         for i, name in enumerate(names):
             kind = schema.field(i).type if schema else known.get(types.get(name))
             try:
-                array = pa.array(cells[i], kind)
+                array = pa.array(map(encodable, cells[i]), kind)
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
                 raise UserError(
                     f"the column {name!r} holds values of several types, which this format does not: write a .jsonl "

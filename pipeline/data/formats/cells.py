@@ -42,6 +42,15 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def encodable(cell: Any) -> Any:
+    """A cell whose texts have no half surrogate pairs: each becomes a question mark."""
+    if isinstance(cell, str):
+        return cell if cell.isascii() else cell.encode("utf-8", "replace").decode()
+    if isinstance(cell, list):
+        return [encodable(item) for item in cell]
+    return {encodable(k): encodable(v) for k, v in cell.items()} if isinstance(cell, dict) else cell
+
+
 def as_text(cell: Any) -> str:
     """A cell for formats that know only text."""
     if isinstance(cell, str):

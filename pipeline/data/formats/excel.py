@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from pipeline.data.formats.cells import Nothing, as_text
+from pipeline.data.formats.cells import Nothing, as_text, encodable
 from pipeline.data.formats.file import File
 from pipeline.errors import UserError
 
@@ -27,7 +27,7 @@ def read_xlsx(file: File, wanted: list[str] | None) -> Iterator:
             file.notices.add("workbooks of which only the first sheet is read", f"{file.name}, sheet {sheet.title!r}")
         # What a workbook says of its size may be wrong.
         sheet.reset_dimensions()
-        rows = enumerate(sheet.iter_rows(values_only=True), 1)
+        rows = enumerate(_undamaged(sheet.iter_rows(values_only=True), file), 1)
         header = next((list(row) for _, row in rows if any(cell is not None for cell in row)), [])
         while header and header[-1] is None:
             header.pop()
@@ -40,6 +40,13 @@ def read_xlsx(file: File, wanted: list[str] | None) -> Iterator:
                 yield number, Nothing("is blank")
             else:
                 yield number, cells
+
+
+def _undamaged(rows: Iterator, file: File) -> Iterator:
+    try:
+        yield from rows
+    except Exception as error:  # as above
+        raise UserError(f"{file.name}: the workbook is damaged: {error}") from error
 
 
 @contextmanager
@@ -56,7 +63,7 @@ def write_xlsx(stream: BinaryIO, columns: list[str], types: dict) -> Iterator[Ca
     def cell_of(value: Any) -> Any:
         if value is None or isinstance(value, numbers.Real | datetime.date | datetime.time):
             return value
-        text = as_text(value)
+        text = encodable(as_text(value))
         if len(text) > MOST_CHARACTERS:
             raise UserError(f"a cell of Excel holds {MOST_CHARACTERS:,} characters, not {len(text):,}: write a .csv.")
         try:

@@ -79,17 +79,16 @@ class Lines:
         if bad is None:
             return text, ""
         encoding, options = self._encoding, self._file.options
-        fallback = options.encoding_fallback
+        fallback, setting = options.encoding_fallback, options.setting("encoding")
+        byte = len(text[: bad.start()].encode(encoding, "surrogateescape")) + 1
+        place = f"byte {byte} of {where} (0x{ord(bad[0]) - 0xDC00:02x})"
         if not fallback:
-            place = len(text[: bad.start()].encode(encoding, "surrogateescape")) + 1
-            return text, (
-                f"is not valid {encoding}: byte {place} of {where} (0x{ord(bad[0]) - 0xDC00:02x}); set "
-                f"{options.setting('encoding')}, or {options.setting('encoding_fallback')} for such lines"
-            )
+            other = options.setting("encoding_fallback")
+            return text, f"is not valid {encoding}: {place}; set {setting}, or {other} for such lines"
         try:
             text = decode(text.encode(encoding, "surrogateescape"), fallback)
         except UnicodeError:
-            return text, f"is valid neither as {encoding} nor as {fallback}: {where}; set {options.setting('encoding')}"
+            return text, f"is valid neither as {encoding} nor as {fallback}: {place}; set {setting}"
         self._file.notices.add(f"lines not valid {encoding}, read as {fallback}", f"{self._file.name}, {where}")
         return text, ""
 
