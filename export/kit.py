@@ -190,9 +190,8 @@ def _values(options: argparse.Namespace) -> dict:
 def _rounded(value):
     """A value of an answer, short enough for an example."""
     if isinstance(value, list):
-        return [round(item, 4) for item in value[:3]] + (
-            ["..."] if value[10:] else [round(item, 4) for item in value[3:]]
-        )
+        rounded = [round(item, 4) for item in value]
+        return rounded if len(rounded) <= 10 else [*rounded[:3], "..."]
     return round(value, 4) if isinstance(value, float) else value
 
 
