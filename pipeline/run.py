@@ -24,7 +24,7 @@ from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
 from pipeline.files import write_text
 from pipeline.training.cluster import Cluster, find_cluster
-from pipeline.training.rendezvous import meet
+from pipeline.training.rendezvous import rendezvous
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
                 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
                 import pipeline.training.workers  # noqa: F401
 
-                meet(cluster, fingerprint(config), config.training.workers_timeout)
+                rendezvous(cluster, fingerprint(config), config.training.workers_timeout)
             if follower:
                 # It says nothing that the chief does not say.
                 silence = stack.enter_context(open(os.devnull, "w"))
@@ -103,7 +103,7 @@ def run(config: Config, cluster: Cluster | None = None) -> dict:
         workers = Workers(strategy, cluster)
         metrics = road(config, strategy, workers)
         # A worker is done when all are: should the chief be killed in its evaluation, all start again.
-        workers.wait()
+        workers.barrier()
         return metrics
 
 

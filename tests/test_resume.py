@@ -87,7 +87,7 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path):
 
 
 def test_sigterm_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp_path):
-    """As when a machine is taken away; checkpoints are minutes apart, so nothing else saves here."""
+    """As when a machine is preempted; checkpoints are minutes apart, so nothing else saves here."""
     config = write_config(tmp_path, rows=400, training={"epochs": 2})
     finish(config, tmp_path / "whole")
     run_dir = tmp_path / "stopped"

@@ -104,7 +104,7 @@ def fit(
             checkpoints.save(progress)
     if progress.best_weights:
         # The others may be here before the chief has written them.
-        workers.wait()
+        workers.barrier()
         checkpoints.restore_weights(progress.best_weights)
     return progress
 

@@ -33,7 +33,8 @@ def metadata(subject: Subject) -> str:
     stored = metadata_of(subject)
     for name, output in (("serving_default", "probabilities"), ("classify", "scores")):
         outputs = signature_of(subject, name).outputs
-        columns = shape_of(outputs[output])[-1] if output in outputs and shape_of(outputs[output]) else None
+        shape = shape_of(outputs[output]) if output in outputs else None
+        columns = shape[-1] if shape else None
         if len(stored["label_names"]) != columns:
             raise Broken(f"it names {len(stored['label_names'])} labels; {name}'s {output} have {columns} columns")
     other = set(stored["operations"]) ^ set(graphs.operations(subject.graph))

@@ -34,7 +34,7 @@ def classify(subject: Subject) -> str:
         raise Broken(f"its outputs are {listed(signature.outputs)}")
     require(signature.inputs, {"inputs": (tf.string, [-1])})
     require(signature.outputs, {"classes": (tf.string, [-1, None]), "scores": (tf.float32, [-1, None])})
-    widths = {name: shape_of(spec)[1] for name, spec in signature.outputs.items()}
+    widths = {name: spec.tensor_shape.dim[1].size for name, spec in signature.outputs.items()}
     if len(set(widths.values())) > 1:
         raise Broken(f"classes has {widths['classes']} columns, scores {widths['scores']}")
     return f"{widths['scores']} labels"
