@@ -38,7 +38,7 @@ LENGTH = 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", nargs="?", help="run directory, directory of versions, or one version")
     parser.add_argument("--texts", type=Path, help="csv with a column of texts")
     parser.add_argument("--column", default="text")

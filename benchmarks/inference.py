@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
 
 # Before TensorFlow: where its LLVM is in a process already, triton, which this imports, ends it.
-import torch._dynamo
+import torch._dynamo  # pyright: ignore[reportMissingImports]  # extra bench
 
 # isort: split
 import keras
@@ -28,8 +28,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 import tokenizers
-import torch
-import transformers
+import torch  # pyright: ignore[reportMissingImports]  # extra bench
+import transformers  # pyright: ignore[reportMissingImports]  # extra bench
 
 from export.loading import Classifier
 from export.savedmodel import export_model
@@ -45,7 +45,7 @@ MINILM_L6 = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--count", type=int, default=512, help="texts a measurement")

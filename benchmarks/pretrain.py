@@ -39,8 +39,12 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune import matmul_peak
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -54,7 +58,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="one document a line, plain, .gz or .xz")
     parser.add_argument("--documents", type=int, help="take only the first ones")
     parser.add_argument("--vocabulary", type=Path, help="vocab.txt, uncased (default: learned from the texts)")
-    parser.add_argument("--vocabulary-size", type=int, default=8000, help="pieces to learn")
+    parser.add_argument("--vocabulary-size", type=int, default=8000, help="tokens to learn")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--heads", type=int, default=4)
@@ -84,7 +88,7 @@ def write_corpus(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
     """Put texts and vocabulary, the same for all, into plain files that `options` then name.
 
     Returns:
-        (documents, pieces)
+        (documents, tokens of the vocabulary)
     """
     from pipeline.config import CorpusConfig
     from pipeline.data.corpus import documents
@@ -118,7 +122,7 @@ def measure(name: str, options: argparse.Namespace) -> dict:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def ours(options: argparse.Namespace) -> dict:
+def our_config(options: argparse.Namespace) -> "Config":
     from pipeline.config import (
         Config,
         CorpusConfig,
@@ -129,15 +133,7 @@ def ours(options: argparse.Namespace) -> dict:
         TrainingConfig,
     )
     from pipeline.config_check import check
-    from pipeline.data.corpus import files_of, training_documents
-    from pipeline.pretraining.examples import pretraining_batches
-    from pipeline.pretraining.plan import plan
-    from pipeline.pretraining.prepare import Tokenization, prepare
-    from pipeline.pretraining.pretrain import pretrain
-    from pipeline.text import TextEncoder
-    from pipeline.training.numerics import choose_dtype
 
-    vocabulary = str(options.vocabulary)
     phase = PhaseConfig(2 * options.updates, options.length, options.batch_size)
     config = Config(
         stage="pretrain",
@@ -146,7 +142,7 @@ def ours(options: argparse.Namespace) -> dict:
             phases=[phase], objective="none", masked_share=MASKED, short_share=0, learning_rate=options.learning_rate,
             warmup=WARMUP, weight_decay=DECAY, clip_norm=1.0, evaluate_every=options.updates,
         ),
-        text=TextConfig(vocabulary=vocabulary, lowercase=True, sequence_length=options.length),
+        text=TextConfig(vocabulary=str(options.vocabulary), lowercase=True, sequence_length=options.length),
         model=ModelConfig(
             num_layers=options.layers, num_heads=options.heads, hidden_dim=options.hidden,
             intermediate_dim=options.intermediate, max_sequence_length=options.length, dropout=0.1,
@@ -154,12 +150,25 @@ def ours(options: argparse.Namespace) -> dict:
         training=TrainingConfig(dtype="float32" if options.worker.endswith("float32") else "auto", strategy="one"),
     )  # fmt: skip
     check(config)
+    return config
+
+
+def ours(options: argparse.Namespace) -> dict:
+    from pipeline.data.corpus import files_of, training_documents
+    from pipeline.pretraining.examples import ExampleSettings, pretraining_batches
+    from pipeline.pretraining.plan import plan
+    from pipeline.pretraining.prepare import Tokenization, prepare
+    from pipeline.pretraining.pretrain import pretrain
+    from pipeline.text import TextEncoder
+    from pipeline.training.numerics import choose_dtype
+
+    vocabulary, config = str(options.vocabulary), our_config(options)
     with tempfile.TemporaryDirectory() as run_dir:
         # As `pretrain` prepares the corpus, which it then finds in its place.
         started = time.perf_counter()
         corpus = prepare(
             partial(training_documents, config.corpus),
-            files_of(config.corpus.train),
+            files_of(config.corpus.train or []),
             Tokenization(vocabulary),
             Path(run_dir, "corpus", "train"),
             workers=os.cpu_count() or 1,
@@ -168,10 +177,9 @@ def ours(options: argparse.Namespace) -> dict:
         warm, timed = pretrain(config, Path(run_dir))[1]["history"]
         examples = plan(corpus, options.length, "none", seed=0, epoch=0, short_share=0)
         slots = math.ceil(MASKED * options.length)
-        batches = pretraining_batches(
-            corpus, TextEncoder(vocabulary, sequence_length=options.length), batch_size=64, objective="none",
-            sequence_length=options.length, max_predictions=slots, seed=0, epoch=0, short_share=0,
-        )  # fmt: skip
+        settings = ExampleSettings(64, options.length, slots, objective="none", short_share=0)
+        encoder = TextEncoder(vocabulary, sequence_length=options.length)
+        batches = pretraining_batches(corpus, encoder, settings, seed=0, epoch=0)
         filled = [float(inputs["padding_mask"].numpy().mean()) for inputs, _, _ in batches.take(16)]
     return {
         "rate": options.updates * options.batch_size / timed["seconds"],
@@ -185,8 +193,8 @@ def ours(options: argparse.Namespace) -> dict:
 
 
 def trainer(options: argparse.Namespace) -> dict:
-    import torch
-    import transformers
+    import torch  # pyright: ignore[reportMissingImports]  # extra bench
+    import transformers  # pyright: ignore[reportMissingImports]  # extra bench
 
     transformers.logging.set_verbosity_error()
     tokenizer = transformers.BertTokenizerFast.from_pretrained(options.vocabulary.parent, do_lower_case=True)
@@ -269,7 +277,7 @@ def show(runs: dict[str, list[dict]], documents: int, pieces: int, options: argp
     print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
 
     # Medians, each of its own; all else is the same in every repeat.
-    middle = {
+    middle: dict[str, dict] = {
         name: rows[-1]
         | {key: statistics.median(row[key] for row in rows) for key in ("rate", "tokenization")}
         | {"losses": [statistics.median(losses) for losses in zip(*(row["losses"] for row in rows), strict=True)]}

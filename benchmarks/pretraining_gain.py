@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("config", help="a recipe with a corpus")
     parser.add_argument("--folder", type=Path, default=Path("runs/pretraining_gain"), help="for all runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -43,7 +43,8 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from pipeline.pretraining import masking  # noqa: E402
-from pipeline.pretraining.examples import pretraining_batches  # noqa: E402
+from pipeline.pretraining.examples import ExampleSettings, pretraining_batches  # noqa: E402
+from pipeline.pretraining.plan import Objective  # noqa: E402
 from pipeline.pretraining.tokens import TokenCorpus, write_store  # noqa: E402
 from pipeline.text import SPECIAL_TOKENS, TextEncoder  # noqa: E402
 
@@ -73,7 +74,7 @@ def made_vocabulary(texts: list[str]) -> list[str]:
 
 def on_the_fly(texts: list[str], encoder: TextEncoder, whole_words: bool, packed: bool):
     """An endless dataset of batches made from strings."""
-    pieces = masking.Pieces.of(encoder.vocabulary)
+    pieces = masking.VocabularyMasks.of(encoder.vocabulary)
     size, length = arguments.batch_size, arguments.length
 
     def pack(strings: tf.Tensor) -> tf.data.Dataset:
@@ -116,18 +117,13 @@ def main() -> None:
         print(f"one core, {len(texts)} texts, {store.meta.tokens:,} tokens, {len(encoder.vocabulary)} pieces")
         print(f"prepared once in {seconds:.1f} s: {store.meta.tokens / seconds:,.0f} tokens per second")
         corpus = TokenCorpus([store])
-        settings = {
-            "batch_size": arguments.batch_size,
-            "sequence_length": arguments.length,
-            "max_predictions": MOST,
-            "seed": 0,
-        }
 
-        def prepared(objective: str, whole_words: bool):
+        def prepared(objective: Objective, whole_words: bool):
+            settings = ExampleSettings(
+                arguments.batch_size, arguments.length, MOST, objective=objective, whole_words=whole_words
+            )
             for epoch in itertools.count():
-                yield from pretraining_batches(
-                    corpus, encoder, objective=objective, whole_words=whole_words, epoch=epoch, **settings
-                )
+                yield from pretraining_batches(corpus, encoder, settings, seed=0, epoch=epoch)
 
         options = tf.data.Options()
         options.autotune.enabled = False

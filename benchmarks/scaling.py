@@ -39,7 +39,7 @@ MEGABYTE = 1e6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--checkpoint", default=CHECKPOINT)
     parser.add_argument("--data", type=Path, help="csv with columns text and label; default: headlines")
     parser.add_argument("--rows", type=int, default=640, help="rows an epoch")
@@ -209,12 +209,13 @@ def measure_bandwidth() -> None:
     import numpy as np
 
     from pipeline.training.cluster import find_cluster
-    from pipeline.training.rendezvous import meet
+    from pipeline.training.rendezvous import rendezvous
     from pipeline.training.strategy import choose_strategy
     from pipeline.training.workers import Workers
 
     cluster = find_cluster("multiworker")
-    meet(cluster, "", 300)
+    assert cluster is not None
+    rendezvous(cluster, "", 300)
     workers = Workers(choose_strategy("multiworker", cluster), cluster)
     values, seconds = np.zeros(1 << 23, np.float32), []
     for _ in range(8):

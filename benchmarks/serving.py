@@ -31,17 +31,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 # Sets what TensorFlow reads at its start: first.
 import inference
 import numpy as np
-import onnxruntime
+import onnxruntime  # pyright: ignore[reportMissingImports]  # extra bench
 import tensorflow as tf
 import tokenizers
-import torch
-import transformers
-from onnxruntime.transformers import optimizer
+import torch  # pyright: ignore[reportMissingImports]  # extra bench
+import transformers  # pyright: ignore[reportMissingImports]  # extra bench
+from onnxruntime.transformers import optimizer  # pyright: ignore[reportMissingImports]  # extra bench
 
 from export.client import Client
 from export.graph import read_graph, signatures
@@ -54,7 +55,7 @@ Submit = Callable[[str], Future]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     inference.add_arguments(parser)
     parser.add_argument("--limits", type=int, nargs="+", default=[1, 8, 32], help="texts a batch at most")
     parser.add_argument("--clients", type=int, default=32, help="of the closed loop")
@@ -97,8 +98,8 @@ def main() -> None:
 def measure(limit: int, answers: dict, exported: Path, texts: list[str], options) -> list[dict]:
     """Closed loop, then open loops, at one batch limit; contenders take turns."""
     pool = itertools.cycle(texts)
-    ways = {name: lambda answer=answer: batcher(answer, limit, options.wait / 1e3) for name, answer in answers.items()}
-    ways["ours bfloat16, gRPC"] = lambda: double(exported, limit, options)
+    ways = {name: partial(batcher, answer, limit, options.wait / 1e3) for name, answer in answers.items()}
+    ways["ours bfloat16, gRPC"] = partial(double, exported, limit, options)
     results = []
     closed = turns(ways, pool, options, lambda submit, part, _: closed_loop(submit, part, options.clients))
     results += report(f"batches of at most {limit}, closed loop", closed, limit, None)
@@ -220,20 +221,22 @@ def c_api(folder: Path) -> Iterator[Callable[[list[str]], list[str]]]:
     tensorflow, objects = libraries(NEWEST)
     names = signature.inputs["text"].name, signature.outputs["label"].name
     process = subprocess.Popen([sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    requests, answers = process.stdin, process.stdout
+    assert requests and answers
 
     def send(content: object) -> None:
-        pickle.dump(content, process.stdin)
-        process.stdin.flush()
+        pickle.dump(content, requests)
+        requests.flush()
 
     def answer(batch: list[str]) -> list[str]:
         send(batch)
-        return pickle.load(process.stdout)
+        return pickle.load(answers)
 
     try:
         send((str(tensorflow), [str(path) for path in objects], str(version), *names))
         yield answer
     finally:
-        process.stdin.close()
+        requests.close()
         process.wait()
 
 
@@ -242,6 +245,7 @@ def double(folder: Path, limit: int, options) -> Iterator[Submit]:
     """Requests over gRPC to the test double in a process of its own."""
     command = [sys.executable, str(DOUBLE), str(folder), "model", str(limit), str(int(options.wait * 1e3))]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin and process.stdout
     try:
         target = process.stdout.readline().split()[0]
         with Client(target, model="model", timeout=600, parallel=1) as client, ThreadPoolExecutor(256) as pool:

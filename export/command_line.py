@@ -3,9 +3,9 @@
 import argparse
 
 
-def command_parser(module: str, documentation: str) -> argparse.ArgumentParser:
+def command_parser(module: str, documentation: str | None) -> argparse.ArgumentParser:
     """A parser for `python -m module`, whose help is the module's docstring: its first line, arguments, the rest."""
-    summary, _, details = documentation.partition("\n")
+    summary, _, details = (documentation or "").partition("\n")
     return argparse.ArgumentParser(
         f"python -m {module}",
         description=summary,

@@ -4,8 +4,8 @@
     python -m export.kit runs/quickstart --out serving/news --name news --tls --image registry.example.com/news:1
 
 Writes docker-compose.yml, Kubernetes and KServe manifests, the server's config files, alerts, a dashboard, and
-deploy.md, which says how to use them and shows a request with the model's own answer. What is there of an earlier kit
-is replaced, other files in the folder are kept.
+deploy.md, which explains how to use them and shows a request with the model's own answer. The files of an earlier kit
+are replaced, other files in the folder are kept.
 """
 
 import argparse
@@ -101,8 +101,45 @@ def make_kit(options: argparse.Namespace) -> Path:
 
 def _values(options: argparse.Namespace) -> dict:
     """What the templates are filled with."""
+    folder, stable, canary = _chosen_versions(options)
+    name = options.name or _name(folder.parent.name if folder.name == "saved_model" else folder.name)
+    if not NAME.fullmatch(name):
+        raise ValueError(f"--name {name!r}: lower-case letters, digits and hyphens, a letter first, at most 40.")
+    out = options.out or folder.parent / "serving"
+    versions = sorted({stable, canary})
+    weights = sum(p.stat().st_size for v in versions for p in (folder / str(v) / "variables").iterdir()) / 2**20
+    return {
+        "name": name,
+        "out": out,
+        "models": Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix(),
+        "versions": versions,
+        "stable": stable,
+        "canary": canary,
+        **_example(folder / str(stable), options.example),
+        **_flags(options),
+        "tls": options.tls,
+        "tls_arguments": "--root tls/authority.pem " if options.tls else "",
+        "server_image": SERVER_IMAGE,
+        "image": options.image or f"registry.example.com/{name}:{versions[-1]}",
+        "storage_uri": options.storage_uri or f"pvc://{name}-models/{name}",
+        "cpus": options.cpus,
+        "memory_mib": options.memory or 256 * -(-int(1024 + 4 * weights) // 256),
+        "weights_mib": round(weights),
+        "max_batch_size": options.max_batch_size,
+        "max_request_size": max(1024, options.max_batch_size),
+        "max_enqueued_batches": 100,
+        "batch_timeout_micros": options.batch_timeout,
+        "replicas": options.replicas,
+        "max_replicas": options.max_replicas,
+        "latency_ms": options.latency,
+        "max_error_share": 0.01,
+    }
+
+
+def _chosen_versions(options: argparse.Namespace) -> tuple[Path, int, int]:
+    """The folder of all versions, the stable one and the canary."""
     # TensorFlow takes seconds to import: only when the options are known to be good.
-    from export.loading import Classifier, find_version
+    from export.loading import find_version
 
     newest = find_version(options.model)
     if not newest.name.isdigit() or newest == options.model:
@@ -115,20 +152,32 @@ def _values(options: argparse.Namespace) -> dict:
     for label, version in (("canary", canary), ("stable", stable)):
         if version not in present:
             raise ValueError(f"--{label} {version}: {folder} holds {', '.join(map(str, present))}.")
-    predictor = Classifier(folder / str(stable))
-    example = options.example or _warmup_example(predictor.version, predictor.inputs)
-    answer = predictor(*([text] for text in example))[0]
-    shown = {name: _rounded(value) for name, value in answer.items()}
-    instance = dict(zip(predictor.inputs, example, strict=True))
-    description = predictor.metadata
+    return folder, stable, canary
 
-    name = options.name or _name(folder.parent.name if folder.name == "saved_model" else folder.name)
-    if not NAME.fullmatch(name):
-        raise ValueError(f"--name {name!r}: lower-case letters, digits and hyphens, a letter first, at most 40.")
-    out = options.out or folder.parent / "serving"
-    versions = sorted({stable, canary})
-    weights = sum(p.stat().st_size for v in versions for p in (folder / str(v) / "variables").iterdir()) / 2**20
-    memory = options.memory or 256 * -(-int(1024 + 4 * weights) // 256)
+
+def _example(version: Path, example: list[str] | None) -> dict:
+    """A request, the model's own answer to it, and what else the templates need to know of the model."""
+    from export.loading import Classifier
+
+    classifier = Classifier(version)
+    example = example or _warmup_example(classifier.version, classifier.inputs)
+    answer = classifier(*([text] for text in example))[0]
+    shown = {name: _rounded(value) for name, value in answer.items()}
+    instance = dict(zip(classifier.inputs, example, strict=True))
+    return {
+        "inputs": classifier.inputs,
+        "answer_notes": classifier.task.answer_notes(),
+        "sequence_length": classifier.metadata["sequence_length"],
+        "signatures": _signatures(classifier.version),
+        "example": example,
+        "example_argument": f"$'{_escaped(example)}'" if len(example) > 1 else shlex.quote(example[0]),
+        "body": json.dumps({"instances": [instance]}, ensure_ascii=False),
+        "answer": json.dumps({"predictions": [shown]}, ensure_ascii=False),
+    }
+
+
+def _flags(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Command lines of the server: in a container, without one, and under KServe, which sets ports and model itself."""
     flags = [
         "--port=8500",
         "--rest_api_port=8501",
@@ -146,44 +195,11 @@ def _values(options: argparse.Namespace) -> dict:
         f"--tensorflow_inter_op_parallelism={options.cpus}",
         "--rest_api_timeout_in_ms=30000",
     ]
-    encryption = ["--ssl_config_file=/tls/ssl.config"] if options.tls else []
-    quoted = " ".join(shlex.quote(text) for text in (["\t".join(example)] if len(example) > 1 else example))
+    flags += tuning + (["--ssl_config_file=/tls/ssl.config"] if options.tls else [])
     return {
-        "name": name,
-        "out": out,
-        "models": Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix(),
-        "versions": versions,
-        "stable": stable,
-        "canary": canary,
-        "inputs": predictor.inputs,
-        "answer_notes": predictor.task.answer_notes(),
-        "sequence_length": description["sequence_length"],
-        "signatures": _signatures(predictor.version),
-        "example": example,
-        "example_argument": f"$'{_escaped(example)}'" if len(example) > 1 else quoted,
-        "body": json.dumps({"instances": [instance]}, ensure_ascii=False),
-        "answer": json.dumps({"predictions": [shown]}, ensure_ascii=False),
-        "flags": flags + tuning + encryption,
-        "bare_flags": [
-            flag.replace("=/config/", "=run/").replace("=/tls/", "=tls/server/") for flag in flags + tuning + encryption
-        ],
+        "flags": flags,
+        "bare_flags": [flag.replace("=/config/", "=run/").replace("=/tls/", "=tls/server/") for flag in flags],
         "kserve_flags": tuning,
-        "tls": options.tls,
-        "tls_arguments": "--root tls/authority.pem " if options.tls else "",
-        "server_image": SERVER_IMAGE,
-        "image": options.image or f"registry.example.com/{name}:{versions[-1]}",
-        "storage_uri": options.storage_uri or f"pvc://{name}-models/{name}",
-        "cpus": options.cpus,
-        "memory_mib": memory,
-        "weights_mib": round(weights),
-        "max_batch_size": options.max_batch_size,
-        "max_request_size": max(1024, options.max_batch_size),
-        "max_enqueued_batches": 100,
-        "batch_timeout_micros": options.batch_timeout,
-        "replicas": options.replicas,
-        "max_replicas": options.max_replicas,
-        "latency_ms": options.latency,
-        "max_error_share": 0.01,
     }
 
 
@@ -202,11 +218,11 @@ def _warmup_example(version: Path, names: list[str]) -> list[str]:
     path = version / "assets.extra" / "tf_serving_warmup_requests"
     if path.is_file():
         try:
-            from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+            from tensorflow_serving.apis import prediction_log_pb2
         except ImportError:
             return list(EXAMPLE[: len(names)])
         for record in tf.data.TFRecordDataset(str(path)):
-            inputs = PredictionLog.FromString(record.numpy()).predict_log.request.inputs
+            inputs = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request.inputs
             if set(inputs) == set(names):
                 texts = [tf.make_ndarray(inputs[name]).ravel()[0].decode("utf-8", "replace") for name in names]
                 texts = [" ".join(text.split())[:200] for text in texts]

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -98,20 +98,20 @@ class Grpc:
     def predict(self, columns: Columns, timeout: float) -> dict[str, np.ndarray]:
         """Outputs of the signature; bytes objects where they are strings. `timeout` in seconds."""
         import tensorflow as tf
-        from tensorflow_serving.apis.predict_pb2 import PredictRequest
+        from tensorflow_serving.apis import predict_pb2
 
         tensors = {name: tf.make_tensor_proto(column) for name, column in columns.items()}
-        request = PredictRequest(model_spec=self._spec(self._model.signature), inputs=tensors)
+        request = predict_pb2.PredictRequest(model_spec=self._spec(self._model.signature), inputs=tensors)
         answer = self._call(self._predict.Predict, request, timeout)
         return {name: tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}
 
     def signatures(self, timeout: float) -> dict[str, Signature]:
         """What the model can be asked."""
-        from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
+        from tensorflow_serving.apis import get_model_metadata_pb2 as messages
 
-        request = GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
+        request = messages.GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
         answer = self._call(self._predict.GetModelMetadata, request, timeout)
-        found = SignatureDefMap()
+        found = messages.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(found)
         return {
             name: Signature(sorted(signature.inputs), sorted(signature.outputs))
@@ -120,18 +120,19 @@ class Grpc:
 
     def versions(self, timeout: float) -> dict[int, str]:
         """State of each version, such as AVAILABLE."""
-        from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
+        from tensorflow_serving.apis import get_model_status_pb2 as messages
 
-        answer = self._call(self._status.GetModelStatus, GetModelStatusRequest(model_spec=self._spec()), timeout)
-        return {row.version: ModelVersionStatus.State.Name(row.state) for row in answer.model_version_status}
+        request = messages.GetModelStatusRequest(model_spec=self._spec())
+        answer = self._call(self._status.GetModelStatus, request, timeout)
+        return {row.version: messages.ModelVersionStatus.State.Name(row.state) for row in answer.model_version_status}
 
     def close(self) -> None:
         self._channel.close()
 
     def _spec(self, signature: str = ""):
-        from tensorflow_serving.apis.model_pb2 import ModelSpec
+        from tensorflow_serving.apis import model_pb2
 
-        spec = ModelSpec(name=self._model.name, signature_name=signature)
+        spec = model_pb2.ModelSpec(name=self._model.name, signature_name=signature)
         if self._model.label:
             spec.version_label = self._model.label
         elif self._model.version is not None:
@@ -155,7 +156,7 @@ class Rest:
 
         self._target, self._model = target, model
         self._single: str | None = None
-        options = {}
+        options: dict[str, Any] = {}
         if tls is not None:
             files = zip(("ca_certs", "cert_file", "key_file"), tls, strict=True)
             options = {name: str(path) for name, path in files if path}

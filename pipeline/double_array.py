@@ -8,8 +8,8 @@ The layout of its uint32 units is darts-clone's (https://github.com/s-yata/darts
     bit 31      the unit is a value (bits 0-30), or nobody's
 
 The child of node i by byte b is unit i ^ offset ^ b, if its label is b; the value of node i is unit i ^ offset.
-Nothing in that says that a child has one parent only. So the trie is folded as Unicode's tables usually are: blocks of
-64 units, one for each possible continuation byte, and alike blocks and alike values stored once.
+Nothing in that limits a child to one parent. So the trie is folded as Unicode's tables usually are: blocks of 64 units,
+one for each possible continuation byte, and alike blocks and alike values stored once.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files and folders that a reader never sees half of."""
+"""Files and folders that appear complete or not at all."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
-    """Write UTF-8 beside, then rename; missing folders are made. `errors` is as in str.encode."""
+    """Write UTF-8 to a temporary file, then rename it; missing folders are made. `errors` is as in str.encode."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -28,9 +28,9 @@ def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> No
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to write into, which takes the place of `folder` at the end, or goes where writing fails.
+    """A hidden folder to write into, which takes the place of `folder` at the end, and is deleted where writing fails.
 
-    What earlier processes left that were killed on the way is deleted.
+    What killed processes left behind is deleted too.
     """
     temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
     for abandoned in folder.parent.glob(f".{glob.escape(folder.name)}-*"):

@@ -1,11 +1,11 @@
-"""Start `pipeline.run` on several machines: what Slurm and Kubernetes want, and a cluster of processes here.
+"""Start `pipeline.run` on several machines: a job for Slurm or Kubernetes, or a local cluster of processes.
 
     python -m pipeline.launch local --workers 2 -- --config trec             on this machine, to try it
     python -m pipeline.launch slurm --nodes 4 --gpus 8 -- --config bert_base > job.sh && sbatch job.sh
     python -m pipeline.launch kubernetes --workers 4 --gpus 8 --image IMAGE --claim PVC -- --config bert_base > job.yaml
 
 What follows `--` is for pipeline.run. Anything else that sets TF_CONFIG and starts one process a machine does as well.
-A worker that is lost (69) or asked to stop (75) ends all others; all are started again and go on where they stood.
+A worker that is lost (69) or preempted (75) ends all others; all are restarted and resume where they stopped.
 """
 
 import argparse
@@ -19,9 +19,9 @@ import sys
 
 import yaml
 
-# Exit statuses of pipeline.run after which the same command goes on: a lost worker, a machine taken away, a worker that
-# was lost before TensorFlow had connected it to the others (SIGALRM).
-AGAIN = (69, 75, 128 + signal.SIGALRM)
+# Exit statuses of pipeline.run after which the same command resumes it: a lost worker, preemption, a worker that was
+# lost before TensorFlow had connected it to the others (SIGALRM).
+RESUMABLE = (69, 75, 128 + signal.SIGALRM)
 PORT = 12_345
 
 
@@ -100,8 +100,8 @@ def run_local(workers: int, command: list[str], environment: dict[str, str] | No
 
 
 def worst(statuses: list[int]) -> int:
-    """The status that says why a cluster ended: workers that were only left alone (69, SIGALRM) say the least."""
-    failed = sorted(filter(None, statuses), key=lambda status: status in (AGAIN[0], -signal.SIGALRM))
+    """The status that explains why a cluster ended: of workers that only lost the others (69, SIGALRM) none does."""
+    failed = sorted(filter(None, statuses), key=lambda status: status in (RESUMABLE[0], -signal.SIGALRM))
     if not failed:
         return 0
     return failed[0] if failed[0] > 0 else 128 - failed[0]
@@ -150,9 +150,9 @@ def slurm(options: argparse.Namespace, command: list[str]) -> str:
 # Submit it in the folder of the checkout, on a file system that all nodes share.
 status=0
 srun --kill-on-bad-exit=0 {run} || status=$?
-# {AGAIN[0]}: a worker was lost; {AGAIN[1]}: stopped before the time limit, the state is saved; {AGAIN[2]}: a worker was
-# lost before all had connected. Go on, but not for ever.
-if [[ " {" ".join(map(str, AGAIN))} " == *" $status "* ]] && (( ${{SLURM_RESTART_COUNT:-0}} < 100 )); then
+# {RESUMABLE[0]}: a worker was lost; {RESUMABLE[1]}: preempted or out of time, the state is saved; {RESUMABLE[2]}: lost
+# before all had connected. Resume, but not for ever.
+if [[ " {" ".join(map(str, RESUMABLE))} " == *" $status "* ]] && (( ${{SLURM_RESTART_COUNT:-0}} < 100 )); then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit $status
@@ -162,7 +162,7 @@ exit $status
 def kubernetes(options: argparse.Namespace, command: list[str]) -> str:
     """A headless Service, which gives pods their names, and an Indexed Job of one pod a worker, as YAML.
 
-    A pod that ends with a status other than 0 is started again, and meets the others, who have ended for its sake.
+    A pod that ends with a status other than 0 is restarted, and so are the others, which end when one is lost.
     """
     name, labels = options.name, {"app": options.name}
     addresses = [f"{name}-{index}.{name}:{PORT}" for index in range(options.workers)]

@@ -28,7 +28,7 @@ def normalize_character(character: str, lowercase: bool) -> str:
     """What google-research/bert's BasicTokenizer makes of one character, with spaces where it splits.
 
     Left out is what FastWordpieceTokenize does in every release, spaces round ASCII's punctuation and ideographs, and
-    what looks at neighbours: final sigma (text.py), and the canonical order of combining marks.
+    what depends on neighbours: final sigma (text.py), and the canonical order of combining marks.
     """
     if character in "\t\n\r" or unicodedata.category(character) in ("Zs", "Zl", "Zp"):
         return " "

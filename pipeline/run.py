@@ -22,7 +22,7 @@ from pipeline.errors import Stopped, UserError, WorkerLost
 from pipeline.files import full_disk, write_text
 from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
-from pipeline.training.rendezvous import meet
+from pipeline.training.rendezvous import rendezvous
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,7 +93,7 @@ def _train(config: Config) -> Run:
         from pipeline.training.session import fresh_session
 
         if cluster:
-            meet(cluster, print_of_settings, config.training.workers_timeout)
+            rendezvous(cluster, print_of_settings, config.training.workers_timeout)
             if cluster.index > 0:
                 # It says nothing that the chief does not say.
                 silence = stack.enter_context(open(os.devnull, "w"))
@@ -114,7 +114,7 @@ def run(config: Config, cluster: Cluster | None) -> dict:
         workers = Workers(strategy, cluster)
         metrics = road(config, strategy, workers)
         # A worker is done when all are: should the chief be killed in its evaluation, all start again.
-        workers.wait()
+        workers.barrier()
         return metrics
 
 

@@ -1,17 +1,17 @@
 """Strings to token ids in the TensorFlow graph: exactly the tokens of google-research/bert.
 
 One object serves training and the exported model. Two kernels of tensorflow-text do the work, FastBertNormalize with
-BERT's own table (normalizer.py) and FastWordpieceTokenizeWithOffsets; TensorFlow Serving has both. Three rules look
-beyond one character, and core string ops see to them in the rows that need it: bytes that are not UTF-8 are dropped, a
-capital sigma at the end of a word becomes "ς", and a word of more than 200 characters becomes [UNK].
+BERT's own table (normalizer.py) and FastWordpieceTokenizeWithOffsets; TensorFlow Serving has both. Three rules
+depend on more than one character, and core string ops apply them in the rows that need it: bytes that are not UTF-8 are
+dropped, a capital sigma at the end of a word becomes "ς", and a word of more than 200 characters becomes [UNK].
 
-Known differences, none of them in text that anybody writes:
+Known differences, none of them in ordinary text:
 - Uncased BERT sorts neighbouring combining marks into canonical order and then drops those of class Mn. The few others
-  (class Mc) stay in the order of the text here. It shows where two of these meet in another order: viramas of class
-  Mc (such as U+1B44), Hangul tone marks (U+302E, U+302F), Vietnamese reading marks (U+16FF0, U+16FF1), musical stems
-  and flags (U+1D165 to U+1D172).
+  (class Mc) stay in the order of the text here. It matters where two of these are adjacent in another order: viramas of
+  class Mc (such as U+1B44), Hangul tone marks (U+302E, U+302F), Vietnamese reading marks (U+16FF0, U+16FF1), musical
+  stems and flags (U+1D165 to U+1D172).
 - A punctuation mark newer than the running Python's Unicode is a letter to that Python. It is so here too, unless the
-  vocabulary has a piece with it.
+  vocabulary has a token with it.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from pipeline.errors import UserError
 from pipeline.normalizer import MAX_EXPANSION, normalize_character, normalizer_table, sigma_context
 
 MAX_WORD_CHARACTERS = 200
-MAX_PIECE_BYTES = 256
+MAX_TOKEN_BYTES = 256
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # Where FastWordpieceTokenize ends a word in normalised text (RE2 ranges): space, ASCII's punctuation, ideographs.
@@ -50,19 +50,19 @@ class TextEncoder:
         encoder.tokenize(["hello world"])  # ragged, without special tokens
 
     Args:
-        vocabulary: path of a vocab.txt (one piece a line, its number is its id), or the pieces themselves.
+        vocabulary: path of a vocab.txt (one token a line, its line number from 0 is its id), or the tokens themselves.
         lowercase: lower-case and strip accents (uncased checkpoints).
         sequence_length: longest encoded sequence in tokens, with the special ones.
 
     Attributes:
-        vocabulary: tuple of pieces.
+        vocabulary: tuple of tokens.
         pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
         unknown_character: stands in normalised text for words too long and for characters that Unicode has not
-            assigned; no piece has it.
+            assigned; no token has it.
         fingerprint: sha256, in hex, of all that decides the output.
 
     Raises:
-        UserError: a vocabulary that cannot be read, lacks a special token or has a piece twice; a sequence_length
+        UserError: a vocabulary that cannot be read, lacks a special token or has a token twice; a sequence_length
             without room for the special tokens.
     """
 
@@ -80,7 +80,7 @@ class TextEncoder:
         self.sequence_length = sequence_length
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = _special_ids(self.vocabulary, source)
 
-        # What Unicode has not assigned stays only where a piece has it; a character that no piece has means [UNK].
+        # What Unicode has not assigned stays only where a token has it; a character that no token has means [UNK].
         unnamed = {c for c in set().union(*self.vocabulary) if unicodedata.category(c) in ("Cn", "Co")}
         self.unknown_character = next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in unnamed)
         table = normalizer_table(lowercase, self.unknown_character, frozenset(unnamed))
@@ -157,7 +157,7 @@ class TextEncoder:
         }
 
     def tokenize(self, strings) -> tf.RaggedTensor:
-        """Pieces of each string, without special tokens and uncut.
+        """Tokens of each string, without special tokens and uncut.
 
         Args:
             strings: string [batch], any bytes.
@@ -168,17 +168,17 @@ class TextEncoder:
         return self._wordpiece.tokenize(self._normalize(strings))
 
     def tokenize_with_offsets(self, strings) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
-        """The same pieces by name, and the bytes of the string as it was given that each comes from.
+        """The same tokens by name, and the bytes of the string as it was given that each comes from.
 
         Marks and other characters that BERT drops belong to the character before them. Where one character became
-        several (uncased Korean), each piece with some of them has all its bytes. [UNK] has the bytes of its word.
+        several (uncased Korean), each token with some of them has all its bytes. [UNK] has the bytes of its word.
         This costs more than `tokenize`.
 
         Args:
             strings: string [batch], any bytes.
 
         Returns:
-            pieces, string [batch, None]; begin and end, int64 [batch, None].
+            tokens, string [batch, None]; begin and end, int64 [batch, None].
         """
         text, places = alignment.valid_text(tf.convert_to_tensor(strings, tf.string))
         if self.lowercase:
@@ -187,13 +187,13 @@ class TextEncoder:
         words, places = alignment.with_long_words_replaced(
             words, alignment.moved(places, offsets), _BREAKS, MAX_WORD_CHARACTERS, self.unknown_character
         )
-        pieces, begins, ends = self._spelling.tokenize_with_offsets(words)
-        return pieces, *alignment.spans(places, begins, ends)
+        tokens, begins, ends = self._spelling.tokenize_with_offsets(words)
+        return tokens, *alignment.spans(places, begins, ends)
 
     def words(self, strings) -> tf.RaggedTensor:
-        """What WordPiece cuts into pieces: normalised, split at spaces and at punctuation.
+        """What WordPiece cuts into tokens: normalised, split at spaces and at punctuation.
 
-        Each of them, given to `tokenize`, has the pieces that it has in its text. One that no piece can spell holds
+        Each of them, given to `tokenize`, has the tokens that it has in its text. One that no token can spell holds
         `unknown_character`.
 
         Args:
@@ -219,7 +219,7 @@ class TextEncoder:
         )
 
     def _normalize_fully(self, strings: tf.Tensor) -> tf.Tensor:
-        """The same with the rules that look beyond one character."""
+        """The same with the rules that depend on more than one character."""
         strings = tf.strings.unicode_transcode(
             strings, "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False
         )
@@ -238,7 +238,7 @@ class TextEncoder:
             )
             heads = tf.where(long, heads, words)
             rows = self._wordpiece.tokenize(heads)
-            missing = long & (rows.row_lengths() < room)
+            missing = long & tf.less(rows.row_lengths(), room)
             return tf.cond(
                 tf.reduce_any(missing), lambda: self._wordpiece.tokenize(tf.where(missing, words, heads)), lambda: rows
             )
@@ -279,12 +279,12 @@ class TextEncoder:
 
 
 def load_vocabulary(path: str | os.PathLike) -> list[str]:
-    """The pieces of a vocab.txt, as google-research/bert's load_vocab reads them: one a line, outer spaces stripped.
+    """The tokens of a vocab.txt, as google-research/bert's load_vocab reads them: one a line, outer spaces stripped.
 
-    A piece of nothing but a space character (such as U+3000 in Chinese vocabularies) stays, to keep its place.
+    A token of nothing but a space character (such as U+3000 in Chinese vocabularies) stays, to keep its place.
 
     Raises:
-        UserError: no such file, not UTF-8, no pieces, or an empty line between pieces.
+        UserError: no such file, not UTF-8, no tokens, or an empty line between tokens.
     """
     path = Path(path)
     try:
@@ -293,29 +293,29 @@ def load_vocabulary(path: str | os.PathLike) -> list[str]:
         raise UserError(f"{path}: the vocabulary cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the vocabulary is not UTF-8 at byte {error.start}: save it as UTF-8.") from error
-    # Only newlines end a line: str.splitlines would also split at characters that may be pieces.
+    # Only newlines end a line: str.splitlines would also split at characters that may be tokens.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
-    pieces = [line.strip() or line for line in lines]
-    while pieces and not pieces[-1]:
-        pieces.pop()
-    if not pieces:
+    tokens = [line.strip() or line for line in lines]
+    while tokens and not tokens[-1]:
+        tokens.pop()
+    if not tokens:
         raise UserError(f"{path}: the vocabulary is empty.")
-    if "" in pieces:
-        raise UserError(f"{path}: line {pieces.index('') + 1} of the vocabulary is empty: remove it.")
-    return pieces
+    if "" in tokens:
+        raise UserError(f"{path}: line {tokens.index('') + 1} of the vocabulary is empty: remove it.")
+    return tokens
 
 
 def _special_ids(vocabulary: tuple[str, ...], source: str) -> list[int]:
-    """Ids of SPECIAL_TOKENS, once every piece is known to be there once."""
+    """Ids of SPECIAL_TOKENS, once every token is known to be there once."""
     ids: dict[str, int] = {}
-    for number, piece in enumerate(vocabulary):
-        if ids.setdefault(piece, number) != number:
-            lines = f"lines {ids[piece] + 1} and {number + 1}"
-            raise UserError(f"{source} has {piece!r} twice, in {lines}: rename one, for a piece has one id.")
-    missing = [piece for piece in SPECIAL_TOKENS if piece not in ids]
+    for number, token in enumerate(vocabulary):
+        if ids.setdefault(token, number) != number:
+            lines = f"lines {ids[token] + 1} and {number + 1}"
+            raise UserError(f"{source} has {token!r} twice, in {lines}: rename one, for a token has one id.")
+    missing = [token for token in SPECIAL_TOKENS if token not in ids]
     if missing:
         raise UserError(f"{source} lacks {', '.join(missing)}: a BERT vocabulary has a line for each.")
-    return [ids[piece] for piece in SPECIAL_TOKENS]
+    return [ids[token] for token in SPECIAL_TOKENS]
 
 
 def _wordpiece_model(vocabulary: tuple[str, ...], source: str) -> np.ndarray:
@@ -324,33 +324,33 @@ def _wordpiece_model(vocabulary: tuple[str, ...], source: str) -> np.ndarray:
     # of integers, which takes ten times as long.
     from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as builder
 
-    # Pieces that no word can hold keep their ids, but the kernel must not see them: it would match a piece with a
+    # Tokens that no word can hold keep their ids, but the kernel must not see them: it would match a token with a
     # space across two words, and has limits and uses of its own for the others. No text has \x01 by then.
     absent = {c for c in set().union(*vocabulary) if not normalize_character(c, lowercase=False).strip()}
 
-    def possible(piece: str) -> bool:
-        return piece not in ("", "##") and len(piece) <= MAX_WORD_CHARACTERS + 2 and absent.isdisjoint(piece)
+    def possible(token: str) -> bool:
+        return token not in ("", "##") and len(token) <= MAX_WORD_CHARACTERS + 2 and absent.isdisjoint(token)
 
-    pieces = [piece if possible(piece) else f"\x01{number}" for number, piece in enumerate(vocabulary)]
-    for number, piece in enumerate(pieces):
-        if len(piece.removeprefix("##").encode()) > MAX_PIECE_BYTES:
+    tokens = [token if possible(token) else f"\x01{number}" for number, token in enumerate(vocabulary)]
+    for number, token in enumerate(tokens):
+        if len(token.removeprefix("##").encode()) > MAX_TOKEN_BYTES:
             raise UserError(
-                f"{source} has in line {number + 1} a piece of more than {MAX_PIECE_BYTES} bytes, {piece!r}: "
+                f"{source} has in line {number + 1} a token of more than {MAX_TOKEN_BYTES} bytes, {token!r}: "
                 "tensorflow-text takes none so long; rename it (for example to [unused])."
             )
     try:
         # Words are limited in characters (see _LONG_WORD), not in bytes.
-        model = builder.build_fast_wordpiece_model(pieces, 4 * MAX_WORD_CHARACTERS, "##", "[UNK]", False, False)
+        model = builder.build_fast_wordpiece_model(tokens, 4 * MAX_WORD_CHARACTERS, "##", "[UNK]", False, False)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{source} is no WordPiece vocabulary: {error}") from error
     return np.frombuffer(model, np.uint8)
 
 
 def _ordinary_text(lowercase: bool) -> str:
-    """An RE2 pattern that, in one pass, is sure of text to which no rule applies that looks beyond one character.
+    """An RE2 pattern that matches, in one pass, only text to which no rule on more than one character applies.
 
     It is valid UTF-8, it has no capital sigma, and breaks are near enough to each other. Other text may be ordinary
-    too, only this does not see it.
+    too; it is only slower.
     """
     breaks = rf"\t\n\r{_BREAKS}\x{{3000}}-\x{{3002}}"
     # Surrogates left out by name, RE2 compiles the class to exactly the valid sequences of bytes.

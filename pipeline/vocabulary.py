@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     # TensorFlow takes seconds to import: --help and wrong arguments do not wait for it.
     from pipeline.text import TextEncoder
 
-# More different words than this are pruned from the rarest on; a few hundred bytes of memory each.
+# Beyond this number of distinct words the rarest are pruned; a few hundred bytes of memory each.
 MOST_WORDS = 3_000_000
-# Characters of the longest learned piece. The encoder takes pieces of 256 bytes.
-LONGEST_PIECE = 64
+# Characters of the longest learned token. The encoder takes tokens of 256 bytes.
+LONGEST_TOKEN = 64
+Word = TypeVar("Word", str, bytes)
 _BATCH = 4096  # sentences normalised at once
 _FED = 1 << 16  # characters given to the trainer at once
 
@@ -38,19 +39,19 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
     """A WordPiece vocabulary from a corpus.
 
     The words are counted as TextEncoder splits them; from the counts Hugging Face's trainer (the `tokenizers` package)
-    merges the most frequent pair of pieces, again and again. The order is: special tokens, characters, characters
-    within words (##), then merged pieces, the most useful first. The same corpus gives the same list.
+    merges the most frequent pair of tokens, again and again. The order is: special tokens, characters, characters
+    within words (##), then merged tokens, the most useful first. The same corpus gives the same list.
 
     98 MB of English took 27 s of processor time, 45 s on a busy machine of two cores (reading, counting and merging
     together), and 1 GB of memory, which does not grow with the corpus beyond MOST_WORDS. tensorflow-text's learner took
     236 s on the same machine for the words of 20 MB, where the trainer here took 2 to 3 s; under its default threshold
-    it found 19,006 pieces of 30,522 wanted. At that size both give as many pieces a word on held-out text (1.053 and
+    it found 19,006 tokens of 30,522 wanted. At that size both give as many tokens a word on held-out text (1.053 and
     1.054).
 
     Args:
         documents: lists of sentences, read once.
-        size: pieces, with the special tokens; fewer if the corpus is too small for so many.
-        min_count: how often a character or a pair of pieces must occur.
+        size: tokens, with the special tokens; fewer if the corpus is too small for so many.
+        min_count: how often a character or a pair of tokens must occur.
         lowercase: as the encoder will be used.
 
     Raises:
@@ -64,16 +65,16 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
     kept.discard(encoder.unknown_character)
     if not kept:
         raise UserError(f"The corpus has no character that occurs {min_count} times: is there text in it?")
-    # Word starts and word insides are different pieces. Marks and ideographs, always words of their own, have no ##.
-    pieces = [*SPECIAL_TOKENS, *sorted(kept), *sorted(f"##{character}" for character in within if character in kept)]
-    if size < len(pieces):
+    # Word starts and word insides are different tokens. Marks and ideographs, always words of their own, have no ##.
+    tokens = [*SPECIAL_TOKENS, *sorted(kept), *sorted(f"##{character}" for character in within if character in kept)]
+    if size < len(tokens):
         raise UserError(
             f"size is {size}, but the special tokens and the characters that occur {min_count} times or more take "
-            f"{len(pieces)}: raise size or min_count."
+            f"{len(tokens)}: raise size or min_count."
         )
-    # A word with a character that is not kept is [UNK] as a whole, and one of one character is a piece by now.
+    # A word with a character that is not kept is [UNK] as a whole, and one of one character is a token by now.
     countable = ((word, count) for word, count in words.items() if len(word) > 1 and kept.issuperset(word))
-    return _train(countable, pieces, size, min_count)
+    return _train(countable, tokens, size, min_count)
 
 
 def extend(
@@ -83,14 +84,14 @@ def extend(
     min_count: int = 5,
     lowercase: bool = True,
 ) -> list[str]:
-    """A vocabulary with the words of a corpus that it has no single piece for.
+    """A vocabulary with the words of a corpus that it has no single token for.
 
-    The words that save most come first: frequency times the pieces that fall away. A word that was [UNK] counts as one
-    that was spelled. They are appended, so that every old piece keeps its id and its embedding; rows named [unusedN]
+    The words that save most come first: frequency times the tokens that fall away. A word that was [UNK] counts as one
+    that was spelled. They are appended, so that every old token keeps its id and its embedding; rows named [unusedN]
     stay as they are. A word is cut otherwise than before only if it is new or begins with a new word.
 
     Args:
-        vocabulary: pieces of a checkpoint.
+        vocabulary: tokens of a checkpoint.
         documents: lists of sentences of the new domain, read once.
         count: words to add; fewer if there are no more.
         min_count: how often a word must occur.
@@ -110,16 +111,16 @@ class Coverage:
 
     words: int = 0
     """Words in the corpus, each as often as it occurs."""
-    pieces: int = 0
-    """Pieces of all words; [UNK] is one."""
+    tokens: int = 0
+    """Tokens of all words; [UNK] is one."""
     unknown: int = 0
     """Words that are [UNK]."""
     single: int = 0
-    """Words that are one piece other than [UNK]."""
+    """Words that are one token other than [UNK]."""
 
     @property
-    def pieces_a_word(self) -> float:
-        return self.pieces / max(self.words, 1)
+    def tokens_a_word(self) -> float:
+        return self.tokens / max(self.words, 1)
 
     @property
     def unknown_share(self) -> float:
@@ -131,7 +132,7 @@ class Coverage:
 
 
 def coverage(encoder: "TextEncoder", documents: Iterable[list[str]]) -> Coverage:
-    """Pieces a word, share of [UNK] and share of words of one piece, over a corpus."""
+    """Tokens a word, share of [UNK] and share of words of one token, over a corpus."""
     total, words = Coverage(), Counter()
     for batch in _words(documents, encoder):
         words.update(batch)
@@ -142,9 +143,9 @@ def coverage(encoder: "TextEncoder", documents: Iterable[list[str]]) -> Coverage
     return total
 
 
-def save_vocabulary(pieces: Sequence[str], path: str | os.PathLike) -> None:
-    """Write a vocab.txt, a piece a line: beside, then renamed, so that a reader never sees half of it."""
-    write_text(path, "".join(f"{piece}\n" for piece in pieces))
+def save_vocabulary(tokens: Sequence[str], path: str | os.PathLike) -> None:
+    """Write a vocab.txt, a token a line: beside, then renamed, so that a reader never sees half of it."""
+    write_text(path, "".join(f"{token}\n" for token in tokens))
 
 
 def _encoder(vocabulary: Sequence[str] | None, lowercase: bool) -> "TextEncoder":
@@ -197,8 +198,8 @@ def _count(documents: Iterable[list[str]], encoder: "TextEncoder") -> tuple[dict
     return {word.decode(): count for word, count in words.items()}, first, within
 
 
-def _train(words: Iterable[tuple[str, int]], pieces: list[str], size: int, min_count: int) -> list[str]:
-    """The given pieces, then merged ones up to the size."""
+def _train(words: Iterable[tuple[str, int]], tokens: list[str], size: int, min_count: int) -> list[str]:
+    """The given tokens, then merged ones up to the size."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(continuing_subword_prefix="##"))
@@ -206,16 +207,16 @@ def _train(words: Iterable[tuple[str, int]], pieces: list[str], size: int, min_c
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=min_count,
-        # The trainer numbers characters as it meets them, in an order that changes from run to run, and decides ties
+        # The trainer numbers characters as it finds them, in an order that changes from run to run, and decides ties
         # by number. Given as special tokens they have theirs beforehand.
-        special_tokens=pieces,
+        special_tokens=tokens,
         continuing_subword_prefix="##",
-        max_token_length=LONGEST_PIECE,
+        max_token_length=LONGEST_TOKEN,
         show_progress=False,
     )
     tokenizer.train_from_iterator(_repeated(words), trainer)
     numbers = tokenizer.get_vocab()
-    return sorted(numbers, key=numbers.get)
+    return sorted(numbers, key=numbers.__getitem__)
 
 
 def _repeated(words: Iterable[tuple[str, int]]) -> Iterator[str]:
@@ -234,21 +235,21 @@ def _repeated(words: Iterable[tuple[str, int]]) -> Iterator[str]:
 
 
 def _new_words(encoder: "TextEncoder", words: Mapping[str, int], count: int, min_count: int) -> list[str]:
-    from pipeline.text import MAX_PIECE_BYTES
+    from pipeline.text import MAX_TOKEN_BYTES
 
     if count < 1:
         raise UserError(f"count is {count}: it must be at least 1.")
     saved: dict[str, int] = {}
     frequent = [word for word, frequency in words.items() if frequency >= min_count]
-    for word, pieces, unknown in _cut(encoder, frequent):
-        gain = words[word] * (len(word) if unknown else pieces - 1)
-        if gain and encoder.unknown_character not in word and len(word.encode()) <= MAX_PIECE_BYTES:
+    for word, tokens, unknown in _cut(encoder, frequent):
+        gain = words[word] * (len(word) if unknown else tokens - 1)
+        if gain and encoder.unknown_character not in word and len(word.encode()) <= MAX_TOKEN_BYTES:
             saved[word] = gain
     return sorted(saved, key=lambda word: (-saved[word], word))[:count]
 
 
-def _cut(encoder: "TextEncoder", words: Sequence[str | bytes]) -> Iterator[tuple[str | bytes, int, bool]]:
-    """Each word with its number of pieces, and whether it is [UNK]."""
+def _cut(encoder: "TextEncoder", words: Sequence[Word]) -> Iterator[tuple[Word, int, bool]]:
+    """Each word with its number of tokens, and whether it is [UNK]."""
     for start in range(0, len(words), 1 << 16):
         batch = words[start : start + (1 << 16)]
         rows = encoder.tokenize(batch)
@@ -256,13 +257,13 @@ def _cut(encoder: "TextEncoder", words: Sequence[str | bytes]) -> Iterator[tuple
         yield from zip(batch, rows.row_lengths().numpy().tolist(), unknown.tolist(), strict=True)
 
 
-def _add_coverage(total: Coverage, encoder: "TextEncoder", words: Mapping[str | bytes, int]) -> Coverage:
-    for word, pieces, unknown in _cut(encoder, list(words)):
+def _add_coverage(total: Coverage, encoder: "TextEncoder", words: Mapping[Word, int]) -> Coverage:
+    for word, tokens, unknown in _cut(encoder, list(words)):
         count = words[word]
         total.words += count
-        total.pieces += count * pieces
+        total.tokens += count * tokens
         total.unknown += count * unknown
-        total.single += count * (pieces == 1 and not unknown)
+        total.single += count * (tokens == 1 and not unknown)
     return total
 
 
@@ -285,11 +286,11 @@ def _corpus(given: Namespace) -> Iterator[list[str]]:
 
 def _learn(given: Namespace) -> None:
     corpus = _corpus(given)
-    pieces = learn(corpus, given.size, given.min_count, given.lowercase)
-    save_vocabulary(pieces, given.output)
-    if len(pieces) < given.size:
-        print(f"warning: the corpus gives only {len(pieces)} pieces of {given.size}; more text gives more.")
-    print(f"{given.output}: {len(pieces)} pieces, {'uncased' if given.lowercase else 'cased'}")
+    tokens = learn(corpus, given.size, given.min_count, given.lowercase)
+    save_vocabulary(tokens, given.output)
+    if len(tokens) < given.size:
+        print(f"warning: the corpus gives only {len(tokens)} tokens of {given.size}; more text gives more.")
+    print(f"{given.output}: {len(tokens)} tokens, {'uncased' if given.lowercase else 'cased'}")
 
 
 def _extend(given: Namespace) -> None:
@@ -297,10 +298,10 @@ def _extend(given: Namespace) -> None:
     encoder = _read_encoder(given)
     words, _, _ = _count(corpus, encoder)
     new = _new_words(encoder, words, given.count, given.min_count)
-    pieces = [*encoder.vocabulary, *new]
-    save_vocabulary(pieces, given.output)
-    print(f"{given.output}: {len(pieces)} pieces, {len(new)} of them new, first {', '.join(new[:10]) or 'none'}")
-    after = _encoder(pieces, given.lowercase)
+    tokens = [*encoder.vocabulary, *new]
+    save_vocabulary(tokens, given.output)
+    print(f"{given.output}: {len(tokens)} tokens, {len(new)} of them new, first {', '.join(new[:10]) or 'none'}")
+    after = _encoder(tokens, given.lowercase)
     _print_table(
         {"before": _add_coverage(Coverage(), encoder, words), "after": _add_coverage(Coverage(), after, words)}
     )
@@ -334,10 +335,10 @@ def vocabulary_file(source: str) -> str:
 
 def _print_table(rows: Mapping[str, Coverage]) -> None:
     width = max(map(len, rows))
-    print(f"{'':{width}}  {'words':>12}  pieces a word  words of one piece  unknown words")
+    print(f"{'':{width}}  {'words':>12}  tokens a word  words of one token  unknown words")
     for name, row in rows.items():
         print(
-            f"{name:{width}}  {row.words:12,}  {row.pieces_a_word:13.4f}  {row.single_share:18.2%}  "
+            f"{name:{width}}  {row.words:12,}  {row.tokens_a_word:13.4f}  {row.single_share:18.2%}  "
             f"{row.unknown_share:13.3%}"
         )
 
@@ -364,8 +365,8 @@ def _parser() -> ArgumentParser:
         if name != "coverage":
             command.add_argument("--output", required=True, help="vocab.txt to write.")
         if name == "learn":
-            command.add_argument("--size", type=int, default=30522, help="Pieces, with the special tokens.")
-            occur = "How often a character or a pair of pieces must occur."
+            command.add_argument("--size", type=int, default=30522, help="Tokens, with the special tokens.")
+            occur = "How often a character or a pair of tokens must occur."
             command.add_argument("--min_count", type=int, default=2, help=occur)
         if name == "extend":
             command.add_argument("--count", type=int, default=1000, help="Words to add.")
@@ -374,7 +375,7 @@ def _parser() -> ArgumentParser:
         case.add_argument("--lowercase", action="store_true", default=True, help="Uncased: no case, no accents.")
         case.add_argument("--cased", dest="lowercase", action="store_false", help="Keep case and accents.")
         # Its other settings say which documents to hold out from training.
-        unused = {"train", "validation", "validation_fraction", "split_seed"}
+        unused: set[str | int] = {"train", "validation", "validation_fraction", "split_seed"}
         command.add_class_arguments(CorpusConfig, "corpus", skip=unused)
         commands.add_subcommand(name, command, help=text)
     return parser

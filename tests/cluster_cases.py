@@ -18,7 +18,7 @@ from tiny import VOCABULARY, write_rows
 
 from pipeline.backbone.fresh import build as fresh_backbone
 from pipeline.classifier import build_classifier
-from pipeline.config import DataConfig, ModelConfig, PhaseConfig, PretrainingConfig, TextConfig, TrainingConfig
+from pipeline.config import Config, DataConfig, ModelConfig, PhaseConfig, PretrainingConfig, TextConfig, TrainingConfig
 from pipeline.data.load import load
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.pretraining.fit import PretrainingProgress
@@ -125,21 +125,22 @@ def _pretrain(settings, strategy, workers, folder):
             documents = [[" ".join(sentence) for sentence in document] for document in texts.tolist()]
             write_store(documents, encoder, folder / "store")
     corpus = TokenCorpus([TokenStore(folder / "store")])
-    config = PretrainingConfig(
+    pretraining = PretrainingConfig(
         phases=[PhaseConfig(steps=9, sequence_length=16, batch_size=8), PhaseConfig(3, LENGTH, 4)],
         evaluate_every=5, evaluation_examples=15, evaluation_batch_size=4, **settings,
     )  # fmt: skip
-    kind = optimizers.Lamb if config.optimizer == "lamb" else optimizers.AdamW
+    config = Config(pretraining=pretraining, training=TrainingConfig(seed=0, checkpoint_seconds=1e9))
+    kind = optimizers.Lamb if pretraining.optimizer == "lamb" else optimizers.AdamW
     with strategy.scope():
         loaded = fresh_backbone(SIZES, VOCABULARY, 1, "float32")
-        model = build_pretraining_model(loaded, next_sentence=config.objective != "none", dtype="float32")
+        model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype="float32")
         without_dropout(model)
-        model.accumulation, model.z_loss = config.accumulation, 0.01
-        optimizer = kind(WarmupDecay(0.01, 12, 2), weight_decay=0.01, clip_norm=config.clip_norm)
+        model.accumulation, model.z_loss = pretraining.accumulation, 0.01
+        optimizer = kind(WarmupDecay(0.01, 12, 2), weight_decay=0.01, clip_norm=pretraining.clip_norm)
         optimizer = optimizers.build(optimizer, model)
         model.compile(optimizer=optimizer, jit_compile=False, steps_per_execution=several)
     checkpoints = Checkpoints(folder / "checkpoints", model, optimizer, {}, PretrainingProgress, workers)
-    progress = pretrain(model, corpus, corpus, encoder, config, 0, 1e9, checkpoints, folder / "logs")
+    progress = pretrain(model, corpus, corpus, encoder, config, checkpoints, folder / "logs")
     return {
         "losses": np.array([row["masked_loss"] for row in progress.history]),
         "scores": np.array([row["validation_masked_loss"] for row in progress.history]),
@@ -171,7 +172,7 @@ def main() -> None:
         result = run_case(name, strategy, workers, output / name)
         if workers.chief:
             np.savez(output / f"{name}.npz", **result)
-    workers.wait()
+    workers.barrier()
 
 
 def _several_devices(count: int) -> None:

@@ -129,7 +129,7 @@ def reshaped(name):
         (
             random_tensors(CONFIG),
             {"num_hidden_layers": 2},
-            r"does not speak of: encoder\.layer\.2\..* \(16, 16\).* more",
+            r"does not describe: encoder\.layer\.2\..* \(16, 16\).* more",
         ),
         (
             random_tensors(CONFIG),
@@ -182,10 +182,10 @@ def test_says_what_is_wrong_with_files(tmp_path):
 def test_vocabulary_and_embeddings_must_fit(tmp_path):
     folder = write_folder(tmp_path)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n")
-    with pytest.raises(UserError, match=r"vocab\.txt has 19 pieces, but the word embeddings of .* have 20 rows"):
+    with pytest.raises(UserError, match=r"vocab\.txt has 19 tokens, but the word embeddings of .* have 20 rows"):
         load(folder)
     (folder / "mine.txt").write_text("\n".join([*VOCABULARY, "x"]) + "\n")
-    with pytest.raises(UserError, match=r"mine\.txt has 21 pieces, but .* 20 rows"):
+    with pytest.raises(UserError, match=r"mine\.txt has 21 tokens, but .* 20 rows"):
         load(folder, vocabulary=str(folder / "mine.txt"))
     with pytest.raises(UserError, match=r"text\.sequence_length 13 exceeds the 12 positions"):
         load(write_folder(tmp_path), sequence_length=13)

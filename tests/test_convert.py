@@ -109,7 +109,7 @@ def test_bad_command_lines_end_with_one_sentence_and_status_2(tmp_path, capsys):
         ([str(source), str(tmp_path / "to")], "has no tokenizer: give its vocab.txt as --vocabulary."),
         ([str(source), str(tmp_path / "full"), *vocabulary], "is not empty: name a new folder, or delete it first."),
         ([str(source), str(tmp_path / "short.txt"), *vocabulary], "short.txt is a file: name a folder"),
-        ([str(source), str(tmp_path / "to"), "--vocabulary", str(tmp_path / "short.txt")], "has 2 pieces, but"),
+        ([str(source), str(tmp_path / "to"), "--vocabulary", str(tmp_path / "short.txt")], "has 2 tokens, but"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
@@ -155,6 +155,6 @@ def test_a_piece_that_is_no_line_is_refused(tmp_path):
     assert load(tmp_path / "space").vocabulary == loaded.vocabulary
     for piece in ("a\nb", " a"):
         loaded.vocabulary = (*VOCABULARY[:-1], piece)
-        with pytest.raises(UserError, match=r"its piece .* cannot be written as a line"):
+        with pytest.raises(UserError, match=r"its token .* cannot be written as a line"):
             huggingface.save(loaded, tmp_path / "to")
     assert not (tmp_path / "to").exists()

@@ -82,7 +82,7 @@ def test_says_what_is_wrong_with_a_hub_encoder(tmp_path):
     refuses("less", {name: value for name, value in tensors.items() if name != key}, f"the weights lack {key}")
     refuses("odd", tensors | {key: np.zeros((16, 4, 3), np.float32)}, rf"{key} has shape \(16, 12\)")
     more = {"embedding_projection/kernel": np.zeros((16, 16), np.float32)}
-    refuses("electra", tensors | more, "does not speak of: embedding_projection/kernel")
+    refuses("electra", tensors | more, "does not describe: embedding_projection/kernel")
     folder = write_hub(tmp_path / "damaged")
     (folder / "variables" / "variables.index").unlink()
     with pytest.raises(UserError, match="variables cannot be read as a checkpoint"):

@@ -30,7 +30,7 @@ from pipeline.run import main
 from pipeline.run_folder import fingerprint
 from pipeline.text import TextEncoder
 from pipeline.training.cluster import Cluster, find_cluster
-from pipeline.training.rendezvous import meet
+from pipeline.training.rendezvous import rendezvous
 from pipeline.training.strategy import choose_strategy
 from pipeline.training.workers import Workers
 
@@ -212,7 +212,7 @@ def test_a_worker_that_dies_before_tensorflow_connects_ends_the_other(tmp_path, 
     environment = {**os.environ, **ONE_THREAD, "TF_CONFIG": json.dumps(cluster)}
     process = subprocess.Popen([sys.executable, "-m", "pipeline.run", *arguments], env=environment, cwd=ROOT)
     try:
-        meet(Cluster(places, lost), fingerprint(parse(arguments)), 30)
+        rendezvous(Cluster(places, lost), fingerprint(parse(arguments)), 30)
         assert process.wait(timeout=90) == -signal.SIGALRM
     finally:
         process.kill()
@@ -244,7 +244,7 @@ def addresses(count):
 def meeting(cluster_addresses, index, outcomes, settings="same", timeout=10.0):
     def run():
         try:
-            meet(Cluster(cluster_addresses, index), settings, timeout)
+            rendezvous(Cluster(cluster_addresses, index), settings, timeout)
             outcomes[index] = "met"
         except (UserError, WorkerLost) as error:
             outcomes[index] = error
@@ -277,7 +277,7 @@ def test_a_worker_that_never_comes_is_named_by_all():
         assert isinstance(error, WorkerLost)
         assert f"worker 2 ({places[2]}) did not come within 1 s" in str(error)
     with pytest.raises(WorkerLost, match=rf"the chief \({places[0]}\) did not come within 0.1 s"):
-        meet(Cluster(places, 1), "", 0.1)
+        rendezvous(Cluster(places, 1), "", 0.1)
 
 
 def test_workers_with_other_settings_are_refused():
@@ -309,7 +309,7 @@ def test_clusters_of_slurm():
     cluster = find_cluster("auto", step)
     assert cluster == Cluster(("n9:12007", "n9:12008", "n10:12007", "n10:12008", "m2:12007"), 2)
     assert find_cluster("auto", {**step, "SLURM_STEP_NUM_TASKS": "1"}) is None
-    with pytest.raises(UserError, match="speak of 6 tasks, and of 5"):
+    with pytest.raises(UserError, match="describe 6 tasks, but 5"):
         find_cluster("auto", {**step, "SLURM_STEP_NUM_TASKS": "6"})
 
 

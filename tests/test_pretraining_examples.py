@@ -18,13 +18,14 @@ from tiny import VOCABULARY as TINY
 
 from pipeline.errors import UserError
 from pipeline.pretraining import masking, tokens
-from pipeline.pretraining.examples import held_out_batches, pretraining_batches
+from pipeline.pretraining.examples import ExampleSettings, held_out_batches, pretraining_batches
 from pipeline.pretraining.plan import plan
 from pipeline.pretraining.tokens import TokenCorpus, TokenStore, word_splitter, write_store
 from pipeline.text import TextEncoder
 
 LENGTH = 64
-SETTINGS = {"batch_size": 24, "sequence_length": LENGTH, "max_predictions": 12, "seed": 3, "epoch": 0}
+SETTINGS = {"batch_size": 24, "sequence_length": LENGTH, "max_predictions": 12}
+SEED, EPOCH = 3, 0
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,10 @@ def places(corpus):
     return tuple(np.append(np.concatenate(parts), corpus.tokens) for parts in (sentences, documents))
 
 
-def batches(corpus, encoder, **settings):
-    return list(pretraining_batches(corpus, encoder, **(SETTINGS | settings)).as_numpy_iterator())
+def batches(corpus, encoder, seed=SEED, epoch=EPOCH, skip=0, shard=(0, 1), **settings):
+    settings = ExampleSettings(**(SETTINGS | settings))
+    dataset = pretraining_batches(corpus, encoder, settings, seed=seed, epoch=epoch, skip=skip, shard=shard)
+    return list(dataset.as_numpy_iterator())
 
 
 def joined(epoch):
@@ -351,7 +354,7 @@ def test_corpora_that_cannot_be_paired(encoder, tmp_path):
 @pytest.mark.parametrize("objective", ["nsp", "sop", "none"])
 def test_rows_are_the_planned_spans_between_special_tokens(corpus, places, encoder, objective):
     rows = joined(batches(corpus, encoder, objective=objective))
-    examples = plan(corpus, LENGTH, objective, SETTINGS["seed"], SETTINGS["epoch"])
+    examples = plan(corpus, LENGTH, objective, SEED, EPOCH)
     documents = set(places[1].tolist())
     assert len(rows["original"]) == len(examples)
     for i, (a, a_length, b, b_length, label) in enumerate(zip(*columns(examples), strict=True)):
@@ -375,7 +378,7 @@ def test_rows_are_the_planned_spans_between_special_tokens(corpus, places, encod
 
 
 def test_structure_and_static_shapes(corpus, encoder):
-    dataset = pretraining_batches(corpus, encoder, **SETTINGS, shard=(1, 2))
+    dataset = pretraining_batches(corpus, encoder, ExampleSettings(**SETTINGS), seed=SEED, epoch=EPOCH, shard=(1, 2))
     assert dataset.options().autotune.enabled is False
     wide, slots = tf.TensorSpec([12, LENGTH], tf.int32), tf.TensorSpec([12, 12], tf.int32)
     assert dataset.element_spec == (
@@ -417,11 +420,8 @@ def test_same_examples_and_masks_whatever_the_batch_size_new_ones_each_epoch(cor
     # Masks are new too, not only the pairs: the same example has other masks at another epoch.
     one, two = (masking.draws(3, epoch, 5, 1, LENGTH) for epoch in (0, 1))
     assert (one != two).all()
-    held_out = SETTINGS | {"seed": 0}
-    same(
-        list(held_out_batches(corpus, encoder, **{k: v for k, v in SETTINGS.items() if k not in ("seed", "epoch")})),
-        [tuple(batch) for batch in batches(corpus, encoder, **held_out)],
-    )
+    held_out = held_out_batches(corpus, encoder, ExampleSettings(**SETTINGS))
+    same(list(held_out), [tuple(batch) for batch in batches(corpus, encoder, seed=0)])
 
 
 def test_draws_are_addressed_by_example():
@@ -524,7 +524,7 @@ def check_whole_words(original, text, chosen):
 def test_words_are_taken_greedily_as_bert_does():
     """Against create_masked_lm_predictions written out: words in random order, each that still fits."""
     chance = np.random.default_rng(0)
-    rows, length, pieces = 200, 40, masking.Pieces.of(VOCABULARY)
+    rows, length, pieces = 200, 40, masking.VocabularyMasks.of(VOCABULARY)
     ids = np.where(chance.random((rows, length)) < 0.6, FIRST + MOST, FIRST) + chance.integers(0, MOST, (rows, length))
     text = np.ones(ids.shape, bool)
     text[:, [0, 20, 39]] = False

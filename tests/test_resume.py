@@ -101,7 +101,7 @@ def whole(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp_path, whole, number):
-    """As when a machine is taken away; checkpoints are minutes apart, so nothing else saves here."""
+    """As when a machine is preempted; checkpoints are minutes apart, so nothing else saves here."""
     config, run_dir = whole[0], tmp_path / "stopped"
     process = start(config, run_dir)
     while position(run_dir) < (1, 0):

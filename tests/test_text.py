@@ -306,7 +306,7 @@ def test_unassigned_characters_match_where_the_vocabulary_has_them():
         (b"\xff", "byte 0"),
         ("\n".join([*SPECIAL_TOKENS, "a", "a"]).encode(), "'a' twice, in lines 6 and 7"),
         (b"[PAD]\n[UNK]\n[CLS]\na", r"\[SEP\], \[MASK\]"),
-        ("\n".join([*SPECIAL_TOKENS, "ก" * 86]).encode(), "line 6 a piece of more than 256 bytes"),
+        ("\n".join([*SPECIAL_TOKENS, "ก" * 86]).encode(), "line 6 a token of more than 256 bytes"),
     ],
 )
 def test_bad_vocabulary_is_one_sentence_with_the_file(tmp_path, content, message):

@@ -160,7 +160,7 @@ def changed(**values):
             {},
             r"cls/predictions/output_bias has shape \(21,\), but the encoder asks for \(20,\)",
         ),
-        (without(), {"num_hidden_layers": 2}, r"what bert_config\.json does not speak of: bert/encoder/layer_2/"),
+        (without(), {"num_hidden_layers": 2}, r"that bert_config\.json does not describe: bert/encoder/layer_2/"),
         (without(), {"num_hidden_layers": 4}, r"weights lack bert/encoder/layer_3/"),
         (without(), {"hidden_size": "16"}, r"bert_config\.json lacks hidden_size"),
         (without(), {"hidden_act": "mish"}, r"hidden_act 'mish' is not one of"),

@@ -16,7 +16,7 @@ from tokenizers import normalizers, pre_tokenizers
 
 from pipeline import vocabulary
 from pipeline.backbone import huggingface
-from pipeline.backbone.extend import added_pieces, extend_backbone
+from pipeline.backbone.extend import added_tokens, extend_backbone
 from pipeline.backbone.fresh import build
 from pipeline.backbone.heads import PretrainingHeads
 from pipeline.backbone.load import load_backbone
@@ -79,7 +79,7 @@ def test_a_learned_vocabulary_spells_its_corpus(lowercase):
     merged = [piece for piece in learned if len(piece.removeprefix("##")) > 1]
     assert len(used.intersection(merged)) > 0.6 * len(merged) > 60
     letters = TextEncoder([piece for piece in learned[5:] if piece not in merged] + learned[:5], lowercase)
-    assert coverage(encoder, CORPUS).pieces < 0.6 * coverage(letters, CORPUS).pieces
+    assert coverage(encoder, CORPUS).tokens < 0.6 * coverage(letters, CORPUS).tokens
     # The commonest word of several letters is a piece.
     words = counted(CORPUS, lowercase)
     assert max((word for word in words if len(word) > 2), key=words.get) in learned
@@ -173,14 +173,14 @@ def test_extension_leaves_other_text_as_it_was():
 def test_coverage_counts_words_as_often_as_they_occur(monkeypatch):
     encoder = TextEncoder(OLD)
     text = [["The pain was ab.", "ab é"], ["肾"]]  # é is e; ab is two pieces
-    expected = Coverage(words=8, pieces=10, unknown=1, single=5)
+    expected = Coverage(words=8, tokens=10, unknown=1, single=5)
     assert coverage(encoder, text) == expected
-    assert (expected.pieces_a_word, expected.unknown_share, expected.single_share) == (1.25, 0.125, 0.625)
+    assert (expected.tokens_a_word, expected.unknown_share, expected.single_share) == (1.25, 0.125, 0.625)
     many = coverage(encoder, NEW)
     monkeypatch.setattr(vocabulary, "MOST_WORDS", 2)
     monkeypatch.setattr(vocabulary, "_BATCH", 1)
     assert coverage(encoder, NEW) == many
-    assert coverage(encoder, []) == Coverage() and Coverage().pieces_a_word == 0
+    assert coverage(encoder, []) == Coverage() and Coverage().tokens_a_word == 0
 
 
 SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=32, dropout=0.0)
@@ -272,11 +272,11 @@ def test_pieces_that_cannot_be_added(loaded):
         extend_backbone(loaded, ["new", "new"], TextEncoder(OLD))
     with pytest.raises(UserError, match="not the vocabulary of the encoder"):
         extend_backbone(loaded, ["new"], TextEncoder([*OLD, "other"]))
-    assert added_pieces(OLD, [*OLD, "x"], "new.txt") == ["x"]
+    assert added_tokens(OLD, [*OLD, "x"], "new.txt") == ["x"]
     with pytest.raises(UserError, match=r"new\.txt has 'x' in line 6, but the checkpoint's vocabulary has 'a'"):
-        added_pieces(OLD, [*OLD[:5], "x", *OLD[6:]], "new.txt")
-    with pytest.raises(UserError, match=r"new\.txt has 5 pieces"):
-        added_pieces(OLD, OLD[:5], "new.txt")
+        added_tokens(OLD, [*OLD[:5], "x", *OLD[6:]], "new.txt")
+    with pytest.raises(UserError, match=r"new\.txt has 5 tokens"):
+        added_tokens(OLD, OLD[:5], "new.txt")
 
 
 def test_the_command_line(tmp_path, capsys):
@@ -286,7 +286,7 @@ def test_the_command_line(tmp_path, capsys):
     old, new = str(tmp_path / "vocab.txt"), str(tmp_path / "new" / "vocab.txt")
     assert main(["learn", *common, "--size", "200", "--min_count", "1", "--cased", "--output", old]) == 0
     assert load_vocabulary(old) == learn(CORPUS, 200, 1, lowercase=False)
-    assert "200 pieces, cased" in capsys.readouterr().out
+    assert "200 tokens, cased" in capsys.readouterr().out
     assert main(["learn", *common, "--size", "99999", "--output", new]) == 0
     assert load_vocabulary(new) == learn(CORPUS, 99999, 2)
     assert "warning: the corpus gives only" in capsys.readouterr().out
@@ -294,9 +294,9 @@ def test_the_command_line(tmp_path, capsys):
     assert load_vocabulary(new) == extend(load_vocabulary(old), CORPUS, 7, lowercase=False)
     before, after = capsys.readouterr().out.splitlines()[-2:]
     found = [coverage(TextEncoder(path, lowercase=False), CORPUS) for path in (old, new)]
-    assert before.split()[:3] == ["before", f"{found[0].words:,}", f"{found[0].pieces_a_word:.4f}"]
-    assert after.split()[:3] == ["after", f"{found[1].words:,}", f"{found[1].pieces_a_word:.4f}"]
-    assert found[1].pieces < found[0].pieces
+    assert before.split()[:3] == ["before", f"{found[0].words:,}", f"{found[0].tokens_a_word:.4f}"]
+    assert after.split()[:3] == ["after", f"{found[1].words:,}", f"{found[1].tokens_a_word:.4f}"]
+    assert found[1].tokens < found[0].tokens
     assert main(["coverage", *common, "--vocabulary", new, "--cased"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[1:] == after.split()[1:]
 

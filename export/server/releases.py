@@ -60,7 +60,8 @@ def libraries(serving: str, site: Path | None = None) -> tuple[Path, list[Path]]
     for package in ("tensorflow", "tensorflow_text"):
         # Finds a package without importing it.
         found = importlib.util.find_spec(package) if site is None else None
-        folders.append(Path(found.submodule_search_locations[0]) if found else Path(site or "") / package)
+        places = found.submodule_search_locations if found else None
+        folders.append(Path(places[0]) if places else Path(site or "") / package)
     tensorflow, text = folders
     objects = sorted(text.glob("python/*/_*.so"))
     if parse_version(serving) < parse_version(NEWEST):

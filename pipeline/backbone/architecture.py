@@ -13,7 +13,7 @@ from pipeline.backbone.transformer_parts import parts_of
 def configure(
     backbone: keras_nlp.models.BertBackbone, *, activation: Callable | None = None, epsilon: float | None = None
 ) -> None:
-    """Set what BertBackbone's constructor has fixed; None keeps it.
+    """Set what BertBackbone's constructor fixes; None keeps it.
 
     Args:
         backbone: changed in place.
@@ -85,7 +85,7 @@ def like(
     configure(copy, activation=activation_of(backbone), epsilon=epsilon_of(backbone))
     for layer in copy.layers:
         if added and layer is copy.token_embedding:
-            rows = tf.convert_to_tensor(backbone.token_embedding.embeddings)
+            (rows,) = (tf.convert_to_tensor(table) for table in backbone.get_layer(layer.name).weights)
             table = tf.concat([rows, tf.cast(new_words, rows.dtype)], axis=0)
             layer.embeddings.assign(tf.cast(table, layer.embeddings.dtype))
         elif layer.weights:

@@ -1,4 +1,4 @@
-"""A backbone for a larger vocabulary: the checkpoint's pieces and, after them, words of a new domain."""
+"""A backbone for a larger vocabulary: the checkpoint's tokens and, after them, words of a new domain."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,35 +12,35 @@ from pipeline.errors import UserError
 from pipeline.text import TextEncoder
 
 
-def extend_backbone(loaded: LoadedBackbone, new_pieces: Sequence[str], encoder: TextEncoder) -> LoadedBackbone:
-    """Append rows to the word embeddings; each starts as the mean of the rows of the pieces it had before.
+def extend_backbone(loaded: LoadedBackbone, new_tokens: Sequence[str], encoder: TextEncoder) -> LoadedBackbone:
+    """Append rows to the word embeddings; each starts as the mean of the rows of its word's tokens so far.
 
-    Text without the new pieces is computed exactly as before. The mean keeps a new word near its meaning so far, at
+    Text without the new tokens is computed exactly as before. The mean keeps a new word near its meaning so far, at
     the scale of the other rows, where random rows would have to be learned from nothing (Gee et al., 2022).
 
     Args:
         loaded: left as it is. The bias of its masked-token head is lengthened like the word embeddings.
-        new_pieces: whole words, in their order after the old vocabulary (see `added_pieces`).
+        new_tokens: whole words, in their order after the old vocabulary (see `added_tokens`).
         encoder: of the old vocabulary, cased or not as the new one is used.
 
     Returns:
         A copy in the same dtype policy, built in the current strategy scope.
 
     Raises:
-        UserError: a piece that the vocabulary has already, or an encoder of another vocabulary.
+        UserError: a token that the vocabulary has already, or an encoder of another vocabulary.
     """
     if encoder.vocabulary != tuple(loaded.vocabulary):
         raise UserError(f"{loaded.vocabulary_source} is not the vocabulary of the encoder that is to be extended.")
     known = set(loaded.vocabulary)
-    for piece in new_pieces:
-        if piece in known:
-            raise UserError(f"{loaded.vocabulary_source} has {piece!r} already: a piece has one id.")
-        known.add(piece)
-    if not new_pieces:
+    for token in new_tokens:
+        if token in known:
+            raise UserError(f"{loaded.vocabulary_source} has {token!r} already: a token has one id.")
+        known.add(token)
+    if not new_tokens:
         return loaded
     table = tf.cast(tf.convert_to_tensor(loaded.backbone.token_embedding.embeddings), tf.float32).numpy()
-    parts = encoder.tokenize([piece.removeprefix("##") for piece in new_pieces]).to_list()
-    # A word that normalisation leaves nothing of is like an unknown one.
+    parts = encoder.tokenize([token.removeprefix("##") for token in new_tokens]).to_list()
+    # A word that normalisation removes entirely is like an unknown one.
     rows = np.stack([table[part or [encoder.unk_id]].mean(axis=0) for part in parts])
     backbone = like(loaded.backbone, dtype=loaded.backbone.dtype_policy.name, new_words=tf.constant(rows))
     heads = loaded.heads
@@ -48,11 +48,11 @@ def extend_backbone(loaded: LoadedBackbone, new_pieces: Sequence[str], encoder: 
         bias = heads.output_bias
         more = np.array([bias[part or [encoder.unk_id]].mean() for part in parts], bias.dtype)
         heads = dataclasses.replace(heads, output_bias=np.concatenate([bias, more]))
-    return dataclasses.replace(loaded, backbone=backbone, heads=heads, vocabulary=(*loaded.vocabulary, *new_pieces))
+    return dataclasses.replace(loaded, backbone=backbone, heads=heads, vocabulary=(*loaded.vocabulary, *new_tokens))
 
 
-def added_pieces(old: Sequence[str], new: Sequence[str], source: str) -> list[str]:
-    """The pieces that a vocabulary has after those of another, all of which it must begin with.
+def added_tokens(old: Sequence[str], new: Sequence[str], source: str) -> list[str]:
+    """The tokens that a vocabulary has after those of another, all of which it must begin with.
 
     Raises:
         UserError: the first line where the two differ.
@@ -64,5 +64,5 @@ def added_pieces(old: Sequence[str], new: Sequence[str], source: str) -> list[st
                 "append them."
             )
     if len(new) < len(old):
-        raise UserError(f"{source} has {len(new)} pieces, but the checkpoint's vocabulary has {len(old)}.")
+        raise UserError(f"{source} has {len(new)} tokens, but the checkpoint's vocabulary has {len(old)}.")
     return list(new[len(old) :])

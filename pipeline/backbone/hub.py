@@ -34,7 +34,7 @@ def is_handle(source: str) -> bool:
 
 
 def resolve(handle: str) -> Path:
-    """The folder of a model on TensorFlow Hub, downloaded at first use ($TFHUB_CACHE_DIR says where to).
+    """The folder of a model on TensorFlow Hub, downloaded at first use (to $TFHUB_CACHE_DIR).
 
     Raises:
         UserError: it cannot be had.
@@ -114,7 +114,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     if not loaded.has_pooler:
         notes.append("The checkpoint has no pooler: the encoder has neither pooled_output nor default.")
     if loaded.lowercase is None:
-        notes.append("The checkpoint does not say whether it is uncased; the preprocessor will lower-case.")
+        notes.append("The checkpoint does not record whether it is uncased; the preprocessor will lower-case.")
     if loaded.heads is not None and loaded.heads.next_sentence_kernel is not None:
         notes.append("The next-sentence head is left out: TF-Hub's encoders have no place for it.")
     with new_folder(folder) as hidden:

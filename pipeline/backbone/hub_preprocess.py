@@ -12,8 +12,8 @@ def preprocessor(text: TextEncoder) -> tf.train.Checkpoint:
     """An object for tf.saved_model.save. Loaded again (where tensorflow_text has been imported), it has
 
     - a call: string [batch] to input_word_ids, input_mask and input_type_ids, int32 [batch, text.sequence_length];
-    - tokenize: string [batch] to ragged int32 [batch, (pieces)], without special tokens (TF-Hub's give
-      [batch, (words), (pieces)]), with get_special_tokens_dict();
+    - tokenize: string [batch] to ragged int32 [batch, (tokens)], without special tokens (TF-Hub's give
+      [batch, (words), (tokens)]), with get_special_tokens_dict();
     - bert_pack_inputs: a list of one or two of what tokenize gives (or TF-Hub's, with words), and optionally
       seq_length, to the same inputs, int32 [batch, seq_length]. Pairs are cut as TextEncoder cuts them.
     """

@@ -113,7 +113,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         write_json(hidden / "config.json", config)
         write_vocabulary(loaded, hidden)
         write_json(hidden / "tokenizer_config.json", tokenizer)
-        # transformers before 5 refuses a file that does not say which framework's layout it has.
+        # transformers before 5 refuses a file that does not name its framework's layout.
         save_file(tensors, hidden / "model.safetensors", metadata={"format": "pt"})
         # Which safetensors leaves readable to its owner alone.
         (hidden / "model.safetensors").chmod(stat.S_IMODE((hidden / "vocab.txt").stat().st_mode))
@@ -207,7 +207,7 @@ def _heads(backbone: keras_nlp.models.BertBackbone, tensors: _Tensors) -> tuple[
 
 
 def _tokenizer(folder: Path) -> tuple[tuple[str, ...], Path, bool | None, list[str]]:
-    """Pieces in order and their file, whether the tokenizer lower-cases (None: not said), and notes."""
+    """Tokens in order and their file, whether the tokenizer lower-cases (None: not said), and notes."""
     files = {name: folder / f"{name}.json" for name in ("tokenizer_config", "tokenizer")}
     settings, tokenizer = (read_json(file) if file.is_file() else {} for file in files.values())
     normalizer = tokenizer.get("normalizer") or {}
@@ -234,6 +234,6 @@ def _tokenizer(folder: Path) -> tuple[tuple[str, ...], Path, bool | None, list[s
     ids = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])} | model["vocab"]
     if sorted(ids.values()) != list(range(len(ids))):
         raise UserError(
-            f"{files['tokenizer']}: the ids of its {len(ids)} pieces are not 0 to {len(ids) - 1}, each once."
+            f"{files['tokenizer']}: the ids of its {len(ids)} tokens are not 0 to {len(ids) - 1}, each once."
         )
     return tuple(sorted(ids, key=ids.get)), files["tokenizer"], lowercase, notes

@@ -10,7 +10,7 @@ from pipeline import model_hub
 from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
 from pipeline.backbone.encoder import speed_up
-from pipeline.backbone.extend import added_pieces, extend_backbone
+from pipeline.backbone.extend import added_tokens, extend_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import check_vocabulary
 from pipeline.config import ModelConfig, TextConfig
@@ -32,27 +32,29 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
         UserError: what the source is or lacks, and what to do.
     """
     if model.backbone is None:
+        if text.vocabulary is None:
+            raise UserError("A model with fresh weights (no model.backbone) needs text.vocabulary: name a vocab.txt.")
         loaded = fresh.build(model, load_vocabulary(text.vocabulary), seed, dtype)
     else:
         # Of the dropout layers.
         keras.utils.set_random_seed(seed)
         loaded = load_checkpoint(model.backbone, model.num_layers, dtype, model.revision)
     if text.vocabulary is not None:
-        loaded = _with_vocabulary(loaded, text)
+        loaded = _with_vocabulary(loaded, text.vocabulary, text.lowercase)
     _check(loaded, text)
     embed_in_float32(loaded.backbone)
     speed_up(loaded.backbone)
     return loaded
 
 
-def _with_vocabulary(loaded: LoadedBackbone, text: TextConfig) -> LoadedBackbone:
-    """The backbone with the vocabulary of the config: another file of the same pieces, or one that adds words."""
-    pieces = tuple(load_vocabulary(text.vocabulary))
-    if len(pieces) > loaded.backbone.vocabulary_size == len(loaded.vocabulary):
-        lowercase = text.lowercase if text.lowercase is not None else loaded.lowercase
-        added = added_pieces(loaded.vocabulary, pieces, text.vocabulary)
+def _with_vocabulary(loaded: LoadedBackbone, path: str, lowercase: bool | None) -> LoadedBackbone:
+    """The backbone with the vocabulary of the config: another file of the same tokens, or one that adds words."""
+    vocabulary = tuple(load_vocabulary(path))
+    if len(vocabulary) > loaded.backbone.vocabulary_size == len(loaded.vocabulary):
+        lowercase = lowercase if lowercase is not None else loaded.lowercase
+        added = added_tokens(loaded.vocabulary, vocabulary, path)
         loaded = extend_backbone(loaded, added, TextEncoder(loaded.vocabulary, lowercase is not False))
-    return dataclasses.replace(loaded, vocabulary=pieces, vocabulary_source=text.vocabulary)
+    return dataclasses.replace(loaded, vocabulary=vocabulary, vocabulary_source=path)
 
 
 def load_checkpoint(

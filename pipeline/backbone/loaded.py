@@ -9,15 +9,15 @@ from pipeline.backbone.heads import PretrainingHeads
 
 @dataclass
 class LoadedBackbone:
-    """A backbone with what a checkpoint says about its use."""
+    """A backbone with what its checkpoint records about its use."""
 
     backbone: keras_nlp.models.BertBackbone
     """Inputs token_ids, segment_ids, padding_mask, int32 [batch, length]; outputs sequence_output
     [batch, length, hidden] and pooled_output [batch, hidden]."""
     vocabulary: tuple[str, ...]
-    """Pieces in the order of the word embeddings' rows; empty: the checkpoint has none."""
+    """Tokens in the order of the word embeddings' rows; empty: the checkpoint has none."""
     lowercase: bool | None
-    """Whether the checkpoint is uncased; None: it does not say."""
+    """Whether the checkpoint is uncased; None: not recorded."""
     has_pooler: bool
     """Whether the [CLS] pooler's weights were in the checkpoint."""
     source: str = "fresh weights"
@@ -25,6 +25,6 @@ class LoadedBackbone:
     vocabulary_source: str = "the vocabulary"
     """Where the vocabulary is from, for messages."""
     notes: tuple[str, ...] = ()
-    """What the checkpoint asks for and does not get: one sentence each."""
+    """Settings of the checkpoint that are not honoured: one sentence each."""
     heads: PretrainingHeads | None = None
     """The pre-training heads, where the checkpoint has them."""

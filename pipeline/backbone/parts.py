@@ -57,6 +57,7 @@ class Tensors(Protocol):
 
     def read(self, name: str) -> np.ndarray:
         """float32, whatever the file has."""
+        ...
 
 
 def parts(backbone: keras_nlp.models.BertBackbone, pooler: bool = True) -> Iterator[Part]:
@@ -127,7 +128,7 @@ def fill(
         raise UserError(f"{tensors.source}: the weights lack {_some(missing)}{found}")
     unexpected = [f"{name} {tensors.shape(name)}" for name in unexpected]
     if unexpected:
-        raise UserError(f"{tensors.source}: the weights have what {sizes} does not speak of: {_some(unexpected)}")
+        raise UserError(f"{tensors.source}: it has weights that {sizes} does not describe: {_some(unexpected)}")
     for name, part in targets.items():
         flip = transposed and part.is_kernel
         shape = part.shape[::-1] if flip else part.shape

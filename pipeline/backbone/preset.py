@@ -50,9 +50,10 @@ def load(name: str | Path, num_layers: int | None = None, dtype: str | None = No
             f"model.backbone {name}: neither a checkpoint folder nor a keras-nlp preset ({reason})"
         ) from error
     own = read_json(name / "config.json").get(OWN_KEY, {}) if isinstance(name, Path) else {}
-    if own.get("hidden_act", "gelu") not in ACTIVATIONS:
-        raise UserError(f"{name}/config.json: hidden_act {own['hidden_act']!r} is not one of {', '.join(ACTIVATIONS)}.")
-    configure(backbone, activation=ACTIVATIONS.get(own.get("hidden_act")), epsilon=own.get("layer_norm_eps"))
+    activation = own.get("hidden_act")
+    if activation is not None and activation not in ACTIVATIONS:
+        raise UserError(f"{name}/config.json: hidden_act {activation!r} is not one of {', '.join(ACTIVATIONS)}.")
+    configure(backbone, activation=activation and ACTIVATIONS[activation], epsilon=own.get("layer_norm_eps"))
     if num_layers is not None:
         if num_layers > backbone.num_layers:
             raise UserError(f"model.num_layers {num_layers} exceeds the {backbone.num_layers} layers of {name}.")
@@ -96,13 +97,13 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     if epsilon != 1e-12:
         notes.append(f"keras-nlp normalises with epsilon 1e-12, where this checkpoint has {epsilon}.")
     if loaded.lowercase is None:
-        notes.append("The checkpoint does not say whether it is uncased; keras-nlp's tokenizer will lower-case.")
+        notes.append("The checkpoint does not record whether it is uncased; keras-nlp's tokenizer will lower-case.")
     if not loaded.has_pooler:
         notes.append("The checkpoint has no pooler; keras-nlp's pooled_output will be of random weights.")
     if loaded.heads is not None:
         notes.append("The pre-training heads are left out: a preset has no place for them.")
     check_vocabulary(loaded)
-    missing = [piece for piece in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if piece not in loaded.vocabulary]
+    missing = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in loaded.vocabulary]
     if missing:
         raise UserError(
             f"{loaded.vocabulary_source} lacks {', '.join(missing)}, without which keras-nlp has no tokenizer."

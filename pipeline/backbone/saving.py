@@ -48,16 +48,16 @@ def write_vocabulary(loaded: LoadedBackbone, folder: Path) -> None:
     """Write vocab.txt.
 
     Raises:
-        UserError: there is none, it does not fit the word embeddings, or a piece would be read back as another.
+        UserError: there is none, it does not fit the word embeddings, or a token would be read back as another.
     """
     check_vocabulary(loaded)
     path = folder / "vocab.txt"
-    path.write_bytes("".join(f"{piece}\n" for piece in loaded.vocabulary).encode())
+    path.write_bytes("".join(f"{token}\n" for token in loaded.vocabulary).encode())
     again = load_vocabulary(path)
     if again != list(loaded.vocabulary):
         # Line ends and outer spaces.
-        piece = next((a for a, b in zip(loaded.vocabulary, again, strict=False) if a != b), loaded.vocabulary[-1])
-        raise UserError(f"{loaded.vocabulary_source}: its piece {piece!r} cannot be written as a line of a vocab.txt.")
+        token = next((a for a, b in zip(loaded.vocabulary, again, strict=False) if a != b), loaded.vocabulary[-1])
+        raise UserError(f"{loaded.vocabulary_source}: its token {token!r} cannot be written as a line of a vocab.txt.")
 
 
 def check_vocabulary(loaded: LoadedBackbone) -> None:
@@ -67,6 +67,6 @@ def check_vocabulary(loaded: LoadedBackbone) -> None:
         raise UserError(f"{loaded.source} has no tokenizer: name its vocab.txt as the vocabulary.")
     if len(loaded.vocabulary) != rows:
         raise UserError(
-            f"{loaded.vocabulary_source} has {len(loaded.vocabulary)} pieces, but the word embeddings of "
+            f"{loaded.vocabulary_source} has {len(loaded.vocabulary)} tokens, but the word embeddings of "
             f"{loaded.source} have {rows} rows; the two must come from one checkpoint."
         )

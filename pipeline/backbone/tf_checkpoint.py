@@ -33,7 +33,7 @@ _EPSILON = 1e-12
 def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) -> LoadedBackbone:
     """Load a checkpoint of google-research/bert, or one of tensorflow/models beside a bert_config.json.
 
-    Slots of optimizers, global_step and heads for tasks are passed over. No such checkpoint says whether it is uncased:
+    Slots of optimizers, global_step and heads for tasks are ignored. No such checkpoint records whether it is uncased:
     unless `save` has written it, its folder's name does (see `lowercase_by_name`).
 
     Args:

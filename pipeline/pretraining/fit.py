@@ -1,14 +1,16 @@
-"""The updates of pre-training: from one look at held-out text to the next, and on from wherever a process stopped."""
+"""The updates of pre-training, in intervals between evaluations on held-out text; resumed where a process stopped."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline.config import PhaseConfig, PretrainingConfig
-from pipeline.pretraining.examples import held_out_batches, pretraining_batches
+from pipeline.config import Config, PhaseConfig, PretrainingConfig
+from pipeline.pretraining.examples import ExampleSettings, held_out_batches, pretraining_batches
 from pipeline.pretraining.model import PretrainingModel
 from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
@@ -19,18 +21,18 @@ from pipeline.training.workers import Workers
 
 @dataclass
 class PretrainingProgress(Progress):
-    """Where pre-training stands. A leg is what lies between two looks at held-out text; `step` counts its batches."""
+    """Where pre-training stands. An interval ends with an evaluation on held-out text; `step` counts its batches."""
 
     phase: int = 0
     """Of config.phases."""
     phase_updates: int = 0
-    """Of that phase, before this leg."""
+    """Of that phase, before this interval."""
     updates: int = 0
-    """Of the whole run, before this leg."""
+    """Of the whole run, before this interval."""
     corpus_pass: int = 0
-    """Which pass over the corpus this leg begins in."""
+    """Which pass over the corpus this interval begins in."""
     corpus_batch: int = 0
-    """Batches of that pass before this leg."""
+    """Batches of that pass before this interval."""
 
 
 def fit(
@@ -38,10 +40,8 @@ def fit(
     train: TokenCorpus,
     held_out: TokenCorpus | None,
     encoder: TextEncoder,
-    config: PretrainingConfig,
-    seed: int,
-    checkpoint_seconds: float,
-    checkpoints: Checkpoints,
+    config: Config,
+    checkpoints: Checkpoints[PretrainingProgress],
     logs: Path,
 ) -> PretrainingProgress:
     """Train a compiled model through all phases, from its newest checkpoint where there is one.
@@ -50,105 +50,139 @@ def fit(
         model: compiled.
         train, held_out: prepared corpora; None: no held-out text.
         encoder: whose tokens they are.
-        config: the pretraining section.
-        seed: of pairs, masks and order.
-        checkpoint_seconds: longest time without a checkpoint.
-        checkpoints: of this model, with PretrainingProgress.
+        config: its pretraining section, and training's seed (of pairs, masks and order) and checkpoint_seconds.
+        checkpoints: of this model.
         logs: folder for TensorBoard.
 
     Returns:
-        The finished progress; its history has one dict a leg.
+        The finished progress; its history has one dict an interval.
 
     Raises:
-        UserError: the loss is not finite any more, or the corpus has no examples of this kind.
+        UserError: the loss is no longer finite, or the corpus has no examples of this kind.
         Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
-    progress = checkpoints.restore()
-    total = sum(phase.steps for phase in config.phases)
-    if progress.finished:
-        print("pre-training is already complete")
-    elif progress.updates or progress.step:
-        print(f"resuming pre-training after {progress.updates + progress.step} of {total} updates")
-    else:
+    progress, workers = checkpoints.restore(), checkpoints.workers
+    total = sum(phase.steps for phase in config.pretraining.phases)
+    if not _announce(progress, total):
         checkpoints.save(progress)
-    workers = checkpoints.workers
     writer = tf.summary.create_file_writer(str(logs)) if workers.chief else tf.summary.create_noop_writer()
-    evaluate = HeldOutScores(model, held_out, encoder, config, workers) if held_out else None
+    evaluate = HeldOutScores(model, held_out, encoder, config.pretraining, workers) if held_out else None
     with StopRequest() as stop:
         while not progress.finished:
-            phase = config.phases[progress.phase]
-            leg = min(phase.steps - progress.phase_updates, config.evaluate_every)
-            settings = {"seed": seed, "batch_size": phase.batch_size, "shard": workers.shard}
-            settings |= example_settings(config, phase)
-            start = progress.corpus_pass, progress.corpus_batch
-            _, *place = stream(train, encoder, *start, progress.step, **settings)
-            batches, *end = stream(train, encoder, *place, leg - progress.step, **settings)
+            phase = config.pretraining.phases[progress.phase]
+            updates = min(phase.steps - progress.phase_updates, config.pretraining.evaluate_every)
+            batches, end = _interval_batches(train, encoder, config, progress, updates, workers.shard)
             watch = Watch(
                 progress,
                 checkpoints,
                 batch_size=phase.batch_size,
-                steps=leg,
+                steps=updates,
                 steps_before=progress.updates,
-                checkpoint_seconds=checkpoint_seconds,
-                title=f"updates {progress.updates} to {progress.updates + leg}",
+                checkpoint_seconds=config.training.checkpoint_seconds,
+                title=f"updates {progress.updates} to {progress.updates + updates}",
                 writer=writer,
                 stop=stop,
             )
             if progress.phase_updates == 0:
                 # A graph of each phase's own: one made for the shapes of two phases rounds otherwise, and a run that
-                # is taken up in the second phase would not have it.
+                # is resumed in the second phase would not have it.
                 model.make_train_function(force=True)
             if batches is not None:
-                model.run_updates(batches, leg - progress.step, [watch])
-            progress.updates += leg
-            row = {"updates": progress.updates, "phase": progress.phase + 1, **watch.finish()}
-            row["examples_per_second"] = leg * phase.batch_size / row["seconds"]
-            if evaluate:
-                row |= {f"validation_{name}": value for name, value in evaluate(phase).items()}
+                model.run_updates(batches, updates - progress.step, [watch])
+            row = _advance(progress, phase, updates, end, watch.finish(), evaluate(phase) if evaluate else {})
             log(writer, row, progress.updates)
-            progress.history.append(row)
             print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-            progress.phase_updates += leg
-            if progress.phase_updates >= phase.steps:
-                progress.phase, progress.phase_updates = progress.phase + 1, 0
-                # Another batch size has other numbers.
-                end = [end[0] + 1, 0]
-            progress.corpus_pass, progress.corpus_batch = end
-            progress.epoch, progress.step, progress.sums, progress.seconds = progress.epoch + 1, 0, {}, 0.0
             progress.finished = progress.updates >= total
             checkpoints.save(progress)
     return progress
 
 
-def example_settings(config: PretrainingConfig, phase: PhaseConfig) -> dict:
+def _announce(progress: PretrainingProgress, total: int) -> int:
+    """Say where the run stands; returns the updates that are done."""
+    done = progress.updates + progress.step
+    if progress.finished:
+        print("pre-training is already complete")
+    elif done:
+        print(f"resuming pre-training after {done} of {total} updates")
+    return done
+
+
+def _interval_batches(
+    corpus: TokenCorpus,
+    encoder: TextEncoder,
+    config: Config,
+    progress: PretrainingProgress,
+    updates: int,
+    shard: tuple[int, int],
+) -> tuple[tf.data.Dataset | None, tuple[int, int]]:
+    """The batches that are left of an interval of `updates`, and the place in the corpus (pass, batch) after it."""
+    settings = example_settings(config.pretraining, config.pretraining.phases[progress.phase])
+    read = partial(stream, corpus, encoder, settings, seed=config.training.seed, shard=shard)
+    _, place = read((progress.corpus_pass, progress.corpus_batch), progress.step)
+    return read(place, updates - progress.step)
+
+
+def _advance(
+    progress: PretrainingProgress,
+    phase: PhaseConfig,
+    updates: int,
+    end: tuple[int, int],
+    means: dict[str, float],
+    scores: dict[str, float],
+) -> dict[str, float]:
+    """Enter an interval of `updates` in the progress and return its row; the next begins at `end` of the corpus."""
+    row = {"updates": progress.updates + updates, "phase": progress.phase + 1, **means}
+    row["examples_per_second"] = updates * phase.batch_size / row["seconds"]
+    row |= {f"validation_{name}": value for name, value in scores.items()}
+    progress.history.append(row)
+    progress.updates += updates
+    progress.phase_updates += updates
+    if progress.phase_updates >= phase.steps:
+        progress.phase, progress.phase_updates = progress.phase + 1, 0
+        # With another batch size the numbers of batches mean other examples: the next phase begins a new pass.
+        end = end[0] + 1, 0
+    progress.corpus_pass, progress.corpus_batch = end
+    progress.epoch, progress.step, progress.sums, progress.seconds = progress.epoch + 1, 0, {}, 0.0
+    return row
+
+
+def example_settings(config: PretrainingConfig, phase: PhaseConfig) -> ExampleSettings:
     """What `pretraining_batches` is to make in a phase."""
-    return {
-        "sequence_length": phase.sequence_length,
-        "max_predictions": config.max_predictions or math.ceil(config.masked_share * phase.sequence_length),
-        "objective": config.objective,
-        "masked_share": config.masked_share,
-        "whole_words": config.whole_words,
-        "short_share": config.short_share,
-    }
+    return ExampleSettings(
+        batch_size=phase.batch_size,
+        sequence_length=phase.sequence_length,
+        max_predictions=config.max_predictions or math.ceil(config.masked_share * phase.sequence_length),
+        objective=config.objective,
+        masked_share=config.masked_share,
+        whole_words=config.whole_words,
+        short_share=config.short_share,
+    )
 
 
 def stream(
-    corpus: TokenCorpus, encoder: TextEncoder, corpus_pass: int, batch: int, count: int, **settings
-) -> tuple[tf.data.Dataset | None, int, int]:
-    """The next `count` batches from a place in the passes over a corpus, and the place after them.
+    corpus: TokenCorpus,
+    encoder: TextEncoder,
+    settings: ExampleSettings,
+    place: tuple[int, int],
+    count: int,
+    *,
+    seed: int,
+    shard: tuple[int, int],
+) -> tuple[tf.data.Dataset | None, tuple[int, int]]:
+    """The next `count` batches from a place (pass over the corpus, batch of that pass), and the place after them.
 
     Returns:
-        (dataset, or None for no batches; pass; batch of that pass)
+        (dataset, or None for no batches; place)
     """
-    joined = None
+    joined, (corpus_pass, batch) = None, place
     while count > 0:
-        rest = pretraining_batches(corpus, encoder, epoch=corpus_pass, skip=batch, **settings)
+        rest = pretraining_batches(corpus, encoder, settings, seed=seed, epoch=corpus_pass, skip=batch, shard=shard)
         taken = min(len(rest), count)
         part = rest.take(taken)
         joined = part if joined is None else joined.concatenate(part)
         count -= taken
         corpus_pass, batch = (corpus_pass + 1, 0) if taken == len(rest) else (corpus_pass, batch + taken)
-    return joined, corpus_pass, batch
+    return joined, (corpus_pass, batch)
 
 
 class HeldOutScores:
@@ -159,7 +193,7 @@ class HeldOutScores:
         corpus: held-out text.
         encoder: whose tokens it holds.
         config: the pretraining section.
-        workers: who divide the batches among them, and all get the scores.
+        workers: they divide the batches among them, and all get the scores.
     """
 
     def __init__(
@@ -182,12 +216,12 @@ class HeldOutScores:
     def __call__(self, phase: PhaseConfig) -> dict[str, float]:
         """masked_loss (nats a token), perplexity, masked_accuracy and, with pairs, next_sentence_accuracy."""
         size = self.config.evaluation_batch_size
-        settings = example_settings(self.config, phase)
-        batches = held_out_batches(self.corpus, self.encoder, batch_size=size, **settings)
+        settings = dataclasses.replace(example_settings(self.config, phase), batch_size=size)
+        batches = held_out_batches(self.corpus, self.encoder, settings)
         batches = batches.take(math.ceil(self.config.evaluation_examples / size))
         index, count = self.workers.shard
         names = ["loss", "masked_loss", "masked_accuracy", "next_sentence_accuracy"]
-        # One row a batch, added up in their order by all workers alike: the scores are those of one process.
+        # One row a batch, added up in the same order by all workers: the scores are those of one process.
         rows = np.zeros((len(batches), len(names) + 2))
         for number, data in enumerate(batches.shard(count, index)):
             losses, weights = self._sums(data)
@@ -208,7 +242,7 @@ class HeldOutScores:
 
 
 def unigram_entropy(corpus: TokenCorpus, vocabulary_size: int) -> float:
-    """Entropy of the pieces' frequencies in nats: the loss of a model that knows nothing but them."""
+    """Entropy of the tokens' frequencies in nats: the loss of a model that knows nothing but them."""
     counts = np.zeros(vocabulary_size, np.int64)
     for store in corpus.stores:
         for first in range(0, len(store.tokens), 1 << 24):

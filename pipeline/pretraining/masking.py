@@ -1,9 +1,9 @@
-"""Masked-LM: which tokens of a batch to predict, and what stands in their place.
+"""Masked-LM: which tokens of a batch to predict, and what replaces them.
 
 Everything is index arithmetic over the whole batch in numpy, on the host: on one core that was 1.4 times as fast as the
-same in TensorFlow ops, and whole words need a loop over ranks besides. All chance comes from `draws`, a number a token
-addressed by (seed, epoch, example number): what is masked in an example depends neither on the batch it is in, nor on
-how many workers share the batch.
+same in TensorFlow ops, and whole words need a loop over ranks besides. All randomness comes from `draws`, one number a
+token, addressed by (seed, epoch, example number): what is masked in an example depends neither on the batch it is in,
+nor on how many workers share the batch.
 """
 
 import re
@@ -24,12 +24,12 @@ NEVER = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
-class Pieces:
+class VocabularyMasks:
     """What masking needs to know of a vocabulary.
 
     Attributes:
-        begins_word: bool [pieces], false for pieces with "##".
-        ordinary: bool [pieces], false for the special tokens, which are never predicted.
+        begins_word: bool [vocabulary], false for tokens with "##".
+        ordinary: bool [vocabulary], false for the special tokens, which are never predicted.
         replacements: int32, ids a token may be replaced by: neither special nor [unusedN].
         mask_id: of [MASK].
     """
@@ -40,9 +40,9 @@ class Pieces:
     mask_id: int
 
     @classmethod
-    def of(cls, vocabulary: Sequence[str]) -> "Pieces":
-        ordinary = np.array([piece not in SPECIAL_TOKENS for piece in vocabulary])
-        used = np.array([not re.fullmatch(r"\[unused\d+\]", piece) for piece in vocabulary])
+    def of(cls, vocabulary: Sequence[str]) -> "VocabularyMasks":
+        ordinary = np.array([token not in SPECIAL_TOKENS for token in vocabulary])
+        used = np.array([not re.fullmatch(r"\[unused\d+\]", token) for token in vocabulary])
         replacements = np.flatnonzero(ordinary & used).astype(np.int32)
         return cls(word_beginnings(vocabulary), ordinary, replacements, list(vocabulary).index("[MASK]"))
 
@@ -60,7 +60,7 @@ def mask(
     text: np.ndarray,
     begins_word: np.ndarray | None,
     draws: np.ndarray,
-    pieces: Pieces,
+    vocabulary: VocabularyMasks,
     share: float,
     max_predictions: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -76,7 +76,7 @@ def mask(
         text: bool [rows, length], false for [CLS], [SEP] and padding.
         begins_word: bool [rows, length], for whole words; None: each token alone.
         draws: uint64 [rows, length].
-        pieces: of the vocabulary.
+        vocabulary: what masking needs to know of it.
         share: of the candidates.
         max_predictions: slots a row.
 
@@ -84,7 +84,7 @@ def mask(
         token_ids int32 [rows, length]; positions int32, ids int32 and weights float32 [rows, max_predictions],
         positions in rising order; position, id and weight are 0 in slots without a prediction.
     """
-    candidates = text & pieces.ordinary[token_ids]
+    candidates = text & vocabulary.ordinary[token_ids]
     counts = candidates.sum(axis=1)
     budget = np.minimum(np.clip(np.rint(share * counts), 1, max_predictions).astype(np.int64), counts)
     # The upper half of a draw ranks, the lower half carries the column through the sort.
@@ -101,11 +101,11 @@ def mask(
     ids, weights = np.zeros_like(positions), np.zeros(positions.shape, np.float32)
     positions[rows, slots], ids[rows, slots], weights[rows, slots] = columns, original, 1.0
 
-    # The lower half of the draw, which did not rank, decides what stands there.
+    # The lower half of the draw, which did not rank, decides what replaces the token.
     chance = (draws[rows, columns] & ~HIGH) / 2.0**32
-    other = ((chance - MASKED) / REPLACED * len(pieces.replacements)).astype(np.int64)
-    other = pieces.replacements[np.clip(other, 0, len(pieces.replacements) - 1)]
-    new = np.where(chance < MASKED, pieces.mask_id, np.where(chance < MASKED + REPLACED, other, original))
+    other = ((chance - MASKED) / REPLACED * len(vocabulary.replacements)).astype(np.int64)
+    other = vocabulary.replacements[np.clip(other, 0, len(vocabulary.replacements) - 1)]
+    new = np.where(chance < MASKED, vocabulary.mask_id, np.where(chance < MASKED + REPLACED, other, original))
     token_ids = token_ids.copy()
     token_ids[rows, columns] = new
     return token_ids, positions, ids, weights

@@ -50,7 +50,7 @@ class PretrainingModel(ExactModel):
 
 
 class MaskedTokenHead(keras.layers.Layer):
-    """Dense, activation, layer normalisation, then the word embeddings transposed and a bias: logits of pieces.
+    """Dense, activation, layer normalisation, then the word embeddings transposed and a bias: logits of the vocabulary.
 
     As google-research/bert's get_masked_lm_output. Only the asked positions are computed.
 
@@ -64,7 +64,7 @@ class MaskedTokenHead(keras.layers.Layer):
 
     def __init__(self, table: keras.Variable, activation, epsilon: float, **kwargs):
         super().__init__(**kwargs)
-        # In a closure, into which Keras does not look: the table stays the backbone's.
+        # In a closure, which Keras does not track: the table stays the backbone's.
         self._table = lambda: table
         self.vocabulary_size, self.hidden_dim = table.shape
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
@@ -94,7 +94,7 @@ def build_pretraining_model(loaded: LoadedBackbone, *, next_sentence: bool, dtyp
     """Backbone and heads, in the current strategy scope.
 
     Args:
-        loaded: the backbone; its heads, where the checkpoint has them, are taken over.
+        loaded: the backbone; its heads, where the checkpoint has them, initialise the model's.
         next_sentence: whether to have a head for the order of two segments.
         dtype: Keras dtype policy; None: the current one.
 

@@ -1,10 +1,11 @@
-"""Which stretches of the corpus make a sequence.
+"""Which spans of the corpus make a sequence.
 
 `plan` decides all examples of an epoch by index arithmetic alone: it reads where sentences begin, and no token. An
 example is its two spans of tokens and its label, so that any batch of the epoch can be made at once, by its number.
 Pairs, cuts and order follow from (seed, epoch) and are new each epoch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,8 +64,8 @@ def plan(
     stands alone in what is left of its document has no B, and no label (there, ALBERT takes a random B).
 
     "none" is RoBERTa's FULL-SENTENCES: whole sentences, one after the other, as many as fit, going on into the next
-    document after a [SEP]; there is no B. A sentence longer than a sequence goes on in the next one, so that every
-    token of the corpus is seen once an epoch. Sequences do not go on from one store of a corpus into the next.
+    document after a [SEP]; there is no B. A sentence longer than a sequence continues in the next one, so that every
+    token of the corpus is seen once an epoch. Sequences do not cross from one store of a corpus into the next.
 
     Args:
         corpus: prepared.
@@ -89,9 +90,18 @@ def plan(
     if objective != "none" and corpus.sentences == corpus.documents:
         raise UserError("No document has two sentences, so there are no pairs: use the objective none.")
     random = np.random.Generator(_philox(seed, epoch, PLAN_STREAM))
+    blocks = list(_blocks(corpus, room, objective, random, short_share))
+    joined = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+    order = np.random.Generator(_philox(seed, epoch, ORDER_STREAM)).permutation(len(joined[0]))
+    return Examples(*(column[order] for column in joined))
+
+
+def _blocks(
+    corpus: TokenCorpus, room: int, objective: Objective, random: np.random.Generator, short_share: float
+) -> Iterator[list[np.ndarray]]:
+    """The columns of Examples, in the order of the corpus, for BLOCK sentences at a time."""
     place = np.uint32 if corpus.tokens < 1 << 32 else np.int64
     kinds = (place, np.uint16, place, np.uint16, np.uint8)
-    blocks = []
     for number, store in enumerate(corpus.stores):
         begin = 0  # the sentence at which the next example begins, from the start of the block
         for first in range(0, store.meta.sentences, BLOCK):
@@ -115,10 +125,7 @@ def plan(
             if objective != "none":
                 a_start, a_length, b_start, b_length = _truncate(a_start, a_length, b_start, b_length, room, random)
             found = (a_start, a_length, b_start, b_length, label)
-            blocks.append([column.astype(kind) for column, kind in zip(found, kinds, strict=True)])
-    joined = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-    order = np.random.Generator(_philox(seed, epoch, ORDER_STREAM)).permutation(len(joined[0]))
-    return Examples(*(column[order] for column in joined))
+            yield [column.astype(kind) for column, kind in zip(found, kinds, strict=True)]
 
 
 def _philox(seed: int, epoch: int, stream: int) -> np.random.Philox:
@@ -186,7 +193,7 @@ def _pairs(
 
 
 def _random_next(corpus: TokenCorpus, columns: dict[str, np.ndarray], random: np.random.Generator) -> None:
-    """Put a random stretch of another document in place of each B that is not the next, as long as the target asks."""
+    """Put a random span of another document in place of each B that is not the next, as long as the target asks."""
     rows = np.flatnonzero(columns["label"] == OTHER)
     own = columns["document"][rows]
     document = random.integers(0, corpus.documents - 1, len(rows))

@@ -3,15 +3,15 @@
     python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens
 
 The corpus is divided into shards; each worker process writes one at a time, and a shard takes its name only when it is
-complete. Prepare that is killed goes on, run again, with the shards that are missing. Memory does not grow with the
+complete. Run again after it was killed, it writes only the shards that are missing. Memory does not grow with the
 corpus. A corpus of many files is prepared fastest, for a shard then reads only its own.
 
 Why tokens, and not TFRecord files of finished examples: such files hold one choice of pairs and masks, and are written
 over again for each other choice (google-research/bert writes the corpus ten times, with `dupe_factor`, to have ten
-masks); a reader must go through what comes before to be at a place, so that a run that is taken up again starts its
-data anew or reads for long; and they take some thirty bytes a token. Memory-mapped tokens take two. Pairs and masks are
-made from (seed, epoch) as training goes, new each epoch; any batch is made from its number, so that a run goes on
-exactly where it stood, and N workers read N slices of each batch. Training machines read the same folder, or a copy.
+masks); a reader must read everything before a position to reach it, so that a resumed run restarts its data or reads
+for long; and they take some thirty bytes a token. Memory-mapped tokens take two. Pairs and masks are made from (seed,
+epoch) during training, new each epoch; any batch is made from its number, so that a run resumes exactly where it
+stopped, and N workers read N slices of each batch. Training machines read the same folder, or a copy.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, write_store
 
-# Bounds on the number of shards, where nobody says how many there should be.
+# Bounds on the default number of shards.
 FEWEST, MOST = 4, 256
 # Bytes of a corpus that is one shard: done by the time that worker processes would have started.
 SMALL = 32 << 20
@@ -71,7 +71,7 @@ def prepare(
 
     Args:
         read: documents of a shard.
-        files: what `read` reads; when one of them changes, all is written anew.
+        files: what `read` reads; when one of them changes, everything is written again.
         tokenization: how tokens are made.
         output: folder; shards that an earlier call finished from the same input stay.
         shards: parts; None: one for a small corpus, else as many as files, within FEWEST and MOST. It is not taken
@@ -126,7 +126,7 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
             raise
         except BrokenProcessPool as error:
             raise UserError(
-                "A worker process was killed, perhaps for want of memory: run it again, with fewer workers; "
+                "A worker process was killed, perhaps out of memory: run it again, with fewer workers; "
                 "finished shards stay."
             ) from error
         finally:
@@ -144,13 +144,14 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _worker() -> None:
-    """One core, and the end of the process that started it is its own."""
+    """Use one core, and exit when the process that started this one does."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.set_visible_devices([], "GPU")
     parent = multiprocessing.parent_process()
+    assert parent is not None
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 

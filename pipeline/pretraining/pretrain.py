@@ -1,8 +1,9 @@
-"""The road from raw text to a pre-trained checkpoint: vocabulary, tokens, updates, a Hugging Face folder."""
+"""From raw text to a pre-trained checkpoint: vocabulary, tokens, updates, a Hugging Face folder."""
 
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import tensorflow as tf
 
 from pipeline.backbone import huggingface
 from pipeline.backbone.load import load_backbone
-from pipeline.config import Config, PretrainingConfig
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.config import Config, PretrainingConfig, TextConfig
 from pipeline.data.corpus import files_of, training_documents, validation_documents
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -34,47 +36,98 @@ def pretrain(
     strategy: tf.distribute.Strategy | None = None,
     workers: Workers | None = None,
 ) -> tuple[Path, dict]:
-    """Pre-train from where a run stands to the end.
+    """Pre-train from a run's current state to the end.
 
     Args:
         config: checked, with corpus.train set.
         run_dir: takes vocab.txt, corpus/ (tokens), pretraining/ (checkpoints) and, at the end, pretrained/.
         strategy, workers: of the run; None: one device, alone. The chief prepares the corpus and writes the outcome;
-            the others find them.
+            the others read them.
 
     Returns:
-        (pretrained/, a Hugging Face folder with the heads; scores, with the history of all looks at held-out text).
+        (pretrained/, a Hugging Face folder with the heads; scores, with those on held-out text after each interval).
 
     Raises:
         UserError: one sentence on what is wrong with the input.
         Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
-    strategy, workers = strategy or tf.distribute.get_strategy(), workers or Workers()
+    workers = workers or Workers()
     target, scores = run_dir / "pretrained", run_dir / "pretraining.json"
     with workers.chief_first():
         complete = target.is_dir()
     if complete:
         print(f"pre-training is already complete: {target}")
         return target, json.loads(scores.read_text())
+
+    text = _text_config(config, run_dir, workers)
+    loaded, model = _build(config, text, strategy or tf.distribute.get_strategy())
+    lowercase = text.lowercase if text.lowercase is not None else loaded.lowercase
+    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, _longest(config.pretraining))
+    train, held_out = _corpora(config, encoder, run_dir, workers)
+    entropy = unigram_entropy(train, len(encoder.vocabulary))
+    print(f"{model.count_params() / 1e6:.1f} M parameters; unigram entropy of the corpus {entropy:.3f} nats a token")
+
+    identity = {"tokenization": encoder.fingerprint, "corpus": train.fingerprint}
+    checkpoints = Checkpoints(
+        run_dir / "pretraining", model, model.optimizer, identity, PretrainingProgress, workers=workers
+    )
+    progress = fit(model, train, held_out, encoder, config, checkpoints, run_dir / "logs" / "pretraining")
+    summary = {
+        **_speed(config.pretraining, progress),
+        "parameters": model.count_params(),
+        "vocabulary": len(encoder.vocabulary),
+        "tokens": train.tokens,
+        "unigram_entropy": entropy,
+        "history": progress.history,
+    }
+    if workers.chief:
+        write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
+        pooler = loaded.has_pooler or model.next_sentence
+        heads = heads_of(model)
+        loaded = dataclasses.replace(loaded, lowercase=encoder.lowercase, has_pooler=pooler, heads=heads)
+        # Fine-tuning and other programs load it. Its existence says that pre-training is complete.
+        huggingface.save(loaded, target)
+        print(f"pre-trained: {target}")
+    workers.barrier()
+    return target, summary
+
+
+def _speed(pretraining: PretrainingConfig, progress: PretrainingProgress) -> dict[str, float]:
+    seconds = sum(row["seconds"] for row in progress.history)
+    examples = sum(phase.steps * phase.batch_size for phase in pretraining.phases)
+    return {
+        "updates": progress.updates,
+        "examples": examples,
+        "seconds": seconds,
+        "examples_per_second": examples / max(seconds, 1e-9),
+    }
+
+
+def _longest(pretraining: PretrainingConfig) -> int:
+    return max(phase.sequence_length for phase in pretraining.phases)
+
+
+def _text_config(config: Config, run_dir: Path, workers: Workers) -> TextConfig:
+    """The text section, with a vocabulary learned from the corpus where neither it nor a checkpoint has one."""
+    text, pretraining = config.text, config.pretraining
+    if config.model.backbone is not None or text.vocabulary is not None:
+        return text
+    path = run_dir / "vocab.txt"
+    with workers.chief_first():
+        if not path.is_file():
+            documents = training_documents(config.corpus)
+            minimum, lowercase = pretraining.vocabulary_min_count, text.lowercase is not False
+            learned = learn(documents, pretraining.vocabulary_size, minimum, lowercase)
+            save_vocabulary(learned, path)
+            print(f"learned a vocabulary of {len(learned)} tokens")
+    return dataclasses.replace(text, vocabulary=str(path))
+
+
+def _build(
+    config: Config, text: TextConfig, strategy: tf.distribute.Strategy
+) -> tuple[LoadedBackbone, PretrainingModel]:
+    """The backbone, and the compiled model of it and its heads."""
     pretraining, training = config.pretraining, config.training
-
-    # Vocabulary: the checkpoint's, the given one, or one learned from the corpus.
-    vocabulary = run_dir / "vocab.txt"
-    text = config.text
-    if config.model.backbone is None and text.vocabulary is None:
-        with workers.chief_first():
-            if not vocabulary.is_file():
-                learned = learn(
-                    training_documents(config.corpus),
-                    pretraining.vocabulary_size,
-                    pretraining.vocabulary_min_count,
-                    text.lowercase is not False,
-                )
-                save_vocabulary(learned, vocabulary)
-                print(f"learned a vocabulary of {len(learned)} pieces")
-        text = dataclasses.replace(text, vocabulary=str(vocabulary))
-
-    # Model: a backbone with the heads of pre-training.
     dtype = choose_dtype(training.dtype)
     print(describe(strategy, pretraining.phases[0].batch_size, dtype, training.xla))
     with strategy.scope():
@@ -83,84 +136,41 @@ def pretrain(
         model.accumulation, model.xla, model.z_loss = pretraining.accumulation, training.xla, pretraining.z_loss
         optimizer = make_pretraining_optimizer(pretraining, model)
         model.compile(optimizer=optimizer, jit_compile=False, steps_per_execution=training.steps_per_execution)
-    longest = max(phase.sequence_length for phase in pretraining.phases)
-    if longest > loaded.backbone.max_sequence_length:
+    positions = loaded.backbone.max_sequence_length
+    if _longest(pretraining) > positions:
         raise UserError(
-            f"pretraining.phases ask for {longest} tokens, but {loaded.source} has "
-            f"{loaded.backbone.max_sequence_length} positions."
+            f"pretraining.phases ask for {_longest(pretraining)} tokens, but {loaded.source} has {positions} positions."
         )
+    return loaded, model
 
-    # Tokens: the corpus on disk, tokenized once.
-    lowercase = text.lowercase if text.lowercase is not None else loaded.lowercase
-    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, longest)
+
+def _corpora(
+    config: Config, encoder: TextEncoder, run_dir: Path, workers: Workers
+) -> tuple[TokenCorpus, TokenCorpus | None]:
+    """The corpus on disk, tokenized once: for training, and held out (None: nothing is)."""
+    vocabulary = run_dir / "vocab.txt"
     if workers.chief and not vocabulary.is_file():
-        save_vocabulary(list(loaded.vocabulary), vocabulary)
-    tokenization = Tokenization(str(vocabulary), encoder.lowercase, pretraining.word_splitter)
+        save_vocabulary(list(encoder.vocabulary), vocabulary)
+    tokenization = Tokenization(str(vocabulary), encoder.lowercase, config.pretraining.word_splitter)
 
-    def tokens(name: str, read, source) -> TokenCorpus:
-        read = partial(read, config.corpus)
-        processes = pretraining.workers or os.cpu_count() or 1
+    def tokens(name: str, read: Callable, source: str | list[str]) -> TokenCorpus:
+        processes = config.pretraining.workers or os.cpu_count() or 1
         folder = run_dir / "corpus" / name
         with workers.chief_first():
             if workers.chief:
+                read = partial(read, config.corpus)
                 corpus = prepare(read, files_of(source), tokenization, folder, workers=processes)
             else:
                 corpus = TokenCorpus.open(folder)
         print(f"{name}: {corpus.documents} documents, {corpus.sentences} sentences, {corpus.tokens} tokens")
         return corpus
 
-    train, held_out = tokens("train", training_documents, config.corpus.train), None
-    if config.corpus.validation or config.corpus.validation_fraction:
-        held_out = tokens("validation", validation_documents, config.corpus.validation or config.corpus.train)
-        held_out = held_out if held_out.tokens else None
-    entropy = unigram_entropy(train, len(encoder.vocabulary))
-    print(f"{model.count_params() / 1e6:.1f} M parameters; unigram entropy of the corpus {entropy:.3f} nats a token")
-
-    # Training, from the newest checkpoint, if there is one.
-    identity = {"tokenization": encoder.fingerprint, "corpus": train.fingerprint}
-    checkpoints = Checkpoints(run_dir / "pretraining", model, optimizer, identity, PretrainingProgress, workers)
-    progress = fit(
-        model,
-        train,
-        held_out,
-        encoder,
-        pretraining,
-        training.seed,
-        training.checkpoint_seconds,
-        checkpoints,
-        run_dir / "logs" / "pretraining",
-    )
-    seconds = sum(row["seconds"] for row in progress.history)
-    examples = sum(phase.steps * phase.batch_size for phase in pretraining.phases)
-    summary = {
-        "updates": progress.updates,
-        "examples": examples,
-        "seconds": seconds,
-        "examples_per_second": examples / max(seconds, 1e-9),
-        "parameters": model.count_params(),
-        "vocabulary": len(encoder.vocabulary),
-        "tokens": train.tokens,
-        "unigram_entropy": entropy,
-        "history": progress.history,
-    }
-    if not workers.chief:
-        workers.wait()
-        return target, summary
-    write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
-
-    # A checkpoint that fine-tuning and other programs load; it is what says that all is done.
-    huggingface.save(
-        dataclasses.replace(
-            loaded,
-            lowercase=encoder.lowercase,
-            has_pooler=loaded.has_pooler or model.next_sentence,
-            heads=heads_of(model),
-        ),
-        target,
-    )
-    workers.wait()
-    print(f"pre-trained: {target}")
-    return target, summary
+    given = config.corpus
+    assert given.train is not None
+    train, held_out = tokens("train", training_documents, given.train), None
+    if given.validation or given.validation_fraction:
+        held_out = tokens("validation", validation_documents, given.validation or given.train)
+    return train, held_out if held_out and held_out.tokens else None
 
 
 def make_pretraining_optimizer(config: PretrainingConfig, model: PretrainingModel) -> AdamW:

@@ -1,4 +1,4 @@
-"""A corpus tokenized once: plain arrays on disk, memory-mapped, so that any stretch of any document is read directly.
+"""A corpus tokenized once: plain arrays on disk, memory-mapped, so that any span of any document is read directly.
 
 A folder holds `tokens.bin` (all token ids one after the other, without special tokens), `sentences.bin` and
 `documents.bin` (where each begins), and `meta.json`. With a word splitter it also holds `words.bin`, one bit a token.
@@ -25,7 +25,7 @@ from pipeline.files import replaced_folder
 if TYPE_CHECKING:  # reading a store needs no TensorFlow
     from pipeline.text import TextEncoder
 
-# Raise it when the same corpus is written in another way: stores of earlier versions are then not used again.
+# Increase it when the format changes: stores of earlier versions are then not reused.
 VERSION = 1
 # Sentences and characters tokenized at once: enough for speed, and a bound on memory.
 BATCH_SENTENCES = 2048
@@ -37,11 +37,11 @@ Splitter = Callable[[str], list[str]]
 
 @dataclass
 class StoreMeta:
-    """What a store says of itself.
+    """Description of a store.
 
     Attributes:
         version: of the layout.
-        dtype: of the token ids: "uint16", or "int32" where the vocabulary has more than 65536 pieces.
+        dtype: of the token ids: "uint16", or "int32" where the vocabulary has more than 65536 tokens.
         tokens, sentences, documents: counts.
         has_words: whether a splitter's word boundaries are stored.
         vocabulary: `vocabulary_digest` of the encoder.
@@ -314,9 +314,10 @@ class _Writer:
         """Where the splitter's words begin: bool, one for each token of the pending sentences.
 
         Each word is tokenized alone. Mostly its tokens are those of the sentence, one after the other; where they are
-        not, because the splitter cut a word that WordPiece takes whole, the longest common stretches are matched and
+        not, because the splitter cut a word that WordPiece takes whole, the longest common runs are matched and
         the words between them are the vocabulary's.
         """
+        assert self.splitter is not None
         words = [self.splitter(sentence) for sentence in self.pending]
         word_values, word_lengths = self._tokens([word for row in words for word in row])
         begins = np.zeros(len(word_values) + 1, bool)
@@ -337,8 +338,8 @@ class _Writer:
 
 
 def word_beginnings(vocabulary: Sequence[str]) -> np.ndarray:
-    """bool [pieces], whether a piece begins a word, that is, has no "##" before it."""
-    return np.array([not re.match("##.", piece, re.DOTALL) for piece in vocabulary])
+    """bool [tokens], whether a token begins a word, that is, has no "##" before it."""
+    return np.array([not re.match("##.", token, re.DOTALL) for token in vocabulary])
 
 
 def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:

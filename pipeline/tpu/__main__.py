@@ -1,4 +1,4 @@
-"""TPUs: whether a training step compiles and fits there, and the road there and back.
+"""TPUs: check that a training step compiles and fits, and train on a slice.
 
 python -m pipeline.tpu check v5e-8 --config bert_base --stage finetune --training.batch_size 256
 python -m pipeline.tpu launch v5e-8 --config my.yaml --run_dir gs://bucket/run        prints what it would do

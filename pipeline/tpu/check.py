@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.tpu.target import TpuTarget
 
 GIB = 2**30
-# Found while places in memory are given out, and before that, by the sum of what is alive at once.
+# Found while memory is assigned, or before that, from the sum of what is live at once.
 _SHORT_OF_MEMORY = (
     r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm",
     r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)",
@@ -24,7 +24,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclass
 class Compiled:
-    """What the compiler says of a step that fits."""
+    """The compiler's answer for a step that fits."""
 
     peak_bytes: int
     """Largest use of a core's HBM."""
@@ -36,7 +36,7 @@ class Compiled:
 
 @dataclass
 class TooLarge:
-    """What the compiler says of a step that does not."""
+    """The compiler's answer for a step that does not fit."""
 
     used_bytes: int
     limit_bytes: int
@@ -57,16 +57,16 @@ class Checked:
 
 
 def check(config: Config, target: TpuTarget, python: Path, search: bool = True) -> Iterator[Checked]:
-    """Build, look through and compile each training step of a config for a slice.
+    """Build, check and compile each training step of a config for a slice.
 
     Args:
         config: from `target.adapt`.
         target: the slice.
         python: has jax and libtpu.
-        search: whether to look for the largest batch that fits where one does not.
+        search: whether to search for the largest batch that fits where one does not.
 
     Raises:
-        UserError: the step cannot go on a TPU at all, or the compiler failed.
+        UserError: the step cannot run on a TPU at all, or the compiler failed.
     """
     from pipeline.tpu.step import steps_of
 
@@ -101,7 +101,7 @@ def compile_step(module: bytes, target: TpuTarget, python: Path) -> Compiled | T
     try:
         answer = json.loads(process.stdout.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError) as error:
-        lines = process.stderr.strip().splitlines() or ["it said nothing"]
+        lines = process.stderr.strip().splitlines() or ["it printed nothing"]
         raise UserError(f"the TPU compiler ended with status {process.returncode}: {lines[-1]}") from error
     if "error" in answer:
         return refusal(answer["error"])
@@ -109,10 +109,10 @@ def compile_step(module: bytes, target: TpuTarget, python: Path) -> Compiled | T
 
 
 def refusal(message: str) -> TooLarge:
-    """What the compiler says where memory is short, in one of two ways.
+    """Parse the compiler's refusal where memory is short, which has one of two forms.
 
     Raises:
-        UserError: the message is of something else.
+        UserError: the message is about something else.
     """
     for pattern in _SHORT_OF_MEMORY:
         found = re.search(pattern, message)
@@ -125,12 +125,12 @@ def refusal(message: str) -> TooLarge:
 def largest_that_fits(compiled: Callable[[int], Compiled | TooLarge], refused: int, answer: TooLarge) -> int:
     """The most sequences at once that fit, in steps of 8 from 8 on.
 
-    A refusal takes seconds, a compilation minutes: so the search comes from above, each time by as much as a straight
-    line through the last two refusals says.
+    A refusal takes seconds, a compilation minutes: so the search comes from above, by linear
+    extrapolation from the last two refusals.
 
     Args:
         compiled: asks the compiler about a number of sequences.
-        refused, answer: a number that does not fit, and what the compiler said.
+        refused, answer: a number that does not fit, and the compiler's answer.
 
     Returns:
         0 where not even one fits.

@@ -23,11 +23,11 @@ def compile_for(module: bytes, topology: str, replicas: int, chip_config: str | 
     Returns:
         peak_bytes: largest use of a core's HBM; arguments_bytes and temporary_bytes are of it. flops: of one core.
     """
-    from jax._src.compiler import get_compile_options
-    from jax._src.interpreters import mlir
-    from jax._src.lib import _jax
-    from jax._src.lib.mlir import ir
-    from jax.experimental import topologies
+    from jax._src.compiler import get_compile_options  # pyright: ignore[reportMissingImports]  # extra tpu-check
+    from jax._src.interpreters import mlir  # pyright: ignore[reportMissingImports]  # extra tpu-check
+    from jax._src.lib import _jax  # pyright: ignore[reportMissingImports]  # extra tpu-check
+    from jax._src.lib.mlir import ir  # pyright: ignore[reportMissingImports]  # extra tpu-check
+    from jax.experimental import topologies  # pyright: ignore[reportMissingImports]  # extra tpu-check
 
     chosen = {"chip_config_name": chip_config} if chip_config else {}
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology, **chosen).devices
@@ -62,7 +62,7 @@ def compile_for(module: bytes, topology: str, replicas: int, chip_config: str | 
 
 def _remove_copies(module) -> None:
     """Replace each mhlo.copy, which TensorFlow writes and libtpu's reader does not know, by what it copies."""
-    from jax._src.lib.mlir import ir
+    from jax._src.lib.mlir import ir  # pyright: ignore[reportMissingImports]  # extra tpu-check
 
     copies = []
 
@@ -83,6 +83,6 @@ if __name__ == "__main__":
         content = file.read()
     try:
         answer = compile_for(content, topology_name, int(count), *config)
-    except Exception as error:  # whatever the compiler says is the answer
+    except Exception as error:  # whatever the compiler reports is the answer
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer))

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.files import replaced_folder
 from pipeline.wheel import cache_folder
 
-# compile_ahead.py rests on private calls: other versions may have them no more. As in pyproject.toml's tpu-check.
+# compile_ahead.py relies on private calls, which other versions may lack. As in pyproject.toml's tpu-check.
 PINS = {"jax": "0.10.2", "libtpu": "0.0.42.1"}
 
 
@@ -61,7 +61,7 @@ def _make(folder: Path) -> None:
             process = subprocess.run(command, capture_output=True, text=True)
             if process.returncode:
                 lines = (process.stderr + process.stdout).strip().splitlines()
-                errors = [line for line in lines if line.startswith("ERROR")] or lines or ["it said nothing"]
+                errors = [line for line in lines if line.startswith("ERROR")] or lines or ["it printed nothing"]
                 raise UserError(
                     f"the TPU compiler could not be installed ({errors[-1]}); give --jax_python, a Python that has "
                     f"{' and '.join(requirements)}."

@@ -1,8 +1,8 @@
-"""A run on a TPU slice of Google Cloud: asked for, set up, trained on, asked for again when it is taken away, deleted.
+"""A run on a TPU slice of Google Cloud: request it, set it up, train, request another when preempted, delete it.
 
 Everything is done by `gcloud`, as a person would. What a run writes lies in a bucket, which the machine mounts with
-gcsfuse under /gcs; so the slice can vanish at any moment and the next one goes on. The bucket must have a
-hierarchical namespace: there a folder is renamed at once or not at all, which checkpoints rest on (files.py).
+gcsfuse under /gcs; so the slice can be preempted at any moment, and the next one resumes. The bucket must have a
+hierarchical namespace: there a folder is renamed atomically, which checkpoints rely on (files.py).
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ WAITING = ("STATE_UNSPECIFIED", "CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES",
 # ssh's own status when the connection fails, and a run's when it was asked to stop (errors.Stopped).
 TRY_AGAIN = (255, 75)
 MOST_STARTS = 5
-# Between two looks at the queue, and before a lost connection is tried again.
+# Between two polls of the queue, and before a lost connection is retried.
 POLL_SECONDS = 30.0
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +83,7 @@ class Launch:
         return self.tpus("queued-resources", "delete", self.name, "--force", "--quiet")
 
     def bucket_kind(self) -> list[str]:
-        bucket = self.config.run_dir.removeprefix("gs://").partition("/")[0]
+        bucket = str(self.config.run_dir).removeprefix("gs://").partition("/")[0]
         wanted = "--format=value(hierarchical_namespace.enabled)"
         return ["gcloud", "storage", "buckets", "describe", f"gs://{bucket}", wanted]
 
@@ -105,12 +105,12 @@ until [ "$({line(plan.queue_state())})" = ACTIVE ]; do sleep {POLL_SECONDS:g}; d
 {line(plan.copy([wheel, *_files(plan)])).replace(shlex.quote(wheel), wheel)}
 {line(plan.install())}
 {line(plan.start())}
-# --run repeats from `create` when the slice is taken away, until the run is done.
+# --run repeats from `create` when the slice is preempted, until the run is done.
 """
 
 
 def run(plan: Launch) -> int:
-    """Train to the end, on as many slices as it takes, and leave none behind.
+    """Train to the end, on as many slices as it takes, and delete each.
 
     Returns:
         The exit status: 0.
@@ -135,7 +135,7 @@ def run(plan: Launch) -> int:
                 write_text(Path(folder) / name, text)
                 files.append(str(Path(folder) / name))
             while not _on_one_slice(plan, files):
-                print(f"{plan.name} was taken away; asking for another", flush=True)
+                print(f"{plan.name} was preempted; requesting another", flush=True)
     finally:
         signal.signal(signal.SIGTERM, before)
     print(f"done: {plan.config.run_dir}")
@@ -143,8 +143,8 @@ def run(plan: Launch) -> int:
 
 
 def _on_one_slice(plan: Launch, files: list[str]) -> bool:
-    """Whether the run came to its end before the slice was taken away; the slice is deleted either way."""
-    # Only what this call has made is deleted: create fails where the name is taken.
+    """Whether the run ended before the slice was preempted; the slice is deleted either way."""
+    # Only what this call has created is deleted: create fails where the name is taken.
     _do(plan.create())
     try:
         if not _wait_until_active(plan):
@@ -172,7 +172,7 @@ def _on_one_slice(plan: Launch, files: list[str]) -> bool:
 
 
 def _wait_until_active(plan: Launch) -> bool:
-    """Whether the slice was given; False where it was taken away before it was ready."""
+    """Whether the slice was granted; False where it was preempted before it was ready."""
     while True:
         state = _output(plan.queue_state()).strip()
         if state == "ACTIVE":
@@ -182,7 +182,7 @@ def _wait_until_active(plan: Launch) -> bool:
         if state not in WAITING:
             raise UserError(
                 f"the request for {plan.target.accelerator_type} in {plan.zone} ended as {state or 'unknown'}: try "
-                f"another --zone, or look at {shlex.join(plan.queue_state()[:-1])}."
+                f"another --zone, or see {shlex.join(plan.queue_state()[:-1])}."
             )
         print(f"{plan.name}: {state}", flush=True)
         time.sleep(POLL_SECONDS)
@@ -219,7 +219,7 @@ fi
 
 
 def _start(plan: Launch) -> str:
-    """Safe to be run again after a lost connection: what still runs is asked to save its state and stop."""
+    """Safe to be run again after a lost connection: a run still in progress is asked to save its state and stop."""
     exports = dict(plan.target.environment)
     if plan.target.hosts > 1:
         exports |= {"TPU_NAME": plan.name, "TPU_LOAD_LIBRARY": "0"}
@@ -241,7 +241,7 @@ exec venv/bin/python -m pipeline.run --config run.yaml
 
 def mounted(value):
     """A config, or a part of it, with gs://bucket/... as the path under which the machine has it."""
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.replace(
             value, **{item.name: mounted(getattr(value, item.name)) for item in dataclasses.fields(value)}
         )
@@ -253,8 +253,8 @@ def mounted(value):
 
 
 def _check_places(config: Config) -> None:
-    """Refuse what only this machine has."""
-    if not config.run_dir.startswith("gs://"):
+    """Refuse sources that only this machine has."""
+    if not str(config.run_dir).startswith("gs://"):
         raise UserError(f"run_dir {config.run_dir} would be lost with the slice: give --run_dir gs://BUCKET/FOLDER.")
     sources = {f"data.{key}": getattr(config.data, key) for key in ("train", "validation", "test")}
     sources |= {f"corpus.{key}": getattr(config.corpus, key) for key in ("train", "validation")}

@@ -155,7 +155,7 @@ def _pretraining_steps(config: Config, cores: int) -> Iterator[Step]:
     model.compile(optimizer=make_pretraining_optimizer(pretraining, model), jit_compile=False)
 
     def spec_of(phase: PhaseConfig):
-        slots = example_settings(pretraining, phase)["max_predictions"]
+        slots = example_settings(pretraining, phase).max_predictions
 
         def spec(batch: int):
             inputs = _inputs(batch, phase.sequence_length) | {"masked_positions": _ints(batch, slots)}

@@ -1,6 +1,6 @@
 """The table of tpu_configs/README.md: does BERT-base's fine-tuning step, at full depth, compile for each slice?"""
 
-import re
+import itertools
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -61,7 +61,7 @@ def put(path: Path, name: str, line: str) -> None:
     before, found, after = text.partition(HEAD)
     if not found:
         raise UserError(f"{path} has no table to write into.")
-    lines = re.match(r"(?:\|.*\n)*", after).group().splitlines(keepends=True)
+    lines = list(itertools.takewhile(lambda text: text.startswith("|"), after.splitlines(keepends=True)))
     rest = after[sum(map(len, lines)) :]
     rows = {line.split("`")[1]: line for line in lines} | {name: line}
     write_text(path, before + HEAD + "".join(rows[key] for key in shipped_names() if key in rows) + rest)

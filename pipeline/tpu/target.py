@@ -1,4 +1,4 @@
-"""What a TPU slice is, and how it is used: one small YAML file each, in tpu_configs/."""
+"""TPU slices and how to use them: one small YAML file each, in tpu_configs/."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class TpuTarget:
     steps_per_execution: Count = 50
     """Updates a call of the device: one call an update would leave it waiting for the host."""
     spot: bool = True
-    """Cheaper, and taken away when someone pays more; the run then goes on in the next slice."""
+    """Cheaper, but may be preempted; the run then resumes on the next slice."""
     valid_until_duration: str | None = None
     """How long a request for the slice may wait (gcloud's --valid-until-duration, such as 6h); none: for ever."""
     python: str = "3.11"
@@ -130,9 +130,9 @@ def shipped_names() -> list[str]:
 
 
 def adapt(config: Config, target: TpuTarget) -> Config:
-    """The settings of a run, as it goes on this slice: static shapes, dense updates, batches divided among the cores.
+    """The settings of a run on this slice: static shapes, dense updates, batches divided among the cores.
 
-    The batch of an update stays what the config says, for it decides the weights. What a core cannot take at once is
+    The batch of an update stays as configured, for it decides the weights. What a core cannot take at once is
     accumulated, which gives the same update.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Evaluate and keep a moving average of the weights, train the weights themselves."""
+"""Evaluation with the moving averages of the weights, while training goes on with the weights themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

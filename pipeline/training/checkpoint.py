@@ -1,4 +1,4 @@
-"""The state of a run on disk: whole or not there, whatever moment the process is killed at."""
+"""The state of a run on disk: complete or absent, whenever the process is killed."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import keras
 import numpy as np
@@ -25,11 +26,11 @@ class Progress:
     """Where a run stands, beside its variables."""
 
     epoch: int = 0
-    """The epoch to go on with."""
+    """The epoch in progress, or the next one."""
     step: int = 0
     """Batches of that epoch already done."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Sums over those batches of what the training step gives."""
+    """Sums over those batches of what the training step returns."""
     seconds: float = 0.0
     """Training time of those batches."""
     history: list[dict] = field(default_factory=list)
@@ -39,10 +40,13 @@ class Progress:
     best_weights: str | None = None
     """Name of the folder with its weights."""
     finished: bool = False
-    """Nothing is left to train."""
+    """Training is complete."""
 
 
-class Checkpoints:
+ProgressT = TypeVar("ProgressT", bound=Progress)
+
+
+class Checkpoints(Generic[ProgressT]):
     """Numbered folders in `checkpoints/`: variables in TensorFlow's format and progress.json.
 
     A folder is written under a hidden name, flushed to disk and then renamed; the older ones are deleted after that.
@@ -52,7 +56,7 @@ class Checkpoints:
         folder: of all checkpoints.
         model: its variables, with the states of its random generators.
         optimizer: built.
-        identity: what must be equal for a checkpoint to be taken up again (data, tokens).
+        identity: what must be unchanged for a run to resume (data, tokens).
         progress_type: Progress, or a dataclass that adds to it.
         workers: of the run; None: this process is alone.
     """
@@ -63,7 +67,8 @@ class Checkpoints:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         identity: dict[str, str],
-        progress_type: type[Progress] = Progress,
+        # A type variable with a default of its own needs Python 3.13.
+        progress_type: type[ProgressT] = Progress,  # pyright: ignore[reportArgumentType]  # see above
         workers: Workers | None = None,
     ):
         self.folder = folder
@@ -100,7 +105,7 @@ class Checkpoints:
             _write(self._weights, target, "{}")
         return target.name
 
-    def restore(self) -> Progress:
+    def restore(self) -> ProgressT:
         """Load the newest state into the variables; a fresh Progress where there is none.
 
         Raises:
@@ -117,7 +122,7 @@ class Checkpoints:
         for name, value in self.identity.items():
             if stored["identity"].get(name) != value:
                 raise UserError(
-                    f"{newest}: the {name} changed since this run began; use another run_dir to start anew."
+                    f"{newest}: the {name} changed since this run began; use another run_dir to start afresh."
                 )
         self._state.read(str(newest / "variables")).assert_consumed()
         return self.progress_type(**stored["progress"])
@@ -132,7 +137,7 @@ class Checkpoints:
 
 
 def load_finished(folder: Path, model: keras.Model) -> str:
-    """Load the weights that a finished run ended with into the like of its model.
+    """Load the final weights of a finished run into a model like its own.
 
     Args:
         folder: the run's checkpoints.
@@ -146,8 +151,8 @@ def load_finished(folder: Path, model: keras.Model) -> str:
     """
     newest = max(folder.glob("[0-9]*"), default=None)
     progress = json.loads((newest / "progress.json").read_text())["progress"] if newest else {}
-    if not progress.get("finished"):
-        raise UserError(f"{folder} is not of a finished run: take that run to its end first.")
+    if newest is None or not progress.get("finished"):
+        raise UserError(f"{folder} is not of a finished run: finish that run first.")
     if progress["best_weights"]:
         stored = tf.train.Checkpoint(weights=[variable.value for variable in model.weights])
         prefix = folder / progress["best_weights"] / "variables"
@@ -157,7 +162,7 @@ def load_finished(folder: Path, model: keras.Model) -> str:
     try:
         stored.read(str(prefix)).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
-        raise UserError(f"{prefix} holds other weights than its config says ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{prefix} holds weights that do not fit its config ({str(error).splitlines()[0]})") from error
     # It has a checksum of each tensor.
     return hashlib.sha256(prefix.with_suffix(".index").read_bytes()).hexdigest()
 

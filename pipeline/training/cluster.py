@@ -1,4 +1,4 @@
-"""The processes that train one model together, as the environment describes them. Without TensorFlow."""
+"""The processes that train one model together, as the environment describes them. Imports no TensorFlow."""
 
 import json
 import os
@@ -13,7 +13,7 @@ FIRST_SLURM_PORT, SLURM_PORTS = 12_000, 20_000
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers by number; the first is the chief, who alone writes files.
+    """Workers by index; the first is the chief, which alone writes files.
 
     Attributes:
         addresses: "host:port" of each.
@@ -24,7 +24,7 @@ class Cluster:
     index: int
 
     def tf_config(self) -> str:
-        """The value of TF_CONFIG that says so to TensorFlow."""
+        """The value of TF_CONFIG for TensorFlow."""
         return json.dumps(
             {"cluster": {"worker": list(self.addresses)}, "task": {"type": "worker", "index": self.index}}
         )
@@ -42,7 +42,7 @@ def find_cluster(wanted: str, environment: Mapping[str, str] = os.environ) -> Cl
         environment: of the process.
 
     Raises:
-        UserError: a description that cannot be used, or one that training.strategy does not go with.
+        UserError: a description that cannot be used, or one that contradicts training.strategy.
     """
     if environment.get("TF_CONFIG"):
         source, cluster = "TF_CONFIG", _of_tf_config(environment["TF_CONFIG"])
@@ -114,7 +114,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Cluster:
     addresses = [f"{host}:{port + number}" for host, here in zip(hosts, tasks, strict=True) for number in range(here)]
     if len(addresses) != count or not 0 <= index < count:
         raise UserError(
-            f"The SLURM_ variables speak of {count} tasks, and of {len(addresses)} on {', '.join(hosts)}: start all "
+            f"The SLURM_ variables describe {count} tasks, but {len(addresses)} on {', '.join(hosts)}: start all "
             "workers with one srun."
         )
     return Cluster(tuple(addresses), index)

@@ -91,7 +91,7 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
             log(writer, row, progress.epoch * steps)
     if progress.best_weights:
         # The others may be here before the chief has written them.
-        workers.wait()
+        workers.barrier()
         checkpoints.restore_weights(progress.best_weights)
     return progress
 

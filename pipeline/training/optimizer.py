@@ -1,4 +1,4 @@
-"""AdamW and LAMB for BERT: right on several devices, and fast on large word embeddings."""
+"""AdamW and LAMB for BERT: correct on several devices, and fast on large word embeddings."""
 
 import re
 from typing import NamedTuple
@@ -168,7 +168,7 @@ def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int)
 
 
 def build(optimizer: AdamW, model: keras.Model) -> AdamW:
-    """Make an optimizer's variables and exclude from weight decay what `decays` says."""
+    """Make an optimizer's variables and exclude from weight decay those that `decays` is false for."""
     variables = model.trainable_variables
     optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if not decays(variable)])
     optimizer.build(variables)

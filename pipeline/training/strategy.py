@@ -1,4 +1,4 @@
-"""On which devices a run trains."""
+"""The devices that a run trains on."""
 
 import functools
 import os
@@ -20,7 +20,7 @@ def choose_strategy(wanted: str, cluster: Cluster | None = None, timeout: float 
     Args:
         wanted: "auto", "one", "mirrored", "multiworker" or "tpu".
         cluster: of which this process is a worker; None: it is alone.
-        timeout: seconds in which the workers must have connected, or SIGALRM ends the process; 0: whatever it takes.
+        timeout: seconds in which the workers must have connected, or SIGALRM ends the process; 0: no limit.
 
     Returns:
         The default strategy for one device; MirroredStrategy over all GPUs (else all logical CPUs) of this machine;
@@ -56,7 +56,7 @@ def _multiworker(cluster: Cluster, timeout: float) -> tf.distribute.MultiWorkerM
     _untune_device_iterators()
     os.environ["TF_CONFIG"] = cluster.tf_config()
     listening = threading.current_thread() is threading.main_thread()
-    # For a worker that died after they met, TensorFlow waits an hour or more, and lets no Python run meanwhile: Ctrl-C
+    # For a worker that died after the rendezvous, TensorFlow waits an hour or more, and lets no Python run meanwhile: Ctrl-C
     # and the alarm end the process without it.
     interrupt = signal.getsignal(signal.SIGINT)
     if listening and callable(interrupt):
@@ -71,7 +71,7 @@ def _multiworker(cluster: Cluster, timeout: float) -> tf.distribute.MultiWorkerM
     # TensorFlow's coordination service catches SIGTERM and does nothing about it.
     if listening:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # All workers have the same number of batches: no need to ask each other before each whether there is one.
+    # All workers have the same number of batches: no need to agree before each whether there is one.
     strategy.extended.experimental_enable_get_next_as_optional = False
     return strategy
 

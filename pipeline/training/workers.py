@@ -1,4 +1,4 @@
-"""What the processes of one run say to each other, beside gradients. With one process all of it is free."""
+"""What the processes of a run exchange besides gradients. With one process all of it is free."""
 
 import functools
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from pipeline.training.rendezvous import missing
 
 
 class Workers:
-    """The workers of a strategy.
+    """The workers of a run.
 
     Args:
-        strategy: of all their devices.
+        strategy: of all their devices; None: the current one.
         cluster: None: this process is alone.
 
     Attributes:
@@ -25,7 +25,7 @@ class Workers:
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None, cluster: Cluster | None = None):
-        self.strategy, self.cluster = strategy, cluster
+        self.strategy, self.cluster = strategy or tf.distribute.get_strategy(), cluster
         self.index, self.count = (cluster.index, len(cluster.addresses)) if cluster else (0, 1)
         self.chief = self.index == 0
 
@@ -56,23 +56,23 @@ class Workers:
 
         return total
 
-    def wait(self) -> None:
-        """Until all workers are here."""
+    def barrier(self) -> None:
+        """Wait until all workers have called it."""
         self.sum(np.zeros(1, np.float32))
 
     @contextmanager
     def chief_first(self) -> Iterator[None]:
-        """A body that the chief runs alone, and the others when it is done: they find what it has written."""
+        """A body that the chief runs first and the others after it, so that they can read what it has written."""
         if not self.chief:
-            self.wait()
+            self.barrier()
         yield
         if self.chief:
-            self.wait()
+            self.barrier()
 
 
 @contextmanager
 def lost_workers_named(cluster: Cluster | None) -> Iterator[None]:
-    """Turns TensorFlow's errors of a broken connection into a sentence on who is gone."""
+    """Turn TensorFlow's errors about a broken connection into a sentence that names the lost worker."""
     try:
         yield
     except (UserError, Stopped, WorkerLost):
@@ -85,4 +85,4 @@ def lost_workers_named(cluster: Cluster | None) -> Iterator[None]:
         if not gone and isinstance(error, tf.errors.InternalError):
             raise
         names = " and ".join(gone) or "another worker"
-        raise WorkerLost(f"{names} is gone; what was saved stays: start all workers again to go on.") from error
+        raise WorkerLost(f"{names} is gone; the saved state is kept: start all workers again to resume.") from error

@@ -35,7 +35,7 @@ def metadata(subject: Subject) -> str:
     for name, specs in task.output_specs.items():
         outputs = signature_of(subject, name).outputs
         for key, (_, shape) in specs.items():
-            columns = (shape_of(outputs[key]) or [])[1:] if key in outputs else []
+            columns = (shape_of(outputs[key]) or [])[1:] if key in outputs else None
             if columns != list(shape):
                 raise Broken(f"its task has {task.outputs} outputs; {name}'s {key} has {columns} behind the batch")
     other = set(stored["operations"]) ^ set(graphs.operations(subject.graph))

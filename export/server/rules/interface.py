@@ -42,7 +42,7 @@ def examples(subject: Subject) -> str:
         raise Broken(f"the outputs of {name} are {listed(signature.outputs)}")
     require(signature.inputs, {"inputs": (tf.string, [-1])})
     _require_outputs(subject, name)
-    widths = {key: shape_of(spec)[1] for key, spec in signature.outputs.items()}
+    widths = {key: spec.tensor_shape.dim[1].size for key, spec in signature.outputs.items()}
     if len(set(widths.values())) > 1:
         raise Broken(" and ".join(f"{key} has {width} columns" for key, width in sorted(widths.items())))
     return f"{name}: {next(iter(widths.values()))} columns"

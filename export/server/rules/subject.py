@@ -1,11 +1,12 @@
-"""An exported model as the rules see it, and what they say of it."""
+"""An exported model as the rules see it, and the exceptions that they raise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from export import graph as graphs
 from export.loading import METADATA, read_metadata
@@ -29,8 +30,7 @@ class Subject:
     """An exported model and what is known of it."""
 
     folder: Path
-    graph: object
-    """Its tensorflow.MetaGraphDef."""
+    graph: meta_graph_pb2.MetaGraphDef
     replies: Replies
     """Of a server."""
     purposes: Sequence[str]
@@ -71,7 +71,7 @@ def shown(spec) -> str:
     return f"{dtype_of(spec).name} {shape_of(spec)}"
 
 
-def _is(spec, dtype: tf.DType, shape: list[int | None]) -> bool:
+def _is(spec, dtype: tf.DType, shape: Sequence[int | None]) -> bool:
     """Whether a tensor has a data type and a shape; None stands for any fixed size."""
     found = shape_of(spec)
     return (
@@ -94,7 +94,7 @@ def signature_of(subject: Subject, name: str):
     return subject.signatures[name]
 
 
-def require(specs, wanted: dict[str, tuple[tf.DType, list[int | None]]]) -> None:
+def require(specs, wanted: Mapping[str, tuple[tf.DType, Sequence[int | None]]]) -> None:
     """Raises Broken where a tensor is missing or has another data type or shape; None stands for any fixed size."""
     for key, (dtype, shape) in wanted.items():
         if key not in specs:
