@@ -56,8 +56,8 @@ def _multiworker(cluster: Cluster, timeout: float) -> tf.distribute.MultiWorkerM
     _untune_device_iterators()
     os.environ["TF_CONFIG"] = cluster.tf_config()
     listening = threading.current_thread() is threading.main_thread()
-    # For a worker that died after the rendezvous, TensorFlow waits an hour or more, and lets no Python run meanwhile: Ctrl-C
-    # and the alarm end the process without it.
+    # For a worker that died after the rendezvous, TensorFlow waits an hour or more, and lets no Python run meanwhile:
+    # Ctrl-C and the alarm end the process without it.
     interrupt = signal.getsignal(signal.SIGINT)
     if listening and callable(interrupt):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
