@@ -44,7 +44,7 @@ import torch  # pyright: ignore[reportMissingImports]  # extra bench
 import transformers  # pyright: ignore[reportMissingImports]  # extra bench
 from onnxruntime.transformers import optimizer  # pyright: ignore[reportMissingImports]  # extra bench
 
-from export.client import Client
+from export.client import Client, Limits
 from export.graph import read_graph, signatures
 from export.loading import find_version
 from export.server.releases import NEWEST, libraries
@@ -248,7 +248,10 @@ def double(folder: Path, limit: int, options) -> Iterator[Submit]:
     assert process.stdin and process.stdout
     try:
         target = process.stdout.readline().split()[0]
-        with Client(target, model="model", timeout=600, parallel=1) as client, ThreadPoolExecutor(256) as pool:
+        with (
+            Client(target, model="model", limits=Limits(timeout=600, parallel=1)) as client,
+            ThreadPoolExecutor(256) as pool,
+        ):
             client.inputs  # noqa: B018  (asked once)
             yield lambda text: pool.submit(lambda: client([text])["label"][0])
     finally:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,31 @@ from pipeline.data.formats import as_text, printable
 WINDOW = 16
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How requests are made.
+
+    Attributes:
+        timeout: seconds that a request may take, with all its attempts.
+        attempts: how often a request is sent at most.
+        batch_size: texts a request.
+        parallel: requests at a time.
+    """
+
+    timeout: float = 10.0
+    attempts: int = 5
+    batch_size: int = 32
+    parallel: int = 4
+
+
+DEFAULT_LIMITS = Limits()
+
+
 class Client:
     """A served model as a function from texts to its outputs.
 
-    Large inputs are cut into requests of `batch_size` texts, of like length to save padding, of which at most
-    `parallel` are under way. A request that meets UNAVAILABLE is sent again, after a random wait that grows from 0.1 to
+    Large inputs are cut into requests of `limits.batch_size` texts, of like length to save padding, of which at most
+    `limits.parallel` are under way. A request that meets UNAVAILABLE is sent again, after a random wait that grows from 0.1 to
     2 seconds. Safe to use from several threads.
 
     Example:
@@ -50,10 +71,7 @@ class Client:
         protocol: "grpc" or "rest".
         signature: of the SavedModel.
         version, label: at most one of them; neither: the newest version.
-        timeout: seconds that a request may take, with all its attempts.
-        attempts: how often a request is sent at most.
-        batch_size: texts a request.
-        parallel: requests at a time.
+        limits: time, attempts and sizes of requests.
         tls: root certificates and the client's own; None: no encryption.
 
     Raises:
@@ -69,22 +87,18 @@ class Client:
         signature: str = "serving_default",
         version: int | None = None,
         label: str | None = None,
-        timeout: float = 10.0,
-        attempts: int = 5,
-        batch_size: int = 32,
-        parallel: int = 4,
+        limits: Limits = DEFAULT_LIMITS,
         tls: Tls | None = None,
     ):
         if protocol not in ("grpc", "rest"):
             raise RequestFailed(f"protocol {protocol!r}: it is grpc or rest.")
         if version is not None and label:
             raise RequestFailed(f"version {version} and label {label!r}: give one of them.")
-        if min(timeout, attempts, batch_size, parallel) <= 0:
+        if min(limits.timeout, limits.attempts, limits.batch_size, limits.parallel) <= 0:
             raise RequestFailed("timeout, attempts, batch_size and parallel must be above 0.")
         self._model = Model(model, signature, version, label)
         self._transport = connect(protocol, target, self._model, tls)
-        self._timeout, self._attempts = timeout, attempts
-        self._batch_size, self._parallel = batch_size, parallel
+        self._limits = limits
         self._inputs: list[str] | None = None
 
     def __call__(self, *texts: Sequence[str | bytes]) -> dict[str, np.ndarray]:
@@ -116,12 +130,12 @@ class Client:
             return {}
         texts = [column for column in columns.values() if column.dtype == object]
         order = np.array(sorted(range(count), key=lambda i: sum(len(column[i]) for column in texts)))
-        parts = [order[start : start + self._batch_size] for start in range(0, count, self._batch_size)]
+        parts = [order[start : start + self._limits.batch_size] for start in range(0, count, self._limits.batch_size)]
         if len(parts) == 1:
             answers = [self._ask(columns)]
             order = np.arange(count)
         else:
-            with ThreadPoolExecutor(min(self._parallel, len(parts))) as pool:
+            with ThreadPoolExecutor(min(self._limits.parallel, len(parts))) as pool:
                 try:
                     requests = [{name: column[part] for name, column in columns.items()} for part in parts]
                     answers = list(pool.map(self._ask, requests))
@@ -169,11 +183,11 @@ class Client:
 
     def _try(self, send):
         """send(seconds left), again while it raises TryAgain and there is time."""
-        end = time.monotonic() + self._timeout
+        end = time.monotonic() + self._limits.timeout
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TryAgain),
             wait=tenacity.wait_random_exponential(0.1, max=2.0),
-            stop=tenacity.stop_after_attempt(self._attempts) | tenacity.stop_before_delay(self._timeout),
+            stop=tenacity.stop_after_attempt(self._limits.attempts) | tenacity.stop_before_delay(self._limits.timeout),
             reraise=True,
         )
         return attempts(lambda: send(max(end - time.monotonic(), 1e-3)))
@@ -234,8 +248,8 @@ def main(arguments: list[str] | None = None) -> int:
         if bool(options.certificate) != bool(options.key):
             raise ValueError("--certificate and --key go together.")
         files = Tls(options.root, options.certificate, options.key)
-        names = ("model", "protocol", "signature", "version", "label", "timeout", "attempts", "batch_size", "parallel")
-        settings = {name: getattr(options, name) for name in names}
+        settings = {name: getattr(options, name) for name in ("model", "protocol", "signature", "version", "label")}
+        settings["limits"] = Limits(options.timeout, options.attempts, options.batch_size, options.parallel)
         with Client(options.target, tls=files if options.tls or any(files) else None, **settings) as client:
             _answer(client, options)
     except BrokenPipeError:

@@ -112,23 +112,7 @@ def export_model(
 ) -> Path:
     """Write a model as a numbered SavedModel that answers strings.
 
-    serving_default: `text`, string [batch] (pairs: `text_a` and `text_b`), to what the task answers. Tasks with labels:
-    `label`, string [batch], `score`, float32 [batch] (the highest probability), and `probabilities`, float32 [batch,
-    C]. A number: `value` and, where there were validation rows, `low` and `high`, float32 [batch].
-    classify (a number: regress): `inputs`, serialized tf.Example [batch] with features of the same names (a missing one
-    counts as empty), to `classes`, string [batch, C], and `scores`, float32 [batch, C], both in the order of
-    `label_names` (a number: `outputs`, float32 [batch, 1]). Bytes that are no tf.Example fail the call, as TensorFlow's
-    parser does; any bytes are a text.
-    predict_tokens: `token_ids`, `segment_ids` and `padding_mask`, int32 [batch, length], to the outputs of
-    serving_default.
-    top_k, embed and explain take what serving_default takes.
-    top_k (tasks with labels): `top_labels`, string [batch, k], and `top_scores`, float32 [batch, k], best first.
-    embed: `embedding`, float32 [batch, H], what the last layer sees.
-    explain: `attributions`, float32 [batch, length], what each token adds to the log-odds of the most probable label,
-    or to the value (see export.explain); `pieces`, string [batch, length]; `begin` and `end`, int32 [batch, length],
-    the bytes of the text that a token is of; `completeness_gap`, float32 [batch]; `label`, string [batch], the name
-    explained, also where serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch,
-    length], 1 for tokens of `text_b`. Special tokens and padding have attribution 0 and no bytes.
+    What its signatures take and give: see export.signatures.
 
     Args:
         model: inputs token_ids, segment_ids and padding_mask, int32 [batch, length]; output logits [batch, C].

@@ -1,6 +1,7 @@
 """From a config and its data to a compiled model, with what turns its strings into tokens."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -8,14 +9,17 @@ import tensorflow as tf
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
-from pipeline.config import Config
+from pipeline.config import Config, TrainingConfig
 from pipeline.data.batching import steps_per_epoch
 from pipeline.data.load import DataSplits
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.identity import Identity, backbone_identity
+from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
+from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.distillation import DistilledClassifier
+from pipeline.training.fit import Lesson, fit
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.numerics import choose_dtype, serving_dtype
 from pipeline.training.optimizer import make_optimizer
@@ -72,10 +76,50 @@ class Assembly:
         found = {"data": self.data.fingerprint, "tokenization": self.encoder.fingerprint}
         return found | ({"teacher": self.teacher.fingerprint} if self.teacher else {})
 
+    def fit(self, task: Task, workers: Workers) -> Progress:
+        """Train the model in the run's folder, from its newest checkpoint where there is one, and leave it with its
+        best weights.
+
+        Args:
+            task: as it is served, which scores the validation rows.
+            workers: of the run; the chief writes identity.json.
+
+        Raises:
+            UserError: the loss is not finite any more, or the checkpoint is of other data or tokens.
+            Stopped: SIGTERM or Ctrl-C came; the state is saved.
+        """
+        run_dir, validation = Path(str(self.config.run_dir)), self.data.validation
+        model, identity = self.model, self.resume_identity
+        checkpoints = Checkpoints(run_dir / "checkpoints", model, model.optimizer, identity, workers=workers)
+        if workers.chief:
+            self.identity.save(run_dir)
+        validate = self.predictor(model, self.encoder, workers)
+
+        def score() -> dict:
+            assert validation is not None
+            return task.scores(validation.targets(), validate(validation))
+
+        lesson = Lesson(
+            self.data.train,
+            self.encoder,
+            self.data.task,
+            self.config.training,
+            self.config.text,
+            None if validation is None else score,
+        )
+        return fit(model, lesson, checkpoints, run_dir / "logs")
+
     def predictor(self, model: keras.Model, encoder: TextEncoder, workers: Workers | None = None) -> BatchPredictor:
         """Predictions of this model or of one like it."""
         size = self.config.evaluation.batch_size
         return BatchPredictor(model, encoder, self.data.task, size, self.config.text.fixed_length, workers)
+
+
+def seed_all(training: TrainingConfig) -> None:
+    """Python's, NumPy's and TensorFlow's generators, and with training.deterministic every operation."""
+    keras.utils.set_random_seed(training.seed)
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
 
 
 def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy) -> Assembly:

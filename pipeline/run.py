@@ -7,11 +7,8 @@ python -m pipeline.run --config my.yaml                  your own
 """
 
 import contextlib
-import json
 import os
-import platform
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from typing import Any
 from pipeline.command_line import checked, parse
 from pipeline.config import Config, to_yaml
 from pipeline.errors import Stopped, UserError, WorkerLost
-from pipeline.files import full_disk, write_text
+from pipeline.files import full_disk
 from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import rendezvous
@@ -124,8 +121,7 @@ def _newest_version(run_dir: Path) -> Path | None:
 
 
 def road(config: Config, strategy, workers) -> dict:
-    """Take one run from where it stands to its end: pre-training where there is a corpus, then data, model, training,
-    evaluation, report, export.
+    """Take one run from where it stands to its end.
 
     Args:
         config: checked, with run_dir set.
@@ -135,116 +131,79 @@ def road(config: Config, strategy, workers) -> dict:
     Returns:
         What metrics.json holds.
     """
-    import keras
-    import tensorflow as tf
-
-    from pipeline.assemble import assemble
+    from pipeline.assemble import assemble, seed_all
     from pipeline.data.load import load
     from pipeline.data.reading import read_splits
     from pipeline.evaluation.evaluate import evaluate
-    from pipeline.evaluation.report import ReportContent, write_report
-    from pipeline.evaluation.table import print_table
+    from pipeline.evaluation.report import ReportContent
+    from pipeline.evaluation.results import environment, training_summary, write_results
     from pipeline.pretraining.stage import pretraining_stage
     from pipeline.publish import export, serve
-    from pipeline.training.checkpoint import Checkpoints
-    from pipeline.training.fit import Lesson, fit
 
     run_dir = Path(str(config.run_dir))
-    keras.utils.set_random_seed(config.training.seed)
-    if config.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    seed_all(config.training)
 
     # ---- Pre-training: raw text to a checkpoint, which fine-tuning begins with.
     start, metrics = pretraining_stage(config, strategy, workers)
-    content = ReportContent(run_dir.name, metrics, to_yaml(config), environment_of(tf, keras))
+    content = ReportContent(run_dir.name, metrics, to_yaml(config), environment())
     if config.stage == "pretrain":
         if workers.chief:
-            write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-            write_report(run_dir / "report.html", content)
+            write_results(run_dir, content)
             print(f"next:\n  python -m pipeline.run --model.backbone {start.model.backbone} --data.train FILE")
         return metrics
 
     # ---- Data: any source to rows on disk, split, with what is to be predicted.
     with workers.chief_first():
         data = load(start.data, run_dir / "data", begun=any((run_dir / "checkpoints").glob("[0-9]*")))
-    announce("note", data.notes)
-    announce("warning", data.warnings)
-    print(f"{', '.join(f'{len(split)} {split.name}' for split in data.splits)} rows, {data.task.describe()}")
+    announce(data)
     # Refused now rather than after training, if the settings of its answers do not go with it.
     task = data.task.served(config.evaluation, config.export)
 
     # ---- Model: a backbone from its checkpoint, a pooling, a fresh head; the checkpoint's own vocabulary.
     run = assemble(start, data, strategy)
     if workers.chief:
-        found = read_splits(data, run.encoder, run.loaded.backbone.max_sequence_length)
-        announce("warning", found)
-        data.warnings += found
+        warn(data, read_splits(data, run.encoder, run.loaded.backbone.max_sequence_length))
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
-    checkpoints = Checkpoints(
-        run_dir / "checkpoints", run.model, run.model.optimizer, run.resume_identity, workers=workers
-    )
-    validate = run.predictor(run.model, run.encoder, workers)
-
-    def validation_scores() -> dict:
-        return task.scores(data.validation.targets(), validate(data.validation))
-
-    score = validation_scores if data.validation else None
-    lesson = Lesson(data.train, run.encoder, data.task, config.training, config.text, score)
-    progress = fit(run.model, lesson, checkpoints, run_dir / "logs")
+    progress = run.fit(task, workers)
     if not workers.chief:
         return metrics
-    run.identity.save(run_dir)
 
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
     found = evaluate(served.predict, data, task, config.evaluation)
     metrics |= {"task": task.name, **found.scores, "train": training_summary(progress, len(data.train))}
+    content.add(found.task, found.mistakes, data.summary, data.warnings)
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype}
-    content.task, content.mistakes = found.task, found.mistakes
-    content.data_summary, content.warnings = data.summary, data.warnings
-    metrics_file = {**metrics, "environment": content.environment}
-    write_text(run_dir / "metrics.json", json.dumps(metrics_file, indent=1, allow_nan=False))
-    warnings = write_report(run_dir / "report.html", content)
-    if content.shown:
-        print_table(found.task.table(metrics[content.shown]), content.shown)
-    if warnings:
-        print("warnings:", *warnings, sep="\n  ")
+    write_results(run_dir, content)
 
     # ---- Export: a SavedModel from strings to answers, refused unless a fresh process gets the same ones from it.
     if config.export.enabled:
         export(run, served, found.task, found.scores)
-        print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
-        print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
+        next_steps(run_dir)
     return metrics
 
 
-def announce(kind: str, sentences: list[str]) -> None:
-    """Print notes or warnings, one a line."""
-    for sentence in sentences:
-        print(f"{kind}: {sentence}")
+def announce(data) -> None:
+    """Print what was loaded, and what the user should know of it."""
+    for note in data.notes:
+        print(f"note: {note}")
+    for warning in data.warnings:
+        print(f"warning: {warning}")
+    print(f"{', '.join(f'{len(split)} {split.name}' for split in data.splits)} rows, {data.task.describe()}")
 
 
-def training_summary(progress, rows: int) -> dict:
-    """What metrics.json says of the training, out of its finished Progress."""
-    seconds = sum(row["seconds"] for row in progress.history)
-    return {
-        "seconds": seconds,
-        "examples_per_second": len(progress.history) * rows / max(seconds, 1e-9),
-        "epochs": len(progress.history),
-        "best_epoch": None if progress.best_epoch is None else progress.best_epoch + 1,
-        "history": progress.history,
-    }
+def warn(data, found: list[str]) -> None:
+    """Print further warnings, and keep them for the report."""
+    for warning in found:
+        print(f"warning: {warning}")
+    data.warnings += found
 
 
-def environment_of(tf, keras) -> dict:
-    """Names and versions for the report."""
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
+def next_steps(run_dir: Path) -> None:
+    """Print what can be done with a finished run."""
+    print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
+    print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
 
 
 if __name__ == "__main__":

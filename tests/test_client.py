@@ -14,7 +14,7 @@ from serving_double import ServingDouble
 from tiny_export import LABELS, TEXTS, export_tiny
 
 from export import client as module
-from export.client import Client
+from export.client import Client, Limits
 from export.loading import Classifier
 from export.transport import OutOfTime, RequestFailed, TryAgain
 
@@ -47,7 +47,13 @@ def expected(versions) -> dict:
 
 
 def connect(double, protocol, **options) -> Client:
-    return Client(getattr(double, protocol), protocol=protocol, **{"model": "news", **options})
+    return make_client(getattr(double, protocol), protocol=protocol, **{"model": "news", **options})
+
+
+def make_client(target, **options) -> Client:
+    """A client; options that are limits are given as such."""
+    limits = {name: options.pop(name) for name in ("timeout", "attempts", "batch_size", "parallel") if name in options}
+    return Client(target, limits=Limits(**limits), **options)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -127,7 +133,7 @@ def test_what_is_not_there_is_named(protocol, options, message, double):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_no_server_is_a_sentence(protocol):
     with (
-        Client("localhost:9", model="news", protocol=protocol, timeout=1, attempts=2) as client,
+        make_client("localhost:9", model="news", protocol=protocol, timeout=1, attempts=2) as client,
         pytest.raises(TryAgain, match="localhost:9 is not available: "),
     ):
         client(["bank"])
@@ -145,7 +151,7 @@ def test_no_server_is_a_sentence(protocol):
 )
 def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(RequestFailed, match=message):
-        Client(**{"target": "localhost:8500", "model": "news", **options})
+        make_client(**{"target": "localhost:8500", "model": "news", **options})
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -25,7 +25,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from tiny_export import LABELS, export_tiny
 
 from export import client, kit
-from export.client import Client
+from export.client import Client, Limits
 from export.transport import RequestFailed, Tls
 
 EXAMPLE = "the team's goal"
@@ -284,7 +284,7 @@ def test_certificates(encrypted, run):
     script, tls = encrypted / "tls.sh", encrypted / "tls"
     trusting = Tls(root=tls / "authority.pem")
     known = Tls(tls / "authority.pem", tls / "client.pem", tls / "client.key")
-    options = {"model": "news", "timeout": 5, "attempts": 1}
+    options = {"model": "news", "limits": Limits(timeout=5, attempts=1)}
 
     subprocess.run([script], check=True, capture_output=True)
     authority = (tls / "authority.pem").read_bytes()

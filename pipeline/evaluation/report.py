@@ -67,6 +67,10 @@ class ReportContent:
     data_summary: dict[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
+    def add(self, task: Task, mistakes: Sequence[dict], data_summary: dict[str, Any], warnings: Sequence[str]) -> None:
+        """What is known once a model is evaluated."""
+        self.task, self.mistakes, self.data_summary, self.warnings = task, mistakes, data_summary, warnings
+
     @property
     def shown(self) -> str | None:
         """The split whose scores are shown."""

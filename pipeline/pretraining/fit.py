@@ -15,7 +15,7 @@ from pipeline.pretraining.model import PretrainingModel
 from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
-from pipeline.training.watch import StopRequest, Watch, log
+from pipeline.training.watch import Interval, StopRequest, Watch, log
 from pipeline.training.workers import Workers
 
 
@@ -75,11 +75,9 @@ def fit(
             watch = Watch(
                 progress,
                 checkpoints,
+                Interval(f"updates {progress.updates} to {progress.updates + updates}", updates, progress.updates),
                 batch_size=phase.batch_size,
-                steps=updates,
-                steps_before=progress.updates,
                 checkpoint_seconds=config.training.checkpoint_seconds,
-                title=f"updates {progress.updates} to {progress.updates + updates}",
                 writer=writer,
                 stop=stop,
             )

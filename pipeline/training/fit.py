@@ -15,7 +15,7 @@ from pipeline.text import TextEncoder
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.model import TrainableClassifier
-from pipeline.training.watch import StopRequest, Watch, log
+from pipeline.training.watch import Interval, StopRequest, Watch, log
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,9 @@ def _train_epoch(
     watch = Watch(
         progress,
         checkpoints,
+        Interval(f"epoch {epoch + 1}", steps, epoch * steps),
         batch_size=options.batch_size,
-        steps=steps,
-        steps_before=epoch * steps,
         checkpoint_seconds=lesson.config.checkpoint_seconds,
-        title=f"epoch {epoch + 1}",
         writer=writer,
         stop=stop,
     )

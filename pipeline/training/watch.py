@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -56,17 +57,27 @@ class StopRequest:
         self.asked = True
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A stretch of training between two looks at held-out rows: an epoch, or updates of a pre-training phase."""
+
+    title: str
+    """For the lines that are printed."""
+    steps: int
+    """Its batches, with those that an earlier process did."""
+    steps_before: int
+    """Batches of the run before it."""
+
+
 class Watch(keras.callbacks.Callback):
     """Counts batches in `progress`, adds up what train_step returns, and saves the state when it is time.
 
     Args:
         progress: of the run; its `step`, `sums` and `seconds` are kept up to date.
         checkpoints: where the state goes.
+        interval: of which the batches are.
         batch_size: examples a batch.
-        steps: batches of the whole leg (an epoch), with those done before `progress.step`.
-        steps_before: batches of the run before this leg.
         checkpoint_seconds: longest time without a checkpoint.
-        title: of the leg, for the lines that are printed.
         writer: for TensorBoard.
         stop: in whose context model.fit runs.
 
@@ -79,19 +90,17 @@ class Watch(keras.callbacks.Callback):
         self,
         progress: Progress,
         checkpoints: Checkpoints,
+        interval: Interval,
         *,
         batch_size: int,
-        steps: int,
-        steps_before: int,
         checkpoint_seconds: float,
-        title: str,
         writer: tf.summary.SummaryWriter,
         stop: StopRequest,
     ):
         super().__init__()
         self.progress, self.checkpoints = progress, checkpoints
-        self.batch_size, self.steps, self.steps_before = batch_size, steps, steps_before
-        self.checkpoint_seconds, self.title, self.writer, self.stop = checkpoint_seconds, title, writer, stop
+        self.steps, self.steps_before, self.title = interval.steps, interval.steps_before, interval.title
+        self.batch_size, self.checkpoint_seconds, self.writer, self.stop = batch_size, checkpoint_seconds, writer, stop
         self.first_step = progress.step
         self.pending: list[tuple[int, dict]] = []
         self.leaving: list[tf.Tensor] = []
@@ -127,7 +136,7 @@ class Watch(keras.callbacks.Callback):
         return len(self.leaving) > 1 and float(self.leaving.pop(0)) > 0
 
     def finish(self) -> dict[str, float]:
-        """Means over the batches of the finished leg, by the names that train_step gives, and its seconds."""
+        """Means over the batches of the finished interval, by the names that train_step gives, and its seconds."""
         self._take_losses()
         means = {name: value / max(self.steps, 1) for name, value in self.progress.sums.items()}
         return means | {"seconds": self._seconds()}
