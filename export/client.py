@@ -57,8 +57,8 @@ class Client:
     """A served model as a function from texts to its outputs.
 
     Large inputs are cut into requests of `limits.batch_size` texts, of like length to save padding, of which at most
-    `limits.parallel` are under way. A request that meets UNAVAILABLE is sent again, after a random wait that grows from 0.1 to
-    2 seconds. Safe to use from several threads.
+    `limits.parallel` are under way. A request that meets UNAVAILABLE is sent again, after a random wait that grows from
+    0.1 to 2 seconds. Safe to use from several threads.
 
     Example:
         with Client("localhost:8500", model="news", label="stable") as client:

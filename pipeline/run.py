@@ -128,8 +128,7 @@ def road(config: Config, strategy, workers) -> dict:
         strategy: tf.distribute.Strategy over all devices.
         workers: of the strategy. The chief alone writes files, and alone goes on after training.
 
-    Returns:
-        What metrics.json holds.
+    Returns: what metrics.json holds.
     """
     from pipeline.assemble import assemble, seed_all
     from pipeline.data.load import load
@@ -152,11 +151,10 @@ def road(config: Config, strategy, workers) -> dict:
             print(f"next:\n  python -m pipeline.run --model.backbone {start.model.backbone} --data.train FILE")
         return metrics
 
-    # ---- Data: any source to rows on disk, split, with what is to be predicted.
+    # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
     with workers.chief_first():
         data = load(start.data, run_dir / "data", begun=any((run_dir / "checkpoints").glob("[0-9]*")))
     announce(data)
-    # Refused now rather than after training, if the settings of its answers do not go with it.
     task = data.task.served(config.evaluation, config.export)
 
     # ---- Model: a backbone from its checkpoint, a pooling, a fresh head; the checkpoint's own vocabulary.
