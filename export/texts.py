@@ -77,7 +77,8 @@ def check_text_arguments(options: argparse.Namespace, input_name: str = "input")
     for name in ("delimiter", "quote", "escape"):
         read.character(name)
     for file in _files(source, input_name):
-        format_of(file, read)
+        if not Path(file).is_dir():
+            format_of(file, read)
 
 
 class Texts:
@@ -134,15 +135,17 @@ class Texts:
 
     def _open(self, file: str) -> Table:
         read = options_of(self._options)
+        if Path(file).is_dir():
+            return open_table(file, self._as_trained(read, "folder"), None, self.notices)
         if suffixes(file)[0] == ".txt" and read.format is None:
             read = dataclasses.replace(read, format=self._format_of_txt(file, read))
-        read = self._as_trained(read, format_of(file, read))
-        columns = self._inputs if format_of(file, read) == "lines" and not Path(file).is_dir() else None
-        return open_table(file, read, columns, self.notices)
+        kind = format_of(file, read)
+        columns = self._inputs if kind == "lines" else None
+        return open_table(file, self._as_trained(read, kind), columns, self.notices)
 
     def _format_of_txt(self, file: str, read: ReadOptions) -> str | None:
         """A .txt file is a tsv with a header, as in training, or has one text a line."""
-        if Path(file).is_dir() or self._options.text_column or self._labelled:
+        if self._options.text_column or self._labelled:
             return None
         with File(file, self._as_trained(read, "lines"), Notices()).lines() as lines:
             header = [name.strip() for name in next(iter(lines)).split("\t")]

@@ -179,7 +179,7 @@ def test_a_line_that_is_not_valid(tmp_path):
 
 
 def test_columns_of_records_that_differ(tmp_path):
-    first = "".join(f'{{"id": {i}}}\n' for i in range(1200))
+    first = "".join(json.dumps({"id": i}) + "\n" for i in range(1200))
     late = write(tmp_path / "a.jsonl", first + '{"id": 0, "note": "x"}\n')
     columns, rows = read(late)
     assert columns == ["id", "note"] and rows[0] == [0] and rows[-1] == [0, "x"]

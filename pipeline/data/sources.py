@@ -143,7 +143,7 @@ def _tfds(source: str, config: DataConfig, columns: list[str], default_split: st
     name, _, split = source.removeprefix("tfds:").partition("/")
     name = name.replace(":", "/", 1)
     try:
-        builder = tfds.builder(name, data_dir=config.data_dir)
+        builder: Any = tfds.builder(name, data_dir=config.data_dir)
         builder.download_and_prepare()
         split = split or default_split
         if any(part.split("[")[0].strip() not in builder.info.splits for part in split.split("+")):
@@ -153,7 +153,7 @@ def _tfds(source: str, config: DataConfig, columns: list[str], default_split: st
         raise
     except Exception as error:  # whatever tfds, its download or its builder raised
         raise UserError(f"{source} cannot be loaded: {str(error).splitlines()[0]}") from error
-    features = builder.info.features
+    features: Any = builder.info.features
     for column in columns:
         if column not in features:
             raise UserError(f"{source} has no column {column!r}; it has {', '.join(map(repr, features))}.")
