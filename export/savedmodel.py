@@ -132,9 +132,7 @@ def export_model(
             for.
     """
     if task.outputs != model.output_shape[-1]:
-        raise UserError(
-            f"the task has {task.outputs} outputs, the model {model.output_shape[-1]}: they must be as many."
-        )
+        raise UserError(f"the task has {task.outputs} outputs, but the model {model.output_shape[-1]}.")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # Servers take only numbered folders for versions.

@@ -91,6 +91,7 @@ def test_test_rows_are_scored_only_where_asked():
     from types import SimpleNamespace
 
     from pipeline.evaluation.evaluate import evaluate
+    from pipeline.tasks.single_label import SingleLabel
 
     class Rows:
         """Four rows whose texts and labels nobody may look at, but those of the validation rows."""
@@ -98,22 +99,21 @@ def test_test_rows_are_scored_only_where_asked():
         def __init__(self, name):
             self.name = name
 
-        def labels(self):
+        def targets(self):
             assert self.name == "validation"
             return np.array([0, 1, 0, 1])
-
-        def counts(self):
-            return np.array([2, 2])
 
         def texts(self, rows):
             assert self.name == "validation"
             return [[b"text"] * len(rows)]
 
-    data = SimpleNamespace(
-        train=Rows("train"), validation=Rows("validation"), test=Rows("test"), label_names=["a", "b"], multi_label=False
-    )
-    metrics, _ = evaluate(lambda split: np.full((4, 2), 0.5, np.float32), data, EvaluationConfig(score_test=False))
-    assert list(metrics) == ["validation"]
+    def predict(split):
+        assert split.name == "validation"
+        return np.full((4, 2), 0.5, np.float32)
+
+    data = SimpleNamespace(train=Rows("train"), validation=Rows("validation"), test=Rows("test"))
+    found = evaluate(predict, data, SingleLabel(("a", "b")), EvaluationConfig(score_test=False))
+    assert list(found.scores) == ["validation"]
 
 
 @pytest.fixture(scope="module")
