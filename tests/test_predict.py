@@ -16,7 +16,8 @@ import pytest
 from tiny_export import export_tiny
 
 from export import answers, client, compare, predict, progress
-from export.loading import Answers, Predictor
+from export.loading import Classifier
+from export.savedmodel import ExportSettings
 from pipeline.config import DataConfig
 from pipeline.data.formats import ReadOptions, open_table
 from pipeline.data.sources import read_metadata
@@ -26,7 +27,8 @@ TEXTS = ["the team and the coach", "bank", "a rocket in orbit"]
 
 def export(folder, **options):
     """A model with the metadata that a run with these data settings gives it."""
-    return export_tiny(folder, metadata={"read": read_metadata(DataConfig(train="rows.csv", **options))})
+    read = read_metadata(DataConfig(train="rows.csv", **options))
+    return export_tiny(folder, settings=ExportSettings(metadata={"read": read}))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def labels(model):
-    return dict(zip(TEXTS, Predictor(model)(TEXTS).labels, strict=True))
+    return dict(zip(TEXTS, Classifier(model)(TEXTS).labels, strict=True))
 
 
 def ask(capsys, *arguments):
@@ -220,7 +222,7 @@ def test_the_settings_of_training_are_those_of_prediction(tmp_path, capsys):
     source = write(tmp_path / "a.csv", b"id;body;text\n1;b\xe9nk, bank;none\n")
     status, output, error = ask(capsys, model, "--input", source, "--format", "jsonl")
     assert (status, json.loads(output)["body"]) == (0, "bénk, bank")
-    assert json.loads(output)["label"] == Predictor(model)(["bénk, bank"]).labels[0]
+    assert json.loads(output)["label"] == Classifier(model)(["bénk, bank"]).labels[0]
     assert f"warning: lines not valid utf-8, read as latin-1: 1, the first at {source}, line 2." in error
     # Told otherwise, and where the file has no such column or is of another format.
     comma = write(tmp_path / "b.csv", "id,text\n1,bank\n")
@@ -245,12 +247,21 @@ def test_the_table_says_why_there_is_no_answer(model, tmp_path, capsys):
 
 
 def test_columns_of_answers():
-    found = answers.columns_of(Answers(["b"], np.float32([0.7]), np.float32([[0.3, 0.7]])), ["a", "b"], top=2)
-    assert {name: list(column) for name, column in found.items()} == {
-        "label": ["b"], "score": [np.float32(0.7)],
-        "label_1": ["b"], "score_1": [np.float32(0.7)], "label_2": ["a"], "score_2": [np.float32(0.3)],
-    }  # fmt: skip
-    assert list(answers.columns_of(Answers([], np.zeros(0), np.zeros((0, 2))), ["a", "b"], top=2)) == list(found)
+    def columns(labels, probabilities, top=2):
+        probabilities = np.array(probabilities, np.float32).reshape(-1, 2)
+        outputs = {"label": np.array(labels, object), "score": probabilities.max(axis=1, initial=0)}
+        outputs["probabilities"] = probabilities
+        return answers.columns_of(outputs, ["label", "score"], ["a", "b"], top)
+
+    found = columns(["b"], [[0.3, 0.7]])
+    assert list(found) == ["label", "score", "label_1", "score_1", "label_2", "score_2"]
+    assert (found["label_1"], found["label_2"]) == (["b"], ["a"])
+    assert answers.line_of({name: column[0] for name, column in found.items()}) == "b 0.7000  a 0.3000"
+    assert list(columns([], [])) == list(found)
+    numbers = answers.columns_of({"value": np.float32([2.5]), "low": np.float32([2])}, ["value", "low"])
+    assert answers.line_of({name: column[0] for name, column in numbers.items()}) == "2.5000 2.0000"
+    with pytest.raises(ValueError, match="--top is for models that answer labels"):
+        answers.columns_of({"value": np.float32([2.5])}, ["value"], top=2)
 
 
 def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
