@@ -215,14 +215,12 @@ def _warmup_example(version: Path, names: list[str]) -> list[str]:
     """The beginning of the first text in the model's warm-up requests, where there are any and they can be read."""
     import tensorflow as tf
 
+    from export.serving_protos import PredictionLog
+
     path = version / "assets.extra" / "tf_serving_warmup_requests"
     if path.is_file():
-        try:
-            from tensorflow_serving.apis import prediction_log_pb2
-        except ImportError:
-            return list(EXAMPLE[: len(names)])
         for record in tf.data.TFRecordDataset(str(path)):
-            inputs = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request.inputs
+            inputs = PredictionLog.FromString(record.numpy()).predict_log.request.inputs
             if set(inputs) == set(names):
                 texts = [tf.make_ndarray(inputs[name]).ravel()[0].decode("utf-8", "replace") for name in names]
                 texts = [" ".join(text.split())[:200] for text in texts]

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from pipeline.extras import require
+
 Columns = Mapping[str, np.ndarray]
 """Arrays by the name of an input or output; texts are arrays of bytes objects."""
 
@@ -74,8 +76,9 @@ class Grpc:
 
     def __init__(self, target: str, model: Model, tls: Tls | None):
         # tensorflow-serving-api's messages import all of tensorflow: only where they are used.
-        import grpc
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+        grpc = require("client", "grpc")
+        model_service_pb2_grpc = require("client", "tensorflow_serving.apis.model_service_pb2_grpc")
+        prediction_service_pb2_grpc = require("client", "tensorflow_serving.apis.prediction_service_pb2_grpc")
 
         self._target, self._model = target, model
         options = {

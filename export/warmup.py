@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
 from export.graph import read_graph, signatures
 from export.loading import ModelError
+from export.serving_protos import PredictionLog
 from pipeline.errors import UserError
 from pipeline.text import TextEncoder
 
@@ -68,7 +68,7 @@ def write_warmup(
     return count
 
 
-def read_warmup(folder: Path) -> list[prediction_log_pb2.PredictionLog]:
+def read_warmup(folder: Path) -> list[PredictionLog]:
     """The requests beside a SavedModel; none where there is no file.
 
     Raises:
@@ -79,12 +79,12 @@ def read_warmup(folder: Path) -> list[prediction_log_pb2.PredictionLog]:
         return []
     try:
         records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-        return [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+        return [PredictionLog.FromString(record) for record in records]
     except (tf.errors.DataLossError, DecodeError) as error:
         raise ModelError(f"{FILE} is no TFRecord of PredictionLogs: {str(error).splitlines()[0]}") from error
 
 
-def inputs_of(log: prediction_log_pb2.PredictionLog) -> tuple[str, dict[str, np.ndarray]]:
+def inputs_of(log: PredictionLog) -> tuple[str, dict[str, np.ndarray]]:
     """The signature that a request asks, and the arrays that a server feeds it, by the names of its inputs.
 
     Raises:
@@ -120,8 +120,8 @@ def serialized_examples(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.array(examples, object)
 
 
-def _request(name: str, signature, values: Mapping[str, np.ndarray], batch: int) -> prediction_log_pb2.PredictionLog:
-    log = prediction_log_pb2.PredictionLog()
+def _request(name: str, signature, values: Mapping[str, np.ndarray], batch: int) -> PredictionLog:
+    log = PredictionLog()
     if list(signature.inputs) == ["inputs"] and set(signature.outputs) <= {"classes", "scores"}:
         request = log.classify_log.request
         request.model_spec.signature_name = name

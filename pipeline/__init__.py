@@ -6,6 +6,8 @@ The names below are loaded when they are first used: TensorFlow, which takes sec
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pipeline.version import __version__
+
 if TYPE_CHECKING:
     from pipeline.command_line import read_config
     from pipeline.config import Config
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from pipeline.run import Run, train
     from pipeline.text import TextEncoder
 
-__version__ = "0.1.0"
 __all__ = ["Config", "Run", "Stopped", "TextEncoder", "UserError", "WorkerLost", "__version__", "read_config", "train"]
 
 _MODULES = {

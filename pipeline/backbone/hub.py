@@ -17,6 +17,7 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
+from pipeline.extras import require
 from pipeline.text import TextEncoder, load_vocabulary
 
 _HANDLES = ("https://tfhub.dev/", "https://www.kaggle.com/models/", "https://kaggle.com/models/")
@@ -37,11 +38,10 @@ def resolve(handle: str) -> Path:
     """The folder of a model on TensorFlow Hub, downloaded at first use (to $TFHUB_CACHE_DIR).
 
     Raises:
-        UserError: it cannot be had.
+        UserError: it cannot be had, or tensorflow-hub is not installed.
     """
+    tensorflow_hub = require("hub", "tensorflow_hub")
     try:
-        import tensorflow_hub
-
         return Path(tensorflow_hub.resolve(handle))
     except Exception as error:  # whatever its download, its archive or its import raised
         reason = str(error).partition("\n")[0]

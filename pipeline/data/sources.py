@@ -20,6 +20,7 @@ from pipeline.data.formats import (
     place_of,
 )
 from pipeline.errors import UserError
+from pipeline.extras import require
 from pipeline.wheel import fetch, is_wheel
 
 Row = tuple[int, list[Any] | str]
@@ -133,10 +134,7 @@ def _rows(table: Table) -> Iterator[Row]:
 
 
 def _tfds(source: str, config: DataConfig, columns: list[str], default_split: str) -> Iterator[Row]:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise UserError(f"{source} needs tensorflow-datasets: pip install 'bert-pipeline[tfds]'.") from error
+    tfds = require("tfds", "tensorflow_datasets")
 
     from pipeline.data.untuned import untuned
 

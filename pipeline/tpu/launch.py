@@ -278,7 +278,7 @@ def _wheel(folder: Path) -> str:
     # Of a copy: a build leaves files beside its sources.
     sources = folder / "sources"
     sources.mkdir()
-    for name in ("pipeline", "export"):
+    for name in ("pipeline", "export", "tpu_configs"):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
+from tensorflow.core.framework.summary_pb2 import SummaryMetadata
 
 from pipeline.errors import Stopped, UserError
 from pipeline.training.checkpoint import Checkpoints, Progress
@@ -170,8 +171,10 @@ class Watch(keras.callbacks.Callback):
 
 
 def log(writer: tf.summary.SummaryWriter, row: dict[str, float], step: int) -> None:
-    """Write numbers for TensorBoard."""
+    """Write numbers for TensorBoard, as tf.summary.scalar does, which needs the package tensorboard to be installed."""
+    metadata = SummaryMetadata()
+    metadata.plugin_data.plugin_name = "scalars"
     with writer.as_default():
         for name, value in row.items():
-            tf.summary.scalar(name, value, step)
+            tf.summary.write(name, tf.cast(value, tf.float32), step, metadata)
     writer.flush()
