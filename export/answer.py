@@ -55,7 +55,7 @@ def main() -> None:
         json.dump(answers, file)
 
 
-def _ask(model, signature: str, inputs: dict[str, tf.Tensor]) -> dict[str, list]:
+def _ask(model, signature: str, inputs: dict[str, tf.Tensor]) -> dict:
     return {key: _plain(value.numpy().tolist()) for key, value in model.signatures[signature](**inputs).items()}
 
 

@@ -64,7 +64,7 @@ def check(
     from export.server.ask import ask
     from export.server.rules.subject import Broken, NotChecked, Subject
 
-    folder = find_version(model)
+    folder = find_version(Path(model))
     graph = read_graph(folder)
     questions = _questions(folder, graph)
     subject = Subject(
@@ -85,7 +85,7 @@ def check(
             result, found = "failed", str(broken)
         except NotChecked as reason:
             result, found = "not checked", str(reason)
-        findings.append(Finding(rule.__name__.replace("_", " "), rule.__doc__.strip(), result, found))
+        findings.append(Finding(rule.__name__.replace("_", " "), (rule.__doc__ or "").strip(), result, found))
     return findings
 
 

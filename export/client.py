@@ -160,8 +160,8 @@ class Client:
                 raise RequestFailed(
                     f"{self._model} has no signature {self._model.signature!r} but {', '.join(sorted(signatures))}."
                 )
-            self._inputs = signatures[self._model.signature].inputs
-        return self._inputs
+            self._inputs = list(signatures[self._model.signature].inputs)
+        return self._inputs or []
 
     def versions(self) -> dict[int, str]:
         """State of each version that the server knows of, such as {1: "AVAILABLE"}."""

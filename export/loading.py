@@ -196,10 +196,11 @@ class Classifier:
         Raises:
             ModelError: as for answers, when the row's turn comes.
         """
-        names, rows = self._columns(columns), enumerate(iter(rows), 1)
-        while taken := list(itertools.islice(rows, window)):
+        names, numbered = self._columns(columns), enumerate(iter(rows), 1)
+        while taken := list(itertools.islice(numbered, window)):
             found = []
-            for number, row in taken:
+            for number, given in taken:
+                row: Any = given
                 if isinstance(row, Mapping):
                     missing = [name for name in names if name not in row]
                     if missing:

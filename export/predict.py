@@ -162,13 +162,17 @@ def _answered(predictor, rows: Texts, options) -> Iterator[tuple[list[Row], dict
 def _store(windows: Iterator, rows: Texts, form: str, file: Any) -> Iterator[int]:
     """Write windows in a format, answers behind the columns of the input; gives the rows of each."""
     with ExitStack() as stack:
-        columns, write, known = [], None, 0
+        columns: list[str] = []
+        write: Any = None
+        known = 0
         for window, answers, types in windows:
             if write is None:
                 prefix = _prefix(rows.columns, answers)
                 types = {f"{prefix}{name}": kind for name, kind in types.items()}
                 columns += [*rows.columns, *types]
-                write = stack.enter_context(FORMATS[form].write(file, columns, types))
+                make = FORMATS[form].write
+                assert make is not None, "_form has seen to it"
+                write = stack.enter_context(make(file, columns, types))
                 known = len(rows.columns)
             elif len(rows.columns) > known:
                 if form != "jsonl":

@@ -39,7 +39,7 @@ def write_recorded(
     if not len(rows):
         return
     kept = np.asarray(predictions, np.float32)[rows]
-    recorded = Recorded([[column[i] for i in rows] for column in texts], kept.tolist(), tolerance)
+    recorded = Recorded([[str(column[i]) for i in rows.tolist()] for column in texts], kept.tolist(), tolerance)
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(recorded), indent=1), encoding="utf-8")

@@ -11,8 +11,8 @@ from tensorflow.core.framework import tensor_pb2
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "bert_pipeline.serving"
-_EXAMPLE, _TENSOR = (f".{message.full_name}" for message in (
-    example_pb2.Example.DESCRIPTOR, tensor_pb2.TensorProto.DESCRIPTOR))  # fmt: skip
+_EXAMPLE = f".{example_pb2.DESCRIPTOR.message_types_by_name['Example'].full_name}"
+_TENSOR = f".{tensor_pb2.DESCRIPTOR.message_types_by_name['TensorProto'].full_name}"
 _INT64 = f".{wrappers_pb2.Int64Value.DESCRIPTOR.full_name}"
 _KINDS = (("classify_log", 2, "ClassifyLog"), ("regress_log", 3, "Other"), ("predict_log", 6, "PredictLog"),
           ("predict_streamed_log", 7, "Other"), ("multi_inference_log", 4, "Other"),

@@ -7,10 +7,11 @@ and refuses the version if one of them fails (servables/tensorflow/saved_model_w
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from export.graph import read_graph, signatures
 from export.loading import ModelError
@@ -62,13 +63,15 @@ def write_warmup(
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size, name in asked:
             columns = {key: _taken(column, size) for key, column in texts.items()}
-            values = {key: value.numpy() for key, value in encoder(*columns.values()).items()} | columns
+            values = {
+                key: value.numpy() for key, value in encoder(*columns.values(), fixed_length=False).items()
+            } | columns
             values["inputs"] = serialized_examples(columns)
             writer.write(_request(name, wanted[name], values, size).SerializeToString())
     return count
 
 
-def read_warmup(folder: Path) -> list[PredictionLog]:
+def read_warmup(folder: Path) -> list[Message]:
     """The requests beside a SavedModel; none where there is no file.
 
     Raises:
@@ -84,7 +87,7 @@ def read_warmup(folder: Path) -> list[PredictionLog]:
         raise ModelError(f"{FILE} is no TFRecord of PredictionLogs: {str(error).splitlines()[0]}") from error
 
 
-def inputs_of(log: PredictionLog) -> tuple[str, dict[str, np.ndarray]]:
+def inputs_of(log: Any) -> tuple[str, dict[str, np.ndarray]]:
     """The signature that a request asks, and the arrays that a server feeds it, by the names of its inputs.
 
     Raises:
@@ -120,7 +123,7 @@ def serialized_examples(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.array(examples, object)
 
 
-def _request(name: str, signature, values: Mapping[str, np.ndarray], batch: int) -> PredictionLog:
+def _request(name: str, signature, values: Mapping[str, np.ndarray], batch: int) -> Message:
     log = PredictionLog()
     if list(signature.inputs) == ["inputs"] and set(signature.outputs) <= {"classes", "scores"}:
         request = log.classify_log.request

@@ -7,7 +7,6 @@ Whatever is wrong is one sentence that names the file, the key and the value.
 import copy
 import difflib
 import sys
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pipeline.config import Config, to_yaml
 from pipeline.config_check import check
 from pipeline.errors import UserError
 from pipeline.settings.help import help_of
-from pipeline.settings.read import build, keys_of, types_of, unknown_key
+from pipeline.settings.read import build, is_section, keys_of, types_of, unknown_key
 from pipeline.settings.text import read_file, read_word
 
 RECIPES = Path(__file__).parent / "configs"
@@ -139,7 +138,7 @@ def _split(words: list[str]) -> tuple[list[str], list[tuple[str, str]], bool]:
 
 def _print_help(key: str) -> None:
     section = types_of(Config).get(key.removesuffix(".help"))
-    if is_dataclass(section):
+    if is_section(section):
         print(help_of(section, f"{key.removesuffix('.help')}."), end="")
     elif key in ("-h", "help"):
         print(f"{USAGE}\n{help_of(Config)}", end="")
@@ -162,7 +161,7 @@ def _type_of(key: str) -> Any:
         if name not in types_of(kind):
             raise unknown_key(f"--{key}", kind, prefix, keys_of(Config, "--"))
         found = types_of(kind)[name]
-        kind, prefix = found if is_dataclass(found) else Config, f"{prefix}{name}."
+        kind, prefix = found if is_section(found) else Config, f"{prefix}{name}."
     return found
 
 

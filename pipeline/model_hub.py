@@ -156,7 +156,9 @@ def fetch(model: HubModel, commit: str | None = None, weights: bool = True) -> P
                     f"revision that has it ({model.name}@refs/pr/NUMBER, see its Community tab), or convert it with "
                     "transformers (from_pretrained, then save_pretrained) and name that folder."
                 )
-    return found[_CONFIG].parent
+    config = found[_CONFIG]
+    assert config is not None
+    return config.parent
 
 
 class _Unreachable(Exception):

@@ -50,6 +50,7 @@ def quiet() -> None:
         # Ctrl-C is not meant for it: it ends when nobody can write to it any more.
         start_new_session=True,
     )
+    assert filtering.stdin is not None
     os.dup2(filtering.stdin.fileno(), 2)
     filtering.stdin.close()
     # It is not ours to wait for.

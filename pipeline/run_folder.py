@@ -34,8 +34,9 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
     """
     run_dir = Path(str(config.run_dir))
     run_dir.mkdir(parents=True, exist_ok=True)
-    follower = cluster is not None and cluster.index > 0
-    lock = FileLock(run_dir / (f".lock-{cluster.index}" if follower else ".lock"), timeout=0)
+    number = cluster.index if cluster else 0
+    follower = number > 0
+    lock = FileLock(run_dir / (f".lock-{number}" if follower else ".lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:

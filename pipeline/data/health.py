@@ -12,7 +12,7 @@ GROUPS_SHOWN = 5
 SIZE_TOLERANCE = 0.25
 
 
-def look_alike_labels(names: Sequence[str], rows: Sequence[int]) -> list[list[int]]:
+def look_alike_labels(names: Sequence[str], rows: Sequence[int] | np.ndarray) -> list[list[int]]:
     """Groups of labels that a reader takes for one.
 
     They are equal but for case, Unicode's composition (é in one character or in two), characters that show nothing
@@ -32,7 +32,7 @@ def look_alike_labels(names: Sequence[str], rows: Sequence[int]) -> list[list[in
     return sorted(found, key=lambda group: -sum(rows[number] for number in group))
 
 
-def look_alike_warnings(names: Sequence[str], rows: Sequence[int]) -> list[str]:
+def look_alike_warnings(names: Sequence[str], rows: Sequence[int] | np.ndarray) -> list[str]:
     """One sentence that names the groups of `look_alike_labels` with the rows of each label; none where none is."""
     groups = look_alike_labels(names, rows)
     if not groups:

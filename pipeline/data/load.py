@@ -135,7 +135,7 @@ def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
     task = splits.task
     grouped = [task.groups(split.targets()) for split in splits.splits]
     names = grouped[0].names
-    rows = sum(np.bincount(groups.members, minlength=len(names)) for groups in grouped)
+    rows = np.sum([np.bincount(groups.members, minlength=len(names)) for groups in grouped], axis=0)
     splits.warnings += look_alike_warnings(names, rows)
     if alike := look_alike_labels(names, rows):
         splits.summary["labels_that_look_alike"] = sum(map(len, alike))

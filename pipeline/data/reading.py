@@ -68,7 +68,7 @@ class Reading:
         return -(-needed // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
-def read(encoder: TextEncoder, columns: Sequence[Sequence[bytes | str]]) -> Reading:
+def read(encoder: TextEncoder, columns: Sequence[Sequence[bytes | str] | np.ndarray]) -> Reading:
     """Tokenize texts, uncut, and count.
 
     Args:
@@ -78,8 +78,9 @@ def read(encoder: TextEncoder, columns: Sequence[Sequence[bytes | str]]) -> Read
     begins_word = np.array([not piece.startswith("##") for piece in encoder.vocabulary])
     rows = [encoder.tokenize(list(column)) for column in columns]
     ids = np.concatenate([row.values.numpy() for row in rows])
-    counts = sum(row.row_lengths().numpy() for row in rows)
-    known = sum(_true_in_rows(row.values.numpy() != encoder.unk_id, row.row_splits.numpy()) for row in rows)
+    counts = np.sum([row.row_lengths().numpy() for row in rows], axis=0)
+    flags = [(row.values.numpy() != encoder.unk_id, row.row_splits.numpy()) for row in rows]
+    known = np.sum([_true_in_rows(*pair) for pair in flags], axis=0)
     lengths = counts + 1 + len(rows)
     return Reading(
         lengths=lengths,
@@ -102,12 +103,10 @@ def read_splits(data: DataSplits, encoder: TextEncoder, positions: int) -> list[
     Returns:
         Sentences that the user should read.
     """
-    readings, groups = {}, None
+    readings, sampled = {}, {}
     for split in data.splits:
-        rows, columns = sample(split)
+        sampled[split.name], columns = sample(split)
         reading = readings[split.name] = read(encoder, columns)
-        if split is data.train:
-            groups = data.task.groups(split.targets(rows))
         data.summary.setdefault(split.name, {}).update(
             tokens={f"{q:.0%}": int(np.quantile(reading.lengths, q)) for q in (0.0, 0.5, 0.9, 0.99, 1.0)},
             share_of_texts_cut=round(reading.cut_share, 4),
@@ -115,6 +114,7 @@ def read_splits(data: DataSplits, encoder: TextEncoder, positions: int) -> list[
             share_of_unknown_words=round(reading.unknown_share, 4),
             pieces_a_word=round(reading.pieces_a_word, 2),
         )
+    groups = data.task.groups(data.train.targets(sampled[data.train.name]))
     return [
         *vocabulary_warnings(readings),
         *cut_warnings(readings, encoder.sequence_length, positions, groups),
@@ -171,8 +171,8 @@ def cut_warnings(
     train = readings["train"]
     shares = {name: reading.cut_share for name, reading in readings.items()}
     by_label = cut_shares_of_labels(train.lost > 0, groups.counts, groups.members)
-    worst = max(by_label, key=by_label.get, default=None)
-    of_worst = by_label.get(worst, 0.0)
+    worst = max(by_label, key=by_label.__getitem__, default=None)
+    of_worst = 0.0 if worst is None else by_label[worst]
     if max(shares.values()) < CUT_SHARE and of_worst < CUT_SHARE_OF_LABEL:
         return []
     name = _first_or_highest(shares, CUT_SHARE)
@@ -181,8 +181,8 @@ def cut_warnings(
         f"text.sequence_length {sequence_length} cuts {shares[name]:.1%} of the {name} texts"
         f"{f' ({others})' if others else ''} and leaves {readings[name].lost_share:.1%} of their tokens unread"
     )
-    best = min(by_label, key=by_label.get, default=None)
-    if worst is not None and of_worst - by_label[best] >= 0.1:
+    best = min(by_label, key=by_label.__getitem__, default=None)
+    if worst is not None and best is not None and of_worst - by_label[best] >= 0.1:
         sentence += (
             f", unevenly: of the label {groups.names[worst]!r} {of_worst:.1%} of the texts, of {groups.names[best]!r} "
             f"{by_label[best]:.1%}"
@@ -219,4 +219,4 @@ def _first_or_highest(values: dict[str, float], threshold: float) -> str:
     """ "train", or the split whose value is beyond the threshold where that of train is not."""
     if values["train"] >= threshold:
         return "train"
-    return max(values, key=values.get)
+    return max(values, key=values.__getitem__)

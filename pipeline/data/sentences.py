@@ -65,6 +65,7 @@ def _ends(text: str, match: re.Match, start: int, lowered: bool) -> bool:
     if not _WIDE.isdisjoint(marks) or (marks[-1] in "!?…" and _IDEOGRAPH.match(text, end)):
         return text[end] not in "，、,：:；;—"
     gap = _GAP.match(text, end)
+    assert gap is not None, "the pattern matches any text"
     if not gap.group(1):
         return False  # 3.14, example.org, end.Next
     if gap.end() == len(text):

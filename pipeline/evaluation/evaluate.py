@@ -47,5 +47,7 @@ def evaluate(
     for split in splits:
         found.scores[split.name] = task.scores(split.targets(), predictions[split.name])
         wrong = task.mistakes(split.targets(), predictions[split.name], config.mistakes)
-        found.mistakes = [row | {"text": [text[0].decode() for text in split.texts([row["row"]])]} for row in wrong]
+        found.mistakes = [
+            row | {"text": [text[0].decode() for text in split.texts(np.array([row["row"]]))]} for row in wrong
+        ]
     return found

@@ -21,6 +21,7 @@ def number(value: object) -> str:
     if isinstance(value, bool | str):
         return str(value)
     if isinstance(value, Real):
+        value = float(value)
         whole = math.isfinite(value) and (abs(value) >= 10_000 or value == round(value))
         return f"{value:,.0f}".replace(",", THIN_SPACE) if whole else f"{value:.4g}"
     return json.dumps(value, ensure_ascii=False, default=str)

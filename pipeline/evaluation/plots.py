@@ -5,7 +5,7 @@ script; drawn as pictures the charts could do none of that.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 440, 250
@@ -13,7 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 20, 12, 40
 
 
 def line_chart(
-    series: dict[str, Sequence[tuple[float, float]]],
+    series: Mapping[str, Sequence[tuple[float, float]]],
     *,
     x_label: str,
     y_format: Callable[[float], str],

@@ -23,10 +23,10 @@ def print_table(scores: ScoreTable, title: str = "", *, limit: int = 40, file: T
         limit: show at most this many rows.
         file: where to print; None: standard output. Escape codes are written only to a terminal.
     """
-    file = file or sys.stdout
-    width = None if file.isatty() else WIDTH_OF_A_FILE
+    out: TextIO = sys.stdout if file is None else file
+    width = None if out.isatty() else WIDTH_OF_A_FILE
     # Not left to rich: FORCE_COLOR and the like would put escape codes into files.
-    console = Console(file=file, force_terminal=file.isatty(), width=width, highlight=False, markup=False, emoji=False)
+    console = Console(file=out, force_terminal=out.isatty(), width=width, highlight=False, markup=False, emoji=False)
     table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column(scores.header[0], no_wrap=True, overflow="ellipsis", max_width=LONGEST_LABEL)
     for column in scores.header[1:]:
@@ -45,6 +45,6 @@ def print_table(scores: ScoreTable, title: str = "", *, limit: int = 40, file: T
         for line in scores.lines:
             console.print(Text(line))
     # A label in a script that the output's encoding lacks must not end a run that has just succeeded.
-    encoding = getattr(file, "encoding", None) or "utf-8"
-    file.write(capture.get().encode(encoding, "replace").decode(encoding))
-    file.flush()
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    out.write(capture.get().encode(encoding, "replace").decode(encoding))
+    out.flush()

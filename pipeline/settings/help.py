@@ -6,7 +6,7 @@ from typing import Any
 
 import docstring_parser
 
-from pipeline.settings.read import describe, types_of
+from pipeline.settings.read import describe, is_section, types_of
 
 WIDTH = 110
 
@@ -23,7 +23,7 @@ def help_of(kind: type, prefix: str = "") -> str:
     sections, lines = [], []
     for item in fields(kind):
         of = types_of(kind)[item.name]
-        if is_dataclass(of):
+        if is_section(of):
             sections.append(help_of(of, f"{prefix}{item.name}."))
             continue
         default = item.default if item.default_factory is MISSING else item.default_factory()

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache, partial
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from pipeline.errors import UserError
 
@@ -26,6 +26,11 @@ def require(condition: object, message: str) -> None:
     """Raise UserError with this sentence unless the condition holds."""
     if not condition:
         raise UserError(message)
+
+
+def is_section(kind: Any) -> TypeGuard[type]:
+    """Whether a type is a dataclass of settings."""
+    return isinstance(kind, type) and is_dataclass(kind)
 
 
 @cache
@@ -44,7 +49,7 @@ def keys_of(kind: type, prefix: str = "") -> dict[str, Any]:
     """All settings of a dataclass and of the dataclasses in it, such as training.epochs, each with its type."""
     found = {}
     for name, member in types_of(kind).items():
-        found |= keys_of(member, f"{prefix}{name}.") if is_dataclass(member) else {prefix + name: member}
+        found |= keys_of(member, f"{prefix}{name}.") if is_section(member) else {prefix + name: member}
     return found
 
 
@@ -92,7 +97,7 @@ def read_section(kind: type, value: Any, key: str = "") -> dict[str, Any]:
     for name, each in (value or {}).items():
         if name not in known:
             raise unknown_key(f"{prefix}{name}", kind, prefix)
-        reader = read_section if is_dataclass(known[name]) else read
+        reader = read_section if is_section(known[name]) else read
         found[name] = reader(known[name], each, prefix + name)
     return found
 
@@ -100,7 +105,7 @@ def read_section(kind: type, value: Any, key: str = "") -> dict[str, Any]:
 def build(kind: type, values: Mapping[str, Any]) -> Any:
     """An instance of a dataclass from what `read_section` returns; defaults for the rest."""
     known = types_of(kind)
-    return kind(**{name: build(known[name], v) if is_dataclass(known[name]) else v for name, v in values.items()})
+    return kind(**{name: build(known[name], v) if is_section(known[name]) else v for name, v in values.items()})
 
 
 def settle(settings: Any, key: str = "") -> None:
@@ -117,7 +122,7 @@ def settle(settings: Any, key: str = "") -> None:
         raise unknown_key(f"{prefix}{name}", type(settings), prefix)
     for name, kind in types_of(type(settings)).items():
         value = getattr(settings, name)
-        if not is_dataclass(kind):
+        if not is_section(kind):
             setattr(settings, name, read(kind, value, prefix + name))
         elif isinstance(value, kind):
             settle(value, prefix + name)
@@ -177,7 +182,7 @@ def _choices(kind: Any) -> list[str]:
 
 def _read(kind: Any, value: Any, key: str) -> Any:
     origin = get_origin(kind)
-    if is_dataclass(kind):
+    if is_section(kind):
         if isinstance(value, kind):
             settle(value, key)
             return value

@@ -1,13 +1,12 @@
 """Settings from YAML files and from the words of a command line; nothing but null is guessed from its spelling."""
 
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_origin
 
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.settings.read import members_of, read, read_section
+from pipeline.settings.read import is_section, members_of, read, read_section
 
 
 def read_file(kind: type, path: Path) -> dict[str, Any]:
@@ -46,8 +45,8 @@ def read_word(kind: Any, word: str, key: str) -> Any:
             value = load_yaml(word)
         except UserError as error:
             raise UserError(f"{key} is {word}: {error}") from None
-        return read_section(kind, value, key) if is_dataclass(kind) else read(kind, value, key)
-    return read_section(kind, word, key) if is_dataclass(kind) else read(kind, word, key)
+        return read_section(kind, value, key) if is_section(kind) else read(kind, value, key)
+    return read_section(kind, word, key) if is_section(kind) else read(kind, word, key)
 
 
 def load_yaml(text: str) -> Any:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.tasks.task import Outputs, Task
+from pipeline.tasks.task import Outputs
 
 
-def same_labels(task: Any, teacher: Task) -> str | None:
+def same_labels(task: Any, teacher: Any) -> str | None:
     """Why a teacher of another kind or with other labels cannot teach; None: it can."""
     if not isinstance(teacher, type(task)):
         return f"is of another task ({teacher.name}): give both runs the same data.task and data.label_separator."

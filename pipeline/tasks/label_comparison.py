@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.tasks.label_scores import by_class_scores
 from pipeline.tasks.task import Outputs
 
 SHOWN = 10
@@ -59,8 +60,6 @@ def _scores(
     given: list[np.ndarray], names: list[str], truth: Sequence[Sequence[str]], per_class: list[dict]
 ) -> dict[str, Any]:
     """Accuracy and macro F1 of both; F1 and support of each class are added to `per_class`."""
-    from sklearn.metrics import precision_recall_fscore_support
-
     true = _indicators(truth, names)
     if not true.any():
         shown = next((label for label in truth if label), [""])
@@ -70,7 +69,7 @@ def _scores(
     right = [known & (column == true).all(axis=1) for column in given]
     sides = {}
     for side, column, hit in zip(("old", "new"), given, right, strict=True):
-        f1 = precision_recall_fscore_support(true, column, average=None, zero_division=0)[2]
+        _, _, f1, _ = by_class_scores(true, column, range(len(names)))
         for row, value in zip(per_class, f1, strict=True):
             row[f"{side}_f1"] = float(value)
         present = true.any(axis=0) | column.any(axis=0)

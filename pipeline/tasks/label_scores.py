@@ -58,12 +58,9 @@ def decision_scores(true: np.ndarray, predicted: np.ndarray, averaged: np.ndarra
         accuracy (of whole rows); {macro,weighted,micro}_{precision,recall,f1}; per_class: arrays [C] of precision,
         recall, f1 and support.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    classes = range(len(averaged))
     names = ("precision", "recall", "f1")
-    *each, support = precision_recall_fscore_support(true, predicted, labels=classes, average=None, zero_division=0)
-    micro = precision_recall_fscore_support(true, predicted, labels=classes, average="micro", zero_division=0)
+    *each, support = by_class_scores(true, predicted, range(len(averaged)))
+    micro = by_class_scores(true, predicted, range(len(averaged)), average="micro")
     right = (true == predicted).reshape(len(true), -1).all(axis=1)
     scores: dict[str, Any] = {"accuracy": float(right.mean())}
     for name, values in zip(names, each, strict=True):
@@ -71,6 +68,15 @@ def decision_scores(true: np.ndarray, predicted: np.ndarray, averaged: np.ndarra
         scores[f"weighted_{name}"] = float(values @ support / support.sum()) if support.sum() else 0.0
     scores |= {f"micro_{name}": float(value) for name, value in zip(names, micro, strict=False)}
     return scores | {"per_class": dict(zip(names, each, strict=True)) | {"support": support}}
+
+
+def by_class_scores(true: np.ndarray, predicted: np.ndarray, classes: range, average: str | None = None) -> Any:
+    """scikit-learn's precision, recall, F1 and support of classes, 0 where undefined: arrays [C], or averages."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    # As Any: scikit-learn's types know neither this 0 nor the arrays.
+    settings: Any = {"labels": classes, "average": average, "zero_division": 0}
+    return precision_recall_fscore_support(true, predicted, **settings)
 
 
 def by_class(names: Sequence[str], per_class: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:

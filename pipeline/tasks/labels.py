@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,10 +38,11 @@ def label_of(value: Any) -> str:
     if isinstance(value, numbers.Integral):
         return str(int(value))
     if isinstance(value, numbers.Real):
-        if value != value:
+        number = float(value)
+        if number != number:
             return ""
-        if float(value).is_integer():
-            return str(int(value))
+        if number.is_integer():
+            return str(int(number))
         raise ValueError(
             f"has a label that is neither a string nor an integer: {value} (data.task number predicts numbers)"
         )
@@ -78,7 +79,9 @@ class LabelReader:
     label_ids[label_starts[i] : label_starts[i + 1]].
     """
 
-    dtypes: ClassVar = {"label_starts": np.int64, "label_ids": np.int32}
+    @property
+    def dtypes(self) -> dict[str, type]:
+        return {"label_starts": np.int64, "label_ids": np.int32}
 
     def __init__(self, data: "DataConfig"):
         self.data = data

@@ -74,7 +74,7 @@ class ColumnReader(LabelReader):
 
     def read(self, cells: Sequence[Any]) -> list[str]:
         given = []
-        for name, cell in zip(self.data.label_columns, cells, strict=True):
+        for name, cell in zip(self.data.label_columns or (), cells, strict=True):
             text = label_of(cell).lower().removesuffix(".0")
             if text not in (*_YES, *_NO):
                 raise ValueError(f"has {text!r} in the column {name!r} of data.label_columns, where 0 or 1 is expected")
@@ -84,7 +84,7 @@ class ColumnReader(LabelReader):
 
     def summary(self) -> dict[str, Any]:
         # A label that no row has is a label all the same.
-        for name in self.data.label_columns:
+        for name in self.data.label_columns or ():
             self.ids.setdefault(name, len(self.ids))
         return {"labels": list(self.ids)}
 
@@ -112,9 +112,7 @@ class MultiLabel(Task):
         "micro F1": "validation_micro_f1",
     }
     shown = ("loss", "accuracy")
-    answer_names = ("label", "score")
     example_signature = "classify"
-    optional_signatures = ("top_k",)
 
     # From the data.
 
@@ -372,6 +370,14 @@ class MultiLabel(Task):
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> Self:
         return cls(tuple(metadata["label_names"]), metadata["threshold"], metadata["separator"])
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        return "label", "score"
+
+    @property
+    def optional_signatures(self) -> tuple[str, ...]:
+        return ("top_k",)
 
     @property
     def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:

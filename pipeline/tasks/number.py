@@ -24,7 +24,9 @@ POINTS_SHOWN = 1000
 class Reader:
     """The number of a row, float64."""
 
-    dtypes: ClassVar = {"values": np.float64}
+    @property
+    def dtypes(self) -> dict[str, type]:
+        return {"values": np.float64}
 
     def read(self, cells: Sequence[Any]) -> float:
         (cell,) = cells
@@ -213,7 +215,9 @@ class Number(Task):
             "mae": float(mean_absolute_error(values, predicted)),
             "rmse": math.sqrt(squared),
             "r2": float(r2_score(values, predicted)) if varied else None,
-            "spearman": float(spearmanr(values, predicted)[0]) if varied and np.ptp(predicted) > 0 else None,
+            "spearman": float(np.asarray(spearmanr(values, predicted))[0])
+            if varied and np.ptp(predicted) > 0
+            else None,
             "loss": squared / self.deviation**2,
             "baseline": {
                 "value": float(median),

@@ -62,9 +62,7 @@ class SingleLabel(Task):
     monitors: ClassVar = {"macro_f1": True, "accuracy": True, "micro_f1": True, "weighted_f1": True, "loss": False}
     curves: ClassVar = {"accuracy": "validation_accuracy", "macro F1": "validation_macro_f1"}
     shown = ("loss", "accuracy")
-    answer_names = ("label", "score")
     example_signature = "classify"
-    optional_signatures = ("top_k",)
 
     def __post_init__(self) -> None:
         if self.abstain_below and self.abstain_label in self.names:
@@ -330,6 +328,14 @@ class SingleLabel(Task):
     def from_metadata(cls, metadata: dict[str, Any]) -> Self:
         names = tuple(metadata["label_names"])
         return cls(names, metadata.get("abstain_below", 0.0), metadata.get("abstain_label", ""))
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        return "label", "score"
+
+    @property
+    def optional_signatures(self) -> tuple[str, ...]:
+        return ("top_k",)
 
     @property
     def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:

@@ -21,8 +21,10 @@ Outputs = dict[str, Any]
 class TargetReader(Protocol):
     """Turns the target's cells of a row into arrays on disk, while a source is converted."""
 
-    dtypes: dict[str, type]
-    """The arrays that it fills."""
+    @property
+    def dtypes(self) -> Mapping[str, type]:
+        """The arrays that it fills."""
+        ...
 
     def read(self, cells: Sequence[Any]) -> Any:
         """The target of a row.

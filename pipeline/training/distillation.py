@@ -36,10 +36,11 @@ class DistilledClassifier(TrainableClassifier):
         narrow, wide = (states[0].shape[-1] for states in (self._lesson.student_states, self._lesson.teacher_states))
         if config.hidden_weight and narrow != wide:
             initializer = keras.initializers.GlorotUniform(seed)
-            self.projection = keras.layers.Dense(
+            projection = keras.layers.Dense(
                 wide, use_bias=False, kernel_initializer=initializer, dtype=dtype, name="projection"
             )
-            self.projection.build((None, None, narrow))
+            projection.build((None, None, narrow))
+            self.projection = projection
 
     def losses_of(self, data, totals):
         inputs, targets, weights = data

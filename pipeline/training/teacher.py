@@ -40,7 +40,7 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
     Raises:
         UserError: the folder is no finished run, its backbone's checkpoint is gone, or it does not fit the student.
     """
-    folder = Path(config.distillation.teacher)
+    folder = Path(str(config.distillation.teacher))
     named = f"distillation.teacher {folder}"
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{named} has no config.yaml: name the folder of a finished run.")

@@ -112,6 +112,7 @@ class Watch(keras.callbacks.Callback):
         self.model.leaving = self.stop.asked
 
     def on_train_batch_end(self, batch, logs=None):
+        assert logs is not None, "Keras gives what train_step returns"
         stopping = self._stopping(logs)
         self.progress.step += self.model.updates_done
         self.pending.append((self.model.updates_done, dict(logs)))

@@ -110,6 +110,7 @@ def _writer(opened: Callable, columns: list[str], types: dict) -> Iterator[Calla
         if schema is None:
             schema = pa.schema([(name, array.type) for name, array in zip(names, arrays, strict=True)])
             writer = opened(schema)
+        assert writer is not None
         writer.write_batch(pa.record_batch(arrays, schema=schema))
 
     try:
