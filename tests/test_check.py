@@ -158,10 +158,10 @@ def test_serving_default(change, message, copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda it: rename(it.inputs, "inputs", "examples"), "inputs are examples"),
+        (lambda it: rename(it.inputs, "inputs", "examples"), "the inputs of classify are examples"),
         (lambda it: it.outputs["more"].CopyFrom(it.outputs["scores"]), "classes, more, scores"),
         (lambda it: retype(it.inputs["inputs"], tf.float32), "inputs is float32"),
-        (lambda it: resize(it.outputs["classes"], 1, 2), "2 columns, scores 3"),
+        (lambda it: resize(it.outputs["classes"], 1, 2), "classes has 2 columns and scores has 3 columns"),
         (lambda it: resize(it.outputs["scores"], 1, -1), r"not float32 \[-1, 'C'\]"),
     ],
 )
@@ -466,9 +466,9 @@ def test_command_line_json_and_status_of_a_broken_model(copy, capsys, monkeypatc
     content = json.loads(output)
     assert status == 1 and content["ok"] is False and content["model"] == str(copy)
     failed = {row["rule"]: row["found"] for row in content["rules"] if row["result"] == "failed"}
-    assert failed["classify"] == "there is none; the signatures are serving_default"
+    assert failed["examples"] == "there is none; the signatures are serving_default"
     status, output, _ = ask_command(capsys, copy)
-    assert status == 1 and "broken: classify, " in output.splitlines()[-1]
+    assert status == 1 and "broken: examples, " in output.splitlines()[-1]
 
 
 def test_command_line_errors_are_one_sentence(good, tmp_path, capsys):
