@@ -71,7 +71,7 @@ def save(model: HandMade, folder: Path, **more) -> Path:
     (folder / "assets.extra").mkdir()
     describe(folder)
     write_recorded(folder, [TEXTS], model.probabilities(TEXTS).numpy(), 1e-5, 3)
-    write_warmup(folder, {"text": TEXTS}, [1, 4], lambda text: {})
+    write_warmup(folder, {"text": TEXTS}, [1, 4], lambda text, fixed_length: {})
     return folder
 
 
@@ -351,7 +351,7 @@ def test_recorded_answers(good, tmp_path):
 class Encoder:
     """Of three tokens a text."""
 
-    def __call__(self, *texts):
+    def __call__(self, *texts, fixed_length=True):
         return {name: tf.ones([len(texts[0]), 3], tf.int32) for name in ("token_ids", "padding_mask")}
 
 

@@ -44,10 +44,12 @@ def wheel(tmp_path_factory) -> Path:
     return found
 
 
-def test_the_wheel_holds_every_file(wheel):
+def test_the_wheel_holds_all_code_and_data(wheel):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).rglob("*") if path.is_file()}
-    assert packed == {str(path) for path in files if "__pycache__" not in path.parts}
+    needed = {str(path) for path in files if "__pycache__" not in path.parts}
+    # What folders say of themselves may stay behind.
+    assert {name for name in packed ^ needed if not name.endswith(".md")} == set()
     assert wheel.name.startswith(f"bert_pipeline-{__version__}-")
 
 

@@ -89,7 +89,9 @@ def _writer(opened: Callable, columns: list[str], types: dict) -> Iterator[Calla
     import pyarrow as pa
 
     known = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_(), list: None}
-    names, writer, schema = list(columns), None, None
+    names = list(columns)
+    writer: Any = None
+    schema: Any = None
 
     def write(rows: list[list]) -> None:
         nonlocal writer, schema

@@ -32,11 +32,10 @@ def is_array(file: File) -> bool:
 
 
 def _objects(lines: Any) -> Iterator[tuple[int, dict | str]]:
+    decode = json.JSONDecoder(object_pairs_hook=_object).decode
     for line in lines:
-        if not line.strip():
-            continue
-        problem = lines.take_problem()
-        yield lines.number, problem or _record(line, json.JSONDecoder(object_pairs_hook=_object).decode)
+        if not line.isspace():
+            yield lines.number, lines.take_problem() or _record(line, decode)
 
 
 def _record(text: str, decode: Callable[[str], Any]) -> dict | str:

@@ -75,8 +75,7 @@ class Lines:
 
     def mended(self, text: str, where: str) -> tuple[str, str]:
         """A line or other part, decoded, and what is wrong with it, "" if nothing is."""
-        bad = ESCAPED.search(text) if self._bytewise else None
-        if bad is None:
+        if not self._bytewise or encodes(text) or (bad := ESCAPED.search(text)) is None:
             return text, ""
         encoding, options = self._encoding, self._file.options
         fallback, setting = options.encoding_fallback, options.setting("encoding")
@@ -101,6 +100,15 @@ class Lines:
                 self._file.notices.add("byte-order marks inside the file, left out", f"{self._file.name}, {where}")
             line = line.removeprefix(MARK)
         return line
+
+
+def encodes(text: str) -> bool:
+    """Whether a string holds no halves of surrogate pairs; faster than to search for them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def decode(data: bytes, encoding: str) -> str:

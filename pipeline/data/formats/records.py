@@ -24,9 +24,10 @@ def rows_of(records: Iterator[tuple[int, dict | str]], wanted: list[str] | None)
         if isinstance(record, str):
             yield number, record
             continue
-        if not all(name == name.strip() for name in record):
+        if not record.keys() <= found.keys():
+            # A name that is new, or has white space at its ends.
             record = {name.strip(): value for name, value in record.items()}
-        if wanted is None and not record.keys() <= found.keys():
-            columns += [name for name in record if name not in found]
-            found.update(dict.fromkeys(record))
+            new = {name: None for name in record if name not in found}
+            columns += new if wanted is None else ()
+            found.update(new)
         yield number, [record.get(name) for name in columns]
