@@ -1,7 +1,6 @@
 """How files of rows are read: the same settings in training, prediction, comparison and client."""
 
 import argparse
-import codecs
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
@@ -60,11 +59,9 @@ class ReadOptions:
         for name in ("encoding", "encoding_fallback"):
             value = getattr(self, name)
             try:
-                known = value is None or codecs.lookup(value)._is_text_encoding
-            except LookupError:
-                known = False
-            if not known:
-                raise UserError(f"{self.setting(name)} {value!r} is not an encoding that Python knows.")
+                "a".encode(value or "utf-8")
+            except LookupError as error:
+                raise UserError(f"{self.setting(name)} {value!r} is not an encoding that Python knows.") from error
         if self.encoding_fallback and not keeps_ascii(self.encoding):
             raise UserError(
                 f"{self.setting('encoding_fallback')} goes with encodings that extend ASCII, not {self.encoding}."
