@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import listed, one_line, quoted
 from pipeline.tasks.task import ScoreTable
 
@@ -51,6 +52,17 @@ def class_findings(scores: dict, name: str) -> tuple[list[str], list[str]]:
         described = ", ".join(f"{quoted(label)} ({scored[label]['f1']:.1%})" for label in weakest)
         notes.append(f"The weakest classes by F1 are {described}.")
     return warnings, notes
+
+
+def calibration_figure(scores: dict, keys: str, axes: tuple[str, str], unit: str) -> dict[str, Any]:
+    """A figure of task.Page: the reliability diagram with its x and y labels; `unit` is what a bin counts."""
+    return {
+        "title": "Calibration",
+        "keys": keys,
+        "svg": plots.reliability_diagram(scores["calibration_bins"], x_label=axes[0], y_label=axes[1]),
+        "caption": "On the dashed line a probability means what it says; below it the model is too sure. "
+        f"Faint bars rest on few {unit}.",
+    }
 
 
 def mistake(item: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -1,21 +1,20 @@
 """Any number of named classes a row."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
-from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
 from pipeline.tasks import label_answers as answers
-from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
+from pipeline.tasks.label_task import LabelTask
 from pipeline.tasks.labels import LabelReader, SeveralLabels, label_of, list_in, names_of
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
 
 DEFAULT_SEPARATOR = "|"
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
@@ -90,19 +89,15 @@ class ColumnReader(LabelReader):
 
 
 @dataclass(frozen=True)
-class MultiLabel(Task):
+class MultiLabel(LabelTask):
     """Every class of at least `threshold`, joined by `separator` in the order of `names`; "" where there is none.
 
     Predictions are probabilities of independent classes, float32 [n, C], in the order of `names`; values are multi-hot,
     [n, C].
     """
 
-    names: tuple[str, ...]
     threshold: float = 0.5
     separator: str = DEFAULT_SEPARATOR
-    train_counts: tuple[int, ...] | None = field(default=None, compare=False)
-    """Rows of each class in the training set, which decide the baseline's answer; None: the evaluated rows do, which
-    flatters it a little."""
 
     name = "multi_label"
     monitors: ClassVar = {"macro_f1": True, "micro_f1": True, "accuracy": True, "weighted_f1": True, "loss": False}
@@ -111,8 +106,6 @@ class MultiLabel(Task):
         "macro F1": "validation_macro_f1",
         "micro F1": "validation_micro_f1",
     }
-    shown = ("loss", "accuracy")
-    example_signature = "classify"
 
     # From the data.
 
@@ -158,27 +151,16 @@ class MultiLabel(Task):
     def targets(self, store, known: str) -> SeveralLabels:
         return SeveralLabels(store, self.names, known)
 
-    def fitted(self, values: np.ndarray) -> Self:
-        return replace(self, train_counts=tuple(values.sum(axis=0).astype(int).tolist()))
+    def class_counts(self, values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=0).astype(int)
 
     def describe(self) -> str:
         return f"{len(self.names)} labels, any number a row"
 
-    def data_summary(self, values: np.ndarray) -> dict[str, Any]:
-        return {"labels": dict(zip(self.names, values.sum(axis=0).astype(int).tolist(), strict=True))}
-
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(values.sum(axis=1).astype(np.int64), np.nonzero(values)[1], self.names)
 
-    def data_warnings(self) -> list[str]:
-        missing = metrics.unseen(self.names, np.array(self.train_counts))
-        return [f"no training row has the label {name!r}." for name in missing]
-
     # To the model.
-
-    @property
-    def outputs(self) -> int:
-        return len(self.names)
 
     def training_targets(self, values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
@@ -199,9 +181,6 @@ class MultiLabel(Task):
         teacher, student = tf.stop_gradient(teacher) / temperature, student / temperature
         losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.sigmoid(teacher), student)
         return temperature**2 * tf.reduce_mean(losses, axis=-1)
-
-    def teacher_fault(self, teacher: Task) -> str | None:
-        return answers.same_labels(self, teacher)
 
     def activation(self, logits):
         import tensorflow as tf
@@ -226,7 +205,7 @@ class MultiLabel(Task):
             raise ValueError(f"labels must be 0 or 1, of shape {probabilities.shape}.")
         labels = np.asarray(values).astype(bool)
         predicted = self.decide(probabilities)
-        found = self._decision_scores(labels, predicted)
+        found = self.decision_scores(labels, predicted)
         per_class = found.pop("per_class")
         return {
             "rows": len(labels),
@@ -234,8 +213,8 @@ class MultiLabel(Task):
             "accuracy_interval": metrics.accuracy_interval(found["accuracy"], len(labels)),
             "loss": metrics.cross_entropy(np.where(labels, probabilities, 1 - probabilities)),
             **metrics.calibration(probabilities.ravel(), labels.ravel()),
-            "majority_baseline": self._baseline(labels),
-            "never_predicted": metrics.unseen(self.names, predicted.sum(axis=0)),
+            "majority_baseline": self.baseline(labels),
+            "never_predicted": metrics.unseen(self.names, self.class_counts(predicted)),
             "without_support": metrics.unseen(self.names, per_class["support"]),
             "threshold": float(self.threshold),
             "hamming_loss": float(hamming_loss(labels, predicted)),
@@ -243,20 +222,14 @@ class MultiLabel(Task):
             "per_class": metrics.by_class(self.names, per_class),
         }
 
-    def _decision_scores(self, labels: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-        return metrics.decision_scores(labels, predicted, np.ones(len(self.names), bool))
+    def decision_scores(self, values: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+        """Macro averages are over all classes."""
+        return metrics.decision_scores(values, predicted, np.ones(len(self.names), bool))
 
-    def _baseline(self, labels: np.ndarray) -> dict[str, Any]:
-        """Scores of always giving the most frequent class (the first of equals)."""
-        majority = int(np.argmax(labels.sum(axis=0) if self.train_counts is None else self.train_counts))
-        predicted = np.zeros(labels.shape, bool)
-        predicted[:, majority] = True
-        scores = self._decision_scores(labels, predicted)
-        keys = ("accuracy", "macro_f1", "weighted_f1", "micro_f1")
-        return {"label": self.names[majority]} | {key: scores[key] for key in keys}
-
-    def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
-        return {name: scores[name] for name in ("accuracy", "macro_f1")}
+    def always(self, label: int, rows: int) -> np.ndarray:
+        decisions = np.zeros((rows, len(self.names)), bool)
+        decisions[:, label] = True
+        return decisions
 
     def mistakes(self, values: np.ndarray, predictions: np.ndarray, limit: int) -> list[dict[str, Any]]:
         """The rows with the surest wrong decisions: row, label and predicted (lists of class numbers) and probability
@@ -341,16 +314,8 @@ class MultiLabel(Task):
             "mistakes": [pages.mistake(item, self.names) for item in mistakes],
             "sure": " sure of its mistake",
         }
-        diagram = plots.reliability_diagram(
-            scores["calibration_bins"], x_label="probability of a label", y_label="given"
-        )
-        figure = {
-            "title": "Calibration",
-            "keys": "how often a label is given when the model says so with this probability",
-            "svg": diagram,
-            "caption": "On the dashed line a probability means what it says; below it the model is too sure. "
-            "Faint bars rest on few decisions.",
-        }
+        keys = "how often a label is given when the model says so with this probability"
+        figure = pages.calibration_figure(scores, keys, ("probability of a label", "given"), "decisions")
         about = f"{len(self.names)} labels, any number a row"
         return Page(about, headline, tiles, pages.TEMPLATE, context, [figure])
 
@@ -371,18 +336,6 @@ class MultiLabel(Task):
     def from_metadata(cls, metadata: dict[str, Any]) -> Self:
         return cls(tuple(metadata["label_names"]), metadata["threshold"], metadata["separator"])
 
-    @property
-    def answer_names(self) -> tuple[str, ...]:
-        return "label", "score"
-
-    @property
-    def optional_signatures(self) -> tuple[str, ...]:
-        return ("top_k",)
-
-    @property
-    def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
-        return answers.label_specs(len(self.names))
-
     def answer(self, predictions) -> dict[str, Any]:
         import tensorflow as tf
 
@@ -402,28 +355,11 @@ class MultiLabel(Task):
         ]
         return {"label": labels, "score": predictions.max(axis=1), "probabilities": predictions}
 
-    def example_answer(self, predictions) -> dict[str, Any]:
-        return answers.all_classes(self.names, predictions)
-
-    def optional_answer(self, name: str, predictions, top_k: int) -> dict[str, Any]:
-        return answers.best_classes(self.names, predictions, top_k)
-
-    def explained(self, predictions) -> tuple[Any, dict[str, Any]]:
-        return answers.best_class(self.names, predictions)
-
     def contribution(self, logits, about):
         """The log-odds of a class, which with independent classes is its logit."""
         import tensorflow as tf
 
         return tf.gather(logits, about, batch_dims=1)
-
-    def predictions_of(self, signature: str, outputs: Outputs) -> np.ndarray | None:
-        return answers.probabilities_of(outputs)
-
-    def inconsistency(
-        self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
-    ) -> tuple[int, str] | None:
-        return answers.label_inconsistency(self, outputs, predictions, tolerance)
 
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The names of the classes."""
@@ -432,23 +368,7 @@ class MultiLabel(Task):
         return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
 
     def labels_in(self, label: str) -> list[str]:
-        """The names of classes in an answer's label."""
         return [name for name in label.split(self.separator) if name]
-
-    def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
-        return np.array(old["label"]) == np.array(new["label"])
-
-    def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
-        return comparisons.compare_labels([old, self], answers, truth)
-
-    def comparison_lines(self, found: dict[str, Any]) -> list[str]:
-        return comparisons.comparison_lines(found)
-
-    def answer_notes(self) -> str:
-        return answers.label_notes(self.names)
-
-    def shown_prediction(self, prediction: np.ndarray) -> str:
-        return f"{self.names[prediction.argmax()]} {prediction.max():.3f}"
 
 
 TASK = MultiLabel

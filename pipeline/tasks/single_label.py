@@ -1,7 +1,7 @@
 """One of several named classes a row."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,11 +11,11 @@ from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
 from pipeline.tasks import label_answers as answers
-from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
+from pipeline.tasks.label_task import LabelTask
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Tile
 
 # From this many classes on the top-5 accuracy says something that the accuracy does not.
 TOP_5_CLASSES = 11
@@ -45,24 +45,18 @@ class Reader(LabelReader):
 
 
 @dataclass(frozen=True)
-class SingleLabel(Task):
+class SingleLabel(LabelTask):
     """The most probable class, or `abstain_label` where its probability is below `abstain_below`.
 
     Predictions are probabilities, float32 [n, C], in the order of `names`; values are int [n] classes.
     """
 
-    names: tuple[str, ...]
     abstain_below: float = 0.0
     abstain_label: str = ""
-    train_counts: tuple[int, ...] | None = field(default=None, compare=False)
-    """Rows of each class in the training set, which decide the baseline's answer; None: the evaluated rows do, which
-    flatters it a little."""
 
     name = "single_label"
     monitors: ClassVar = {"macro_f1": True, "accuracy": True, "micro_f1": True, "weighted_f1": True, "loss": False}
     curves: ClassVar = {"accuracy": "validation_accuracy", "macro F1": "validation_macro_f1"}
-    shown = ("loss", "accuracy")
-    example_signature = "classify"
 
     def __post_init__(self) -> None:
         if self.abstain_below and self.abstain_label in self.names:
@@ -94,35 +88,23 @@ class SingleLabel(Task):
     def targets(self, store, known: str) -> OneLabel:
         return OneLabel(store, self.names, known)
 
-    def fitted(self, values: np.ndarray) -> Self:
-        return replace(self, train_counts=tuple(np.bincount(values, minlength=len(self.names)).tolist()))
+    def class_counts(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(values, minlength=len(self.names))
 
     def describe(self) -> str:
         return f"{len(self.names)} labels"
 
-    def data_summary(self, values: np.ndarray) -> dict[str, Any]:
-        counts = np.bincount(values, minlength=len(self.names)).tolist()
-        return {"labels": dict(zip(self.names, counts, strict=True))}
-
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(np.ones(len(values), np.int64), values, self.names)
 
-    def data_warnings(self) -> list[str]:
-        missing = metrics.unseen(self.names, np.array(self.train_counts))
-        return [f"no training row has the label {name!r}." for name in missing]
-
     # To the model.
-
-    @property
-    def outputs(self) -> int:
-        return len(self.names)
 
     def training_targets(self, values: np.ndarray) -> np.ndarray:
         return np.eye(len(self.names), dtype=np.float32)[values]
 
     def example_weights(self, values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """rows / (C * rows of the class), as scikit-learn's "balanced"; 0 for a class without rows."""
-        counts = np.bincount(values, minlength=len(self.names))
+        counts = self.class_counts(values)
         each = np.where(counts > 0, len(values) / (len(counts) * np.maximum(counts, 1)), 0).astype(np.float32)
         return lambda chosen: each[chosen]
 
@@ -141,9 +123,6 @@ class SingleLabel(Task):
 
         teacher, student = tf.stop_gradient(teacher) / temperature, student / temperature
         return temperature**2 * tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(teacher), student)
-
-    def teacher_fault(self, teacher: Task) -> str | None:
-        return answers.same_labels(self, teacher)
 
     def activation(self, logits):
         import tensorflow as tf
@@ -168,17 +147,17 @@ class SingleLabel(Task):
         if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(f"labels must be integers from 0 to {classes - 1}.")
         predicted = self.decide(probabilities)
-        found = self._decision_scores(labels, predicted)
+        found = self.decision_scores(labels, predicted)
         per_class = found.pop("per_class")
-        every, predictions_of = np.arange(rows), np.bincount(predicted, minlength=classes)
+        every = np.arange(rows)
         scores = {
             "rows": rows,
             **found,
             "accuracy_interval": metrics.accuracy_interval(found["accuracy"], rows),
             "loss": metrics.cross_entropy(probabilities[every, labels]),
             **metrics.calibration(probabilities[every, predicted], labels == predicted),
-            "majority_baseline": self._baseline(labels),
-            "never_predicted": metrics.unseen(self.names, predictions_of),
+            "majority_baseline": self.baseline(labels),
+            "never_predicted": metrics.unseen(self.names, self.class_counts(predicted)),
             "without_support": metrics.unseen(self.names, per_class["support"]),
             "matthews": float(matthews_corrcoef(labels, predicted)) if np.any(predicted != predicted[0]) else 0.0,
         }
@@ -191,18 +170,12 @@ class SingleLabel(Task):
         scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
         return scores | {"per_class": metrics.by_class(self.names, per_class)}
 
-    def _decision_scores(self, labels: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-        """Macro averages are over the classes that occur among labels or predictions."""
-        counts = np.bincount(np.concatenate([labels, predicted]), minlength=len(self.names))
-        return metrics.decision_scores(labels, predicted, counts > 0)
+    def decision_scores(self, values: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+        """Macro averages are over the classes that occur among values or predictions."""
+        return metrics.decision_scores(values, predicted, self.class_counts(np.concatenate([values, predicted])) > 0)
 
-    def _baseline(self, labels: np.ndarray) -> dict[str, Any]:
-        """Scores of always giving the most frequent class (the first of equals)."""
-        counts = np.bincount(labels, minlength=len(self.names)) if self.train_counts is None else self.train_counts
-        majority = int(np.argmax(counts))
-        scores = self._decision_scores(labels, np.full(len(labels), majority))
-        keys = ("accuracy", "macro_f1", "weighted_f1", "micro_f1")
-        return {"label": self.names[majority]} | {key: scores[key] for key in keys}
+    def always(self, label: int, rows: int) -> np.ndarray:
+        return np.full(rows, label)
 
     def _selective(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
         """coverage, the share of rows that are answered; accuracy of these, None where there are none."""
@@ -213,9 +186,6 @@ class SingleLabel(Task):
             "coverage": float(answered.mean()),
             "accuracy": float(right.mean()) if answered.any() else None,
         }
-
-    def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
-        return {name: scores[name] for name in ("accuracy", "macro_f1")}
 
     def mistakes(self, values: np.ndarray, predictions: np.ndarray, limit: int) -> list[dict[str, Any]]:
         """The wrong answers of which the model is surest: row, label and predicted (lists of class numbers),
@@ -303,16 +273,8 @@ class SingleLabel(Task):
             "mistakes": [pages.mistake(item, self.names) for item in mistakes],
             "sure": "",
         }
-        diagram = plots.reliability_diagram(
-            scores["calibration_bins"], x_label="probability of the predicted class", y_label="right"
-        )
-        figure = {
-            "title": "Calibration",
-            "keys": "how often the model is right when it says so with this probability",
-            "svg": diagram,
-            "caption": "On the dashed line a probability means what it says; below it the model is too sure. "
-            "Faint bars rest on few rows.",
-        }
+        keys = "how often the model is right when it says so with this probability"
+        figure = pages.calibration_figure(scores, keys, ("probability of the predicted class", "right"), "rows")
         return Page(f"{len(self.names)} classes", headline, tiles, pages.TEMPLATE, context, [figure])
 
     # To a served model.
@@ -328,18 +290,6 @@ class SingleLabel(Task):
     def from_metadata(cls, metadata: dict[str, Any]) -> Self:
         names = tuple(metadata["label_names"])
         return cls(names, metadata.get("abstain_below", 0.0), metadata.get("abstain_label", ""))
-
-    @property
-    def answer_names(self) -> tuple[str, ...]:
-        return "label", "score"
-
-    @property
-    def optional_signatures(self) -> tuple[str, ...]:
-        return ("top_k",)
-
-    @property
-    def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
-        return answers.label_specs(len(self.names))
 
     def answer(self, predictions) -> dict[str, Any]:
         import tensorflow as tf
@@ -358,15 +308,6 @@ class SingleLabel(Task):
         labels = [self.names[i] if yes else self.abstain_label for i, yes in zip(best, sure, strict=True)]
         return {"label": labels, "score": predictions.max(axis=1), "probabilities": predictions}
 
-    def example_answer(self, predictions) -> dict[str, Any]:
-        return answers.all_classes(self.names, predictions)
-
-    def optional_answer(self, name: str, predictions, top_k: int) -> dict[str, Any]:
-        return answers.best_classes(self.names, predictions, top_k)
-
-    def explained(self, predictions) -> tuple[Any, dict[str, Any]]:
-        return answers.best_class(self.names, predictions)
-
     def contribution(self, logits, about):
         """The log-odds of a class, log p / (1 - p): its logit minus the logsumexp of the others'."""
         import tensorflow as tf
@@ -375,36 +316,12 @@ class SingleLabel(Task):
         is_own = tf.one_hot(about, logits.shape[-1], True, False, dtype=tf.bool)
         return own - tf.reduce_logsumexp(tf.where(is_own, -1e9, logits), axis=1)
 
-    def predictions_of(self, signature: str, outputs: Outputs) -> np.ndarray | None:
-        return answers.probabilities_of(outputs)
-
-    def inconsistency(
-        self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
-    ) -> tuple[int, str] | None:
-        return answers.label_inconsistency(self, outputs, predictions, tolerance)
-
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The name of the class, in a list."""
         return Reader(DataConfig()).read(cells)
 
     def labels_in(self, label: str) -> list[str]:
-        """The names of classes in an answer's label."""
         return [label]
-
-    def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
-        return np.array(old["label"]) == np.array(new["label"])
-
-    def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
-        return comparisons.compare_labels([old, self], answers, truth)
-
-    def comparison_lines(self, found: dict[str, Any]) -> list[str]:
-        return comparisons.comparison_lines(found)
-
-    def answer_notes(self) -> str:
-        return answers.label_notes(self.names)
-
-    def shown_prediction(self, prediction: np.ndarray) -> str:
-        return f"{self.names[prediction.argmax()]} {prediction.max():.3f}"
 
 
 TASK = SingleLabel

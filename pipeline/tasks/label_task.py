@@ -1,0 +1,121 @@
+"""What the tasks with named classes have in common: their classes, their baseline, and what they answer."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from pipeline.tasks import label_answers as answers
+from pipeline.tasks import label_comparison as comparisons
+from pipeline.tasks import label_scores as metrics
+from pipeline.tasks.task import Outputs, Task
+
+
+@dataclass(frozen=True)
+class LabelTask(Task):
+    """A task whose predictions are probabilities of named classes, float32 [n, C], in the order of `names`."""
+
+    names: tuple[str, ...]
+    train_counts: tuple[int, ...] | None = field(default=None, compare=False, kw_only=True)
+    """Rows of each class in the training set, which decide the baseline's answer; None: the evaluated rows do, which
+    flatters it a little."""
+
+    shown = ("loss", "accuracy")
+    example_signature = "classify"
+
+    @abstractmethod
+    def class_counts(self, values: np.ndarray) -> np.ndarray:
+        """int [C], how many of the values have each class."""
+
+    @abstractmethod
+    def decision_scores(self, values: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+        """See label_scores.decision_scores; `predicted` are decisions."""
+
+    @abstractmethod
+    def always(self, label: int, rows: int) -> np.ndarray:
+        """The decisions of who gives one class for so many rows."""
+
+    @abstractmethod
+    def labels_in(self, label: str) -> list[str]:
+        """The names of classes in an answer's label."""
+
+    # From the data.
+
+    def fitted(self, values: np.ndarray) -> Self:
+        return replace(self, train_counts=tuple(self.class_counts(values).tolist()))
+
+    def data_summary(self, values: np.ndarray) -> dict[str, Any]:
+        return {"labels": dict(zip(self.names, self.class_counts(values).tolist(), strict=True))}
+
+    def data_warnings(self) -> list[str]:
+        missing = metrics.unseen(self.names, np.array(self.train_counts))
+        return [f"no training row has the label {name!r}." for name in missing]
+
+    # To the model.
+
+    @property
+    def outputs(self) -> int:
+        return len(self.names)
+
+    def teacher_fault(self, teacher: Task) -> str | None:
+        return answers.same_labels(self, teacher)
+
+    # Scores.
+
+    def baseline(self, values: np.ndarray) -> dict[str, Any]:
+        """Scores of always giving the most frequent class (the first of equals)."""
+        majority = int(np.argmax(self.class_counts(values) if self.train_counts is None else self.train_counts))
+        scores = self.decision_scores(values, self.always(majority, len(values)))
+        keys = ("accuracy", "macro_f1", "weighted_f1", "micro_f1")
+        return {"label": self.names[majority]} | {key: scores[key] for key in keys}
+
+    def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
+        return {name: scores[name] for name in ("accuracy", "macro_f1")}
+
+    # To a served model.
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        return "label", "score"
+
+    @property
+    def optional_signatures(self) -> tuple[str, ...]:
+        return ("top_k",)
+
+    @property
+    def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+        return answers.label_specs(len(self.names))
+
+    def example_answer(self, predictions) -> dict[str, Any]:
+        return answers.all_classes(self.names, predictions)
+
+    def optional_answer(self, name: str, predictions, top_k: int) -> dict[str, Any]:
+        return answers.best_classes(self.names, predictions, top_k)
+
+    def explained(self, predictions) -> tuple[Any, dict[str, Any]]:
+        return answers.best_class(self.names, predictions)
+
+    def predictions_of(self, signature: str, outputs: Outputs) -> np.ndarray | None:
+        return answers.probabilities_of(outputs)
+
+    def inconsistency(
+        self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
+    ) -> tuple[int, str] | None:
+        return answers.label_inconsistency(self, outputs, predictions, tolerance)
+
+    def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
+        return np.array(old["label"]) == np.array(new["label"])
+
+    def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
+        return comparisons.compare_labels([old, self], answers, truth)
+
+    def comparison_lines(self, found: dict[str, Any]) -> list[str]:
+        return comparisons.comparison_lines(found)
+
+    def answer_notes(self) -> str:
+        return answers.label_notes(self.names)
+
+    def shown_prediction(self, prediction: np.ndarray) -> str:
+        return f"{self.names[prediction.argmax()]} {prediction.max():.3f}"
