@@ -28,6 +28,7 @@ from export.command_line import command_parser
 from export.texts import Row, Texts, add_text_arguments, check_text_arguments
 from export.transport import Model, OutOfTime, RequestFailed, Tls, TryAgain, connect
 from pipeline.data.formats import as_text, printable
+from pipeline.errors import TRY_AGAIN
 
 # Texts taken at a time from a large input, in requests' worth for each that may be under way.
 WINDOW = 16
@@ -257,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (TryAgain, OutOfTime) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 75
+        return TRY_AGAIN
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from pipeline.errors import WORKER_LOST
 from pipeline.quiet import quiet
 
-# Exit status of a run whose cluster lost a worker.
-WORKER_LOST = 69
 INTERRUPTED = 128 + signal.SIGINT
 
 

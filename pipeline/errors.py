@@ -1,4 +1,9 @@
-"""The one exception whose message is meant for the person at the keyboard."""
+"""The exceptions whose messages are meant for the person at the keyboard, and the exit statuses of commands."""
+
+WORKER_LOST = 69
+"""EX_UNAVAILABLE: another worker of the cluster is lost."""
+TRY_AGAIN = 75
+"""EX_TEMPFAIL: the same command goes on, or may succeed later."""
 
 
 class UserError(ValueError):
@@ -11,9 +16,9 @@ class UserError(ValueError):
 class Stopped(Exception):
     """SIGTERM or Ctrl-C came in training, and the state is saved.
 
-    Command lines exit with status 75, "try again" (EX_TEMPFAIL).
+    Command lines exit with TRY_AGAIN.
     """
 
 
 class WorkerLost(Exception):
-    """Another worker of the cluster did not come, or is gone: exit status 69 (EX_UNAVAILABLE); start all again."""
+    """Another worker of the cluster did not come, or is gone: exit status WORKER_LOST; start all again."""

@@ -19,9 +19,11 @@ import sys
 
 import yaml
 
+from pipeline.errors import TRY_AGAIN, WORKER_LOST
+
 # Exit statuses of pipeline.run after which the same command resumes it: a lost worker, preemption, a worker that was
 # lost before TensorFlow had connected it to the others (SIGALRM).
-RESUMABLE = (69, 75, 128 + signal.SIGALRM)
+RESUMABLE = (WORKER_LOST, TRY_AGAIN, 128 + signal.SIGALRM)
 PORT = 12_345
 
 
@@ -94,14 +96,14 @@ def run_local(workers: int, command: list[str], environment: dict[str, str] | No
             signal.signal(number, handler)
         for process in processes:
             process.kill()
-    if interrupts and set(statuses) - {0, 75}:
+    if interrupts and set(statuses) - {0, TRY_AGAIN}:
         return 128 + signal.SIGINT
     return worst(statuses)
 
 
 def worst(statuses: list[int]) -> int:
     """The status that explains why a cluster ended: of workers that only lost the others (69, SIGALRM) none does."""
-    failed = sorted(filter(None, statuses), key=lambda status: status in (RESUMABLE[0], -signal.SIGALRM))
+    failed = sorted(filter(None, statuses), key=lambda status: status in (WORKER_LOST, -signal.SIGALRM))
     if not failed:
         return 0
     return failed[0] if failed[0] > 0 else 128 - failed[0]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Config, to_yaml
-from pipeline.errors import UserError
+from pipeline.errors import TRY_AGAIN, UserError
 from pipeline.files import write_text
 from pipeline.tpu.target import TpuTarget
 
@@ -27,7 +27,7 @@ REMOTE = ("gs://", "tfds:", "wheel:", "https://")
 # States of a queued resource from which it can still become ACTIVE.
 WAITING = ("STATE_UNSPECIFIED", "CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING")
 # ssh's own status when the connection fails, and a run's when it was asked to stop (errors.Stopped).
-TRY_AGAIN = (255, 75)
+RESUMABLE = (255, TRY_AGAIN)
 MOST_STARTS = 5
 # Between two polls of the queue, and before a lost connection is retried.
 POLL_SECONDS = 30.0
@@ -160,7 +160,7 @@ def _on_one_slice(plan: Launch, files: list[str]) -> bool:
                 return True
             if not _is_there(plan):
                 return False
-            if status not in TRY_AGAIN:
+            if status not in RESUMABLE:
                 raise UserError(f"the run on {plan.name} ended with status {status}, see above.")
             time.sleep(POLL_SECONDS)
         raise UserError(f"the connection to {plan.name} was lost {MOST_STARTS} times in a row.")
