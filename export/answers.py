@@ -1,6 +1,6 @@
 """What an answer consists of where it is written: its columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,14 @@ def columns_of(
             columns[f"label_{rank + 1}"] = [classes[k] for k in best[:, rank]]
             columns[f"score_{rank + 1}"] = np.take_along_axis(outputs["probabilities"], chosen, 1)[:, 0]
     return columns
+
+
+def prefix_of(columns: Collection[str], added: Collection[str]) -> str:
+    """What stands before the names of the columns that are added, so that none is a column of the input."""
+    prefix = ""
+    while any(f"{prefix}{name}" in columns for name in added):
+        prefix += "predicted_"
+    return prefix
 
 
 def line_of(answer: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from export.answers import REASON, line_of
+from export.answers import REASON, line_of, prefix_of
 from export.texts import Row, Texts
 from pipeline.data.formats import as_text, printable
 
@@ -69,7 +69,7 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
             answer = explanation.answer.items()
             found = {name: value if isinstance(value, str) else round(value, 6) for name, value in answer}
             found |= {"pieces": pieces_of(explanation), "completeness_gap": round(explanation.completeness_gap, 6)}
-        prefix = "predicted_" if set(given) & {*ADDED, *found} else ""
+        prefix = prefix_of(given, {*ADDED, *found})
         record = given | {f"{prefix}{name}": value for name, value in found.items()}
         print(json.dumps(record, ensure_ascii=False, default=as_text), file=file)
 

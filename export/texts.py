@@ -87,7 +87,7 @@ class Texts:
     Args:
         options: parsed arguments of add_text_arguments.
         inputs: names of the model's inputs, one or two.
-        trained: how the model's training rows were read, `metadata["run"]["read"]`.
+        trained: how the model's training rows were read, `metadata["read"]`.
         input_name: as for add_text_arguments.
         labelled: a column that the input must have besides, if any.
 
