@@ -46,8 +46,8 @@ from onnxruntime.transformers import optimizer  # pyright: ignore[reportMissingI
 
 from export.client import Client, Limits
 from export.graph import read_graph, signatures
-from export.loading import find_version
 from export.server.releases import NEWEST, libraries
+from export.versions import find_version
 
 WORKER = Path(__file__).with_name("c_api_worker.py")
 DOUBLE = Path(__file__).parents[1] / "tests" / "serving_double.py"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from export.loading import Answers, Classifier, Explanation, ModelError
+    from export.loading import Answers, Classifier, Explanation
+    from export.versions import ModelError
 
 __all__ = ["Answers", "Classifier", "Explanation", "ModelError", "load"]
 

@@ -23,6 +23,7 @@ from typing import Literal
 
 from export.command_line import command_parser
 from export.server.releases import NEWEST, libraries, parse_version
+from export.versions import ModelError, find_version
 from pipeline.errors import UserError
 
 
@@ -59,7 +60,6 @@ def check(
         FileNotFoundError: a library of TensorFlow is missing.
     """
     from export.graph import read_graph
-    from export.loading import ModelError, find_version
     from export.server import rules
     from export.server.ask import ask
     from export.server.rules.subject import Broken, NotChecked, Subject
@@ -114,7 +114,6 @@ def _questions(folder: Path, graph) -> list:
     import numpy as np
 
     from export.graph import signatures
-    from export.loading import ModelError
     from export.recorded import read_recorded
     from export.warmup import inputs_of, read_warmup, serialized_examples
 
@@ -166,9 +165,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parse_version(options.serving)
         libraries(options.serving, options.tensorflow)
-        # TensorFlow takes seconds to import: only when the options are known to be good.
-        from export.loading import find_version
-
         version = find_version(options.model)
         findings = check(
             version,

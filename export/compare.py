@@ -19,6 +19,7 @@ import numpy as np
 
 from export.command_line import command_parser
 from export.texts import Texts, add_text_arguments, check_text_arguments
+from export.versions import find_version
 
 SHOWN = 10
 
@@ -54,11 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> dict:
     _check(options)
-    # TensorFlow takes seconds to import: only when the options are known to be good.
-    from export.loading import Classifier, find_version
-
     for path in (options.old, options.new):
         find_version(path)
+    # TensorFlow takes seconds to import: only when the options are known to be good.
+    from export.loading import Classifier
+
     old, new = Classifier(options.old), Classifier(options.new)
     if old.inputs != new.inputs:
         raise ValueError(f"{old.version} takes {' and '.join(old.inputs)}, {new.version} {' and '.join(new.inputs)}.")

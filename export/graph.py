@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from export.loading import ModelError
+from export.versions import ModelError
 
 
 def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:

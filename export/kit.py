@@ -19,6 +19,7 @@ from pathlib import Path
 import jinja2
 
 from export.command_line import command_parser
+from export.versions import find_version, versions_in
 from pipeline.files import write_text
 
 TEMPLATES = Path(__file__).parent / "serving"
@@ -138,14 +139,11 @@ def _values(options: argparse.Namespace) -> dict:
 
 def _chosen_versions(options: argparse.Namespace) -> tuple[Path, int, int]:
     """The folder of all versions, the stable one and the canary."""
-    # TensorFlow takes seconds to import: only when the options are known to be good.
-    from export.loading import find_version
-
     newest = find_version(options.model)
     if not newest.name.isdigit() or newest == options.model:
         raise ValueError(f"{options.model} is one version: give the folder that its numbered versions are in.")
     folder = newest.parent
-    present = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and (p / "saved_model.pb").is_file())
+    present = [int(version.name) for version in versions_in(folder)]
     canary = present[-1] if options.canary is None else options.canary
     before = [version for version in present if version < canary] or [canary]
     stable = before[-1] if options.stable is None else options.stable
@@ -157,6 +155,7 @@ def _chosen_versions(options: argparse.Namespace) -> tuple[Path, int, int]:
 
 def _example(version: Path, example: list[str] | None) -> dict:
     """A request, the model's own answer to it, and what else the templates need to know of the model."""
+    # TensorFlow takes seconds to import: only when the options are known to be good.
     from export.loading import Classifier
 
     classifier = Classifier(version)

@@ -1,7 +1,6 @@
 """A SavedModel as a function from strings to answers. Imports only tensorflow and tensorflow_text."""
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
+from export.versions import ModelError, find_version, read_metadata
 from pipeline import tasks
 from pipeline.files import is_pattern
 
@@ -22,12 +22,6 @@ Row: TypeAlias = Text | Sequence[Text] | Mapping[str, Any]
 """One text, two texts for a model of pairs, or a mapping that has them under the model's columns."""
 Answer: TypeAlias = dict[str, Any]
 """Outputs of serving_default for one row, by name, as json.dumps takes them: {"label": "sport", "score": 0.98, ...}."""
-
-METADATA = Path("assets.extra") / "metadata.json"
-
-
-class ModelError(ValueError):
-    """A model folder or a request that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,35 +307,3 @@ def _explanation(row: dict) -> Explanation:
         [(row["segment_ids"][i], row["begin"][i], row["end"][i]) for i in kept],
         row["completeness_gap"],
     )
-
-
-def read_metadata(folder: Path) -> dict:
-    """What the export wrote about itself.
-
-    Raises:
-        ModelError: it is not there, or cannot be read.
-    """
-    try:
-        return json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{METADATA} cannot be read: {error}") from error
-
-
-def find_version(path: str | Path) -> Path:
-    """The SavedModel folder that a path means: itself, its newest version, or the newest of a run directory.
-
-    Raises:
-        ModelError: there is none.
-    """
-    path = Path(path)
-    if (path / "saved_model.pb").is_file():
-        return path
-    for folder in (path / "saved_model", path):
-        versions = [
-            child for child in folder.glob("*") if child.name.isdigit() and (child / "saved_model.pb").is_file()
-        ]
-        if versions:
-            return max(versions, key=lambda child: int(child.name))
-    if not path.exists():
-        raise ModelError(f"{path}: no such folder.")
-    raise ModelError(f"{path} holds no exported model: give a run directory, a directory of versions, or one version.")

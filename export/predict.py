@@ -23,10 +23,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from export.answers import REASON, columns_of, line_of
+from export.answers import REASON, columns_of, line_of, prefix_of
 from export.command_line import command_parser
 from export.progress import Progress
 from export.texts import Row, Texts, add_text_arguments, check_text_arguments
+from export.versions import find_version
 from pipeline.data.formats import FORMATS, as_text, format_by_name, opened, printable, suffixes, text_writer
 
 # Texts taken at a time from a large input; within them, texts of like length share a forward pass.
@@ -41,10 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         _check(options)
-        # TensorFlow takes seconds to import: only when the options are known to be good.
-        from export.loading import Classifier, find_version
-
         find_version(options.model)
+        # TensorFlow takes seconds to import: only when the options are known to be good.
+        from export.loading import Classifier
+
         predictor = Classifier(options.model)
         rows = Texts(options, predictor.inputs, predictor.metadata.get("read"))
         if options.output:
@@ -186,10 +187,8 @@ def _store(windows: Iterator, rows: Texts, form: str, file: Any) -> Iterator[int
 
 
 def _prefix(columns: list[str], answers: dict) -> str:
-    """What stands before the names of the answers, so that none is a column of the input."""
-    prefix = ""
-    while any(f"{prefix}{name}" in columns for name in answers):
-        prefix += "predicted_"
+    """What stands before the names of the answers; where it is something, say so."""
+    prefix = prefix_of(columns, answers)
     if prefix:
         same = next(name for name in answers if name in columns)
         names = ", ".join(f"{prefix}{name}" for name in answers)

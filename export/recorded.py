@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.loading import ModelError
+from export.versions import ModelError
 
 FILE = Path("assets.extra") / "recorded.json"
 

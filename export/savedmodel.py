@@ -17,11 +17,11 @@ import tensorflow as tf
 from export.check import require
 from export.fused import FusedClassifier, UnsupportedModel
 from export.graph import operations, read_graph
-from export.loading import METADATA
 from export.recorded import write_recorded
 from export.server.releases import minimum_version
 from export.signatures import SignatureOptions, build_signatures, chosen
 from export.verify import verify
+from export.versions import METADATA
 from export.warmup import write_warmup
 from pipeline.errors import UserError
 from pipeline.features import ONE_TEXT, Features

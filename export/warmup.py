@@ -14,8 +14,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
 
 from export.graph import read_graph, signatures
-from export.loading import ModelError
 from export.serving_protos import PredictionLog
+from export.versions import ModelError
 from pipeline.errors import UserError
 from pipeline.text import TextEncoder
 

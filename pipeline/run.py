@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.versions import versions_in
 from pipeline.command_line import checked, parse
 from pipeline.config import Config, to_yaml
-from pipeline.errors import Stopped, UserError, WorkerLost
+from pipeline.errors import TRY_AGAIN, WORKER_LOST, Stopped, UserError, WorkerLost
 from pipeline.files import full_disk
 from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
@@ -32,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         _train(config)
     except WorkerLost as loss:
         print(f"error: {loss}", file=sys.stderr)
-        return 69
+        return WORKER_LOST
     except Stopped as request:
         print(request, file=sys.stderr)
-        return 75
+        return TRY_AGAIN
     except Exception as error:
         sentence = full_disk(error, folder)
         if sentence is None and not isinstance(error, (UserError, OSError)):
@@ -97,7 +98,8 @@ def _train(config: Config) -> Run:
                 stack.enter_context(contextlib.redirect_stdout(silence))
         stack.enter_context(fresh_session())
         run_dir = Path(str(config.run_dir))
-        return Run(run_dir, run(config, cluster), _newest_version(run_dir))
+        metrics = run(config, cluster)
+        return Run(run_dir, metrics, next(reversed(versions_in(run_dir / "saved_model")), None))
 
 
 def run(config: Config, cluster: Cluster | None) -> dict:
@@ -113,11 +115,6 @@ def run(config: Config, cluster: Cluster | None) -> dict:
         # A worker is done when all are: should the chief be killed in its evaluation, all start again.
         workers.barrier()
         return metrics
-
-
-def _newest_version(run_dir: Path) -> Path | None:
-    versions = [path for path in (run_dir / "saved_model").glob("*") if path.name.isdigit()]
-    return max(versions, key=lambda path: int(path.name), default=None)
 
 
 def road(config: Config, strategy, workers) -> dict:

@@ -16,13 +16,13 @@ from tiny import VOCABULARY
 
 from export import check as checking
 from export.graph import operations, read_graph
-from export.loading import METADATA
 from export.recorded import read_recorded, write_recorded
 from export.savedmodel import ExportSettings, HeldOut, ServedModel, export_model, export_verified
 from export.server import rules
 from export.server.ask import Replies, ask
 from export.server.releases import libraries, minimum_version
 from export.server.rules.subject import Broken, NotChecked, Subject
+from export.versions import METADATA
 from export.warmup import FILE as WARMUP
 from export.warmup import inputs_of, read_warmup, write_warmup
 from pipeline.backbone.loaded import LoadedBackbone

@@ -20,10 +20,11 @@ import tensorflow as tf
 
 from export import predict, savedmodel
 from export.fused import FusedClassifier, UnsupportedModel
-from export.loading import Classifier, ModelError, find_version
+from export.loading import Classifier
 from export.savedmodel import ExportSettings, HeldOut, export_model, export_verified
 from export.signatures import SignatureOptions
 from export.verify import ExportDiffers, _answers, rounding_tolerance, verify
+from export.versions import ModelError, find_version
 from pipeline.backbone.activations import ACTIVATIONS
 from pipeline.backbone.architecture import configure
 from pipeline.backbone.loaded import LoadedBackbone

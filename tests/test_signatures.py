@@ -11,10 +11,11 @@ from test_export import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, 
 
 from export.explain import integrated_gradients, quadrature
 from export.fused import FusedClassifier
-from export.loading import Classifier, ModelError
+from export.loading import Classifier
 from export.savedmodel import ExportSettings, export_model
 from export.signatures import SignatureOptions, chosen
 from export.verify import ExportDiffers, verify
+from export.versions import ModelError
 from pipeline.backbone import fresh
 from pipeline.classifier import build_classifier, serving_copy
 from pipeline.config import ModelConfig

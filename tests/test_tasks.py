@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn import metrics as sklearn_metrics
 from tiny import SUBJECTS, write_config
 
-from export.loading import find_version, read_metadata
+from export.versions import find_version, read_metadata
 from pipeline import tasks
 from pipeline.config import DataConfig
 from pipeline.data.load import load

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import yaml
 
-from export.loading import ModelError, find_version, read_metadata
+from export.versions import ModelError, find_version, read_metadata
 from pipeline import tasks
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from export import graph as graphs
-from export.loading import METADATA, read_metadata
 from export.server.ask import Replies
 from export.server.releases import NEWEST
+from export.versions import METADATA, read_metadata
 from pipeline import tasks
 from pipeline.errors import UserError
 from pipeline.tasks.task import Task
