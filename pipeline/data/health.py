@@ -32,11 +32,8 @@ def look_alike_labels(names: Sequence[str], rows: Sequence[int] | np.ndarray) ->
     return sorted(found, key=lambda group: -sum(rows[number] for number in group))
 
 
-def look_alike_warnings(names: Sequence[str], rows: Sequence[int] | np.ndarray) -> list[str]:
-    """One sentence that names the groups of `look_alike_labels` with the rows of each label; none where none is."""
-    groups = look_alike_labels(names, rows)
-    if not groups:
-        return []
+def look_alike_warning(groups: Sequence[Sequence[int]], names: Sequence[str], rows: Sequence[int] | np.ndarray) -> str:
+    """One sentence that names the `groups` of `look_alike_labels` with the rows of each label."""
     shown = []
     for group in groups[:GROUPS_SHOWN]:
         # Where two would print the same, the characters are named.
@@ -45,10 +42,10 @@ def look_alike_warnings(names: Sequence[str], rows: Sequence[int] | np.ndarray) 
         shown.append(" and ".join(labels))
     more = f"; and {len(groups) - GROUPS_SHOWN} more such groups" if len(groups) > GROUPS_SHOWN else ""
     total = sum(map(len, groups))
-    return [
+    return (
         f"{total} labels look like another and are learned as different ones: {'; '.join(shown)}{more}; "
         "if they mean the same, spell them in one way."
-    ]
+    )
 
 
 def label_set_keys(counts: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from pipeline.data.health import (
     conflicting_rows,
     label_set_keys,
     look_alike_labels,
-    look_alike_warnings,
+    look_alike_warning,
     size_warnings,
 )
 from pipeline.data.recall import convert_or_recall
@@ -136,8 +136,8 @@ def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
     grouped = [task.groups(split.targets()) for split in splits.splits]
     names = grouped[0].names
     rows = np.sum([np.bincount(groups.members, minlength=len(names)) for groups in grouped], axis=0)
-    splits.warnings += look_alike_warnings(names, rows)
     if alike := look_alike_labels(names, rows):
+        splits.warnings.append(look_alike_warning(alike, names, rows))
         splits.summary["labels_that_look_alike"] = sum(map(len, alike))
     for split in {id(split.store): split for split in splits.splits[::-1]}.values():
         # The whole source: equal texts stay together when rows are split off.

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from pipeline.data.formats.cells import Nothing, as_text, encodable
 from pipeline.data.formats.file import File
 from pipeline.errors import UserError
+from pipeline.extras import require
 
 # Of a cell and of a sheet.
 MOST_CHARACTERS, MOST_ROWS = 32_767, 1_048_576
@@ -89,7 +90,6 @@ def write_xlsx(stream: BinaryIO, columns: list[str], types: dict) -> Iterator[Ca
 
 def _openpyxl(what: str) -> Any:
     try:
-        import openpyxl
-    except ImportError as error:
-        raise UserError(f"{what}: Excel workbooks need openpyxl: pip install 'bert-pipeline[excel]'.") from error
-    return openpyxl
+        return require("excel", "openpyxl")
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error

@@ -23,6 +23,11 @@ BINARY = {
 }  # fmt: skip
 
 
+def name_of(path: str) -> str:
+    """What messages call a source."""
+    return "standard input" if path == STANDARD_INPUT else path
+
+
 class File:
     """A source with its options.
 
@@ -38,7 +43,7 @@ class File:
 
     def __init__(self, path: str, options: ReadOptions, notices: Notices):
         self.path, self.options, self.notices = path, options, notices
-        self.name = "standard input" if path == STANDARD_INPUT else path
+        self.name = name_of(path)
         options.check_encodings()
         try:
             self._standard_input = None

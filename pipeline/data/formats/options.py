@@ -20,7 +20,6 @@ class ReadOptions:
         delimiter, quote, escape: of csv and tsv, one character each; None: the format's own. An empty quote makes
             quotation marks ordinary text.
         column_names: of a csv or tsv file without a header line.
-        data_dir: where tfds data sets lie.
         prefix: what stands before these names in messages, such as "data." or "--".
     """
 
@@ -31,7 +30,6 @@ class ReadOptions:
     quote: str | None = None
     escape: str | None = None
     column_names: list[str] | None = None
-    data_dir: str | None = None
     prefix: str = "--"
 
     def setting(self, name: str) -> str:

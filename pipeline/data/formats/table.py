@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.data.formats import arrow, delimited, excel, jsonl, lines, tfrecord
 from pipeline.data.formats.compression import BROKEN, MAGIC
-from pipeline.data.formats.file import STANDARD_INPUT, File
+from pipeline.data.formats.file import STANDARD_INPUT, File, name_of
 from pipeline.data.formats.folder import files_of, read_folder
 from pipeline.data.formats.notices import Notices
 from pipeline.data.formats.options import ReadOptions
@@ -86,7 +86,7 @@ class Table:
         Raises:
             UserError: one is missing, or there are two of its name.
         """
-        return _places(_name(self.source), self.columns, wanted, self._options)
+        return _places(name_of(self.source), self.columns, wanted, self._options)
 
 
 def open_table(
@@ -115,7 +115,7 @@ def open_table(
         rows = _explained(FORMATS[kind].read(file, wanted), file)
     columns = next(rows)
     if wanted is not None and columns != wanted:
-        places = _places(_name(source), columns, wanted, options)
+        places = _places(name_of(source), columns, wanted, options)
         rows = ((number, c if isinstance(c, str) else [c[i] for i in places]) for number, c in rows)
         columns = list(wanted)
     return Table(source, columns, rows, unit, options, notices)
@@ -165,11 +165,7 @@ def place_of(source: str, number: int, options: ReadOptions) -> str:
 def _place(source: str, number: int, unit: str) -> str:
     if unit == "file":
         return str(files_of(source)[number - 1])
-    return f"{_name(source)}, {unit} {number}"
-
-
-def _name(source: str) -> str:
-    return "standard input" if source == STANDARD_INPUT else source
+    return f"{name_of(source)}, {unit} {number}"
 
 
 def _unit(file: File, kind: str) -> str:
