@@ -31,11 +31,13 @@ class Served:
         model: in the numerics that it is served in.
         predict: with it.
         texts: held-out texts, a list a column, on which it and its export are compared with what was trained.
+        predictions: of these texts, float32 [n, K].
     """
 
     model: keras.Model
     predict: BatchPredictor
     texts: tuple[list[str], ...]
+    predictions: np.ndarray
 
 
 def serve(run: Assembly) -> Served:
@@ -53,7 +55,8 @@ def serve(run: Assembly) -> Served:
     trained, served = (run.predictor(of, run.encoder).texts(texts) for of in (run.model, model))
     exact = (run.dtype, run.serving_dtype) == ("float32", "float32") and run.config.export.weights != "bfloat16"
     require_equal(trained, served, (EXACT if exact else ROUNDED) * run.data.task.scale)
-    return Served(model, predict, texts)
+    predictions = served if run.serving_encoder is run.encoder else predict.texts(texts)
+    return Served(model, predict, texts, predictions)
 
 
 def require_equal(trained: np.ndarray, served: np.ndarray, tolerance: float) -> None:
@@ -86,7 +89,7 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
         scores: of each split, for the metadata.
     """
     options, run_dir = run.config.export, Path(str(run.config.run_dir))
-    predictions = served.predict.texts(served.texts)
+    predictions = served.predictions
     tolerance = (options.tolerance or 1e-4) * task.scale
     if options.tolerance is None and run.serving_dtype == "bfloat16":
         exact = run.predictor(serving_copy(served.model, "float32"), run.serving_encoder)
