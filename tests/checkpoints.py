@@ -80,6 +80,16 @@ def write_folder(folder, tensors=None, tokenizer=None, **changes):
     return folder
 
 
+def shard_weights(folder, tensors, files):
+    """Put the weights of a folder of write_folder into several files, with an index."""
+    (folder / "model.safetensors").unlink()
+    weight_map = {}
+    for file, names in zip(files, np.array_split(list(tensors), len(files)), strict=True):
+        save_file({name: tensors[name] for name in names.tolist()}, folder / file)
+        weight_map |= dict.fromkeys(names.tolist(), file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
 def load(folder, num_layers=None, dtype=None, **text):
     model = ModelConfig(backbone=str(folder), num_layers=num_layers)
     return load_backbone(model, TextConfig(**({"sequence_length": 12} | text)), dtype=dtype)

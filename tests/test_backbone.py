@@ -17,9 +17,10 @@ from checkpoints import (
     load,
     random_inputs,
     random_tensors,
+    shard_weights,
     write_folder,
 )
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from pipeline.backbone.architecture import like
 from pipeline.backbone.load import load_backbone
@@ -77,13 +78,7 @@ def test_half_precision_files(tmp_path, kind):
 def test_sharded_weights(tmp_path):
     tensors = random_tensors(CONFIG)
     folder = write_folder(tmp_path, tensors)
-    (folder / "model.safetensors").unlink()
-    names = list(tensors)
-    files = {"model-1.safetensors": names[:20], "model-2.safetensors": names[20:]}
-    for file, part in files.items():
-        save_file({name: tensors[name] for name in part}, folder / file)
-    places = {name: file for file, part in files.items() for name in part}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    shard_weights(folder, tensors, ["model-1.safetensors", "model-2.safetensors"])
     assert_computes(load(folder).backbone, CONFIG, tensors)
     (folder / "model-2.safetensors").unlink()
     with pytest.raises(UserError, match=r"model-2\.safetensors is missing"):

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from checkpoints import CONFIG, VOCABULARY, assert_computes, random_tensors, write_folder
+from checkpoints import CONFIG, VOCABULARY, assert_computes, random_tensors, shard_weights, write_folder
 from hub_double import running_hub
-from safetensors.numpy import save_file
 from tiny import SPECIAL, write_config
 from tiny import VOCABULARY as WORDS
 
@@ -135,13 +134,7 @@ def test_an_old_name_is_moved_to_the_new_one(hub, tmp_path):
 def test_shards(hub, tmp_path):
     tensors = random_tensors(CONFIG)
     folder = write_folder(tmp_path / "shards", tensors)
-    (folder / "model.safetensors").unlink()
-    names = list(tensors)
-    files = {"model-00001-of-00002.safetensors": names[:7], "model-00002-of-00002.safetensors": names[7:]}
-    for file, part in files.items():
-        save_file({name: tensors[name] for name in part}, folder / file)
-    weight_map = {name: file for file, part in files.items() for name in part}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    shard_weights(folder, tensors, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
     hub.add(NAME, folder)
     assert_computes(load_checkpoint(NAME).backbone, CONFIG, tensors)
 
