@@ -227,7 +227,7 @@ class Classifier:
         for start in range(0, len(rows), batch_size):
             answer = self._ask(self._model.signatures["explain"], rows[start : start + batch_size])
             answer.setdefault("segment_ids", tf.zeros_like(answer["begin"]))
-            found += [_explanation(row) for row in _by_row(answer)]
+            found += [_explanation(row, self.task.answer_names) for row in _by_row(answer)]
         return found[0] if _single(texts) else found
 
     def _answers(self, rows: list[tuple[bytes, ...]], batch_size: int, index: Any = None) -> Answers:
@@ -295,11 +295,11 @@ def _by_row(answer: dict[str, tf.Tensor]) -> Iterator[dict]:
         yield dict(zip(columns, row, strict=True))
 
 
-def _explanation(row: dict) -> Explanation:
+def _explanation(row: dict, names: Sequence[str]) -> Explanation:
     # Special tokens and padding have no bytes.
     kept = [i for i, (begin, end) in enumerate(zip(row["begin"], row["end"], strict=True)) if end > begin]
-    others = ("pieces", "begin", "end", "attributions", "completeness_gap", "segment_ids")
-    answer = {name: value for name, value in row.items() if name not in others}
+    # A signature's outputs come in no order of their own.
+    answer = {name: row[name] for name in names if name in row}
     return Explanation(
         {name: value.decode() if isinstance(value, bytes) else value for name, value in answer.items()},
         [row["pieces"][i].decode() for i in kept],

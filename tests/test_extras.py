@@ -27,12 +27,24 @@ MISSING = (
 )
 
 
+# A finder to which these are not installed; None in sys.modules would say to others that they were imported.
+HIDING = f"""
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {MISSING!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
 def run_without(code: str, *arguments: str) -> subprocess.CompletedProcess:
     """Python code in a process that has no package of an extra."""
-    hidden = f"import sys; sys.modules.update(dict.fromkeys({MISSING!r}))\n"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(
-        [sys.executable, "-c", hidden + code, *arguments], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", HIDING + code, *arguments], env=environment, capture_output=True, text=True
     )
 
 
