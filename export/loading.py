@@ -12,6 +12,7 @@ import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
 from export.versions import ModelError, find_version, read_metadata
 from pipeline import tasks
+from pipeline.extras import require
 from pipeline.files import is_pattern
 
 if TYPE_CHECKING:
@@ -65,9 +66,12 @@ class Answers:
         return (self[row] for row in range(len(self)))
 
     def to_frame(self) -> "pd.DataFrame":
-        """A column for each output of one value a row (label and score), with the index that was asked about."""
-        import pandas as pd
+        """A column for each output of one value a row (label and score), with the index that was asked about.
 
+        Raises:
+            UserError: pandas is not installed.
+        """
+        pd = require("pandas", "pandas")
         return pd.DataFrame({k: v for k, v in self.outputs.items() if v.ndim == 1}, index=self.index)
 
 
