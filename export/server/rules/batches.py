@@ -46,6 +46,8 @@ def any_batch_size(subject: Subject) -> str:
 def company(subject: Subject) -> str:
     """Each row is answered as it is alone, whatever other texts share its batch and wherever the server cuts it."""
     count = 0
+    if not subject.questions.rows:
+        raise NotChecked("there is nothing to ask")
     for name in subject.signatures:
         comparison = _Comparison(subject, name)
         keys = sorted(subject.signatures[name].outputs)
