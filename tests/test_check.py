@@ -45,6 +45,9 @@ def test_a_good_model_breaks_no_rule(findings):
     assert findings["answers of serving default"].found.startswith("3 texts, largest difference")
     assert findings["warmup"].found == "4 requests for classify, serving_default"
     assert findings["loads"].found.startswith(f"in TensorFlow {tf.__version__}, using at most ")
+    assert findings["company"].found == "32 requests, cut at every place, differences of at most 1e-05"
+    assert findings["any batch size"].found == "64 rows"
+    assert "loaded, serving_default " in findings["memory"].found
 
 
 def test_a_model_with_an_operation_that_no_server_has(sound_copy):
@@ -214,11 +217,29 @@ def test_command_line_errors_are_one_sentence(sound, tmp_path, capsys):
         ([tmp_path / "absent"], "no such folder"),
         ([tmp_path], "holds no exported model"),
         ([sound, "--serving", "latest"], "latest is no release"),
+        ([sound, "--timeout", "0"], "--timeout 0: it must be above 0"),
+        ([sound, "--memory", "nan"], "--memory nan"),
         ([sound, "--tensorflow", tmp_path], "libtensorflow_cc.so.2 is missing"),
     ):
         status, output, error = ask_command(capsys, *arguments)
         assert (status, output) == (2, "")
         assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_what_a_run_does_not_check_is_said_in_one_line(sound, capsys, monkeypatch):
+    checking.require(sound)
+    assert capsys.readouterr().out == (
+        "note: the export keeps the rules of TensorFlow Serving; not checked: memory (export.check)\n"
+    )
+
+    def missing(*arguments):
+        raise FileNotFoundError("libtensorflow_cc.so.2 is missing: is that a Linux wheel of TensorFlow?")
+
+    monkeypatch.setattr("export.server.ask.libraries", missing)
+    checking.require(sound)
+    output = capsys.readouterr().out
+    assert output.startswith("note: the export was not checked as TensorFlow Serving would take it: libtensorflow_cc")
+    assert output.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
