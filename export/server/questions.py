@@ -42,7 +42,7 @@ class Questions:
     """Texts as hostile as clients may send them."""
     asked: list[Question] = field(default_factory=list)
     thorough: bool = True
-    """Requests are cut at every place; False: in two ways."""
+    """Requests are cut at every place; False: at some."""
     known_batch: int = 1
     """Rows of the largest request among the recorded and those of the warm-up."""
 
@@ -61,8 +61,13 @@ class Questions:
         rows = self.rows_for(signature)
         there_and_back = [rows, rows[::-1]]
         whole = 2 * len(rows)
-        sizes = [*range(2, len(rows) + 1), whole] if self.thorough else [2 if signature in COSTLY else 4, whole]
+        few = [4] if signature in COSTLY else [4, whole]
+        sizes = [*range(2, len(rows) + 1), whole] if self.thorough else few
         return [(there_and_back, size) for size in sizes]
+
+    def largest_batch(self, signature: str) -> int:
+        """Rows of the largest in `requests_for`."""
+        return max(min(most, sum(map(len, requests))) for requests, most in self.requests_for(signature))
 
 
 def about_length(characters: int) -> str:

@@ -27,7 +27,7 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS", "O
 class Limits:
     """Bounds of a program."""
 
-    seconds: float = 60.0
+    seconds: float = 300.0
     """That it may take to start, and for each of its lines."""
     memory_bytes: int = 16 << 30
     """Of the data that it allocates; memory-mapped libraries do not count."""
