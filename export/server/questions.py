@@ -60,9 +60,7 @@ class Questions:
         """(requests, rows of a batch) in all the ways in which a signature is asked: there and back, cut in pieces."""
         rows = self.rows_for(signature)
         there_and_back = [rows, rows[::-1]]
-        whole = 2 * len(rows)
-        few = [4] if signature in COSTLY else [4, whole]
-        sizes = [*range(2, len(rows) + 1), whole] if self.thorough else few
+        sizes = [*range(2, len(rows) + 1), 2 * len(rows)] if self.thorough else [4]
         return [(there_and_back, size) for size in sizes]
 
     def largest_batch(self, signature: str) -> int:
@@ -130,8 +128,8 @@ def _batches(questions: Questions, name: str) -> list[tuple[str, list[int]]]:
     asked = [(ROWS, batch) for batch in found]
     if name not in COSTLY:
         size = min(MOST_MANY, max(LEAST_MANY, 2 * questions.known_batch))
-        # Long texts are asked in the batches above.
-        usual = [i for i in rows if len(questions.rows[i].text) < 2_000]
+        # Long texts, which cost most, are asked in the batches above.
+        usual = [i for i in rows if len(questions.rows[i].text) < 100]
         asked.append((MANY, [usual[i % len(usual)] for i in range(size)]))
     return asked
 
