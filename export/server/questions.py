@@ -60,7 +60,8 @@ class Questions:
         """(requests, rows of a batch) in all the ways in which a signature is asked: there and back, cut in pieces."""
         rows = self.rows_for(signature)
         there_and_back = [rows, rows[::-1]]
-        sizes = [*range(2, len(rows) + 1), 2 * len(rows)] if self.thorough else [4]
+        # Of 5: a batch with rows of both, and a request in pieces.
+        sizes = [*range(2, len(rows) + 1), 2 * len(rows)] if self.thorough else [5]
         return [(there_and_back, size) for size in sizes]
 
     def largest_batch(self, signature: str) -> int:
