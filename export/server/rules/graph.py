@@ -11,12 +11,8 @@ from google.protobuf.message import Message
 from export import graph as graphs
 from export.server.releases import minimum_version, parse_version
 from export.server.rules.subject import Broken, Subject, registry_of
+from export.server.safety import HARMLESS_STATE, is_random, why_not_run
 
-# They read variables, or call a function, whose own operations are looked at, or stop a request.
-HARMLESS_STATE = {
-    "VarHandleOp", "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "DisableCopyOnRead",
-    "StatefulPartitionedCall", "If", "While", "Case", "Assert",
-}  # fmt: skip
 # Folders at the root of a machine, as far as this one does not have them.
 ROOTS = {
     "bin", "boot", "dev", "etc", "home", "lib", "media", "mnt", "opt", "private", "proc", "root", "run", "srv", "sys",
@@ -67,7 +63,7 @@ def no_xla(subject: Subject) -> str:
 def no_randomness(subject: Subject) -> str:
     """The same request gets the same answer: no random operation is run."""
     names = {node.op for node in graphs.served_nodes(subject.graph)}
-    found = sorted(name for name in names if "Random" in name or name in ("Multinomial", "TruncatedNormal"))
+    found = sorted(filter(is_random, names))
     if found:
         raise Broken(", ".join(found))
     return f"none of {len(names)} operations"
@@ -81,6 +77,22 @@ def no_state(subject: Subject) -> str:
     if found:
         raise Broken(", ".join(found))
     return f"{', '.join(sorted(names & HARMLESS_STATE)) or 'none'}"
+
+
+def no_side_effects(subject: Subject) -> str:
+    """Nothing in the graph, its functions and its initialisation reads or writes files, prints, or changes a state."""
+    found = why_not_run(subject.graph, registry_of(subject))
+    if found:
+        raise Broken(found)
+    return f"none of {len(graphs.operations(subject.graph))} operations"
+
+
+def no_pinned_devices(subject: Subject) -> str:
+    """No node asks for a device but the CPU that every server has."""
+    for node in graphs.all_nodes(subject.graph):
+        if not re.fullmatch(r"(/device:CPU:[0*]|/CPU:[0*])?", node.device, re.IGNORECASE):
+            raise Broken(f"node {node.name} asks for {node.device}")
+    return "none"
 
 
 def weights_once(subject: Subject) -> str:
