@@ -38,6 +38,7 @@ def running(versions):
 @pytest.fixture
 def double(running):
     running.faults, running.delay, running.hold, running.batches, running.peak = [], 0.0, None, [], 0
+    running.withdrawn = set()
     return running
 
 
