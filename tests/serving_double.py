@@ -174,15 +174,15 @@ class _Function:
 
     def __init__(self, function, batching: dict | None):
         self.inputs = sorted(function.structured_input_signature[1])
-        names = sorted(function.structured_outputs)
+        names, specs = sorted(function.structured_outputs), function.structured_input_signature[1]
         run = lambda *columns: [function(**dict(zip(self.inputs, columns, strict=True)))[name] for name in names]  # noqa: E731
         if batching is not None:
-            batched, specs = tf.nondifferentiable_batch_function(**batching)(run), function.structured_input_signature
-            run = tf.function(lambda *columns: batched(*columns), [specs[1][name] for name in self.inputs])
-        self._run, self._outputs = run, names
+            batched = tf.nondifferentiable_batch_function(**batching)(run)
+            run = tf.function(lambda *columns: batched(*columns), [specs[name] for name in self.inputs])
+        self._run, self._outputs, self._specs = run, names, specs
 
     def __call__(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = self._run(*(tf.constant(tensors[name]) for name in self.inputs))
+        found = self._run(*(tf.constant(tensors[name], self._specs[name].dtype) for name in self.inputs))
         return {name: tensor.numpy() for name, tensor in zip(self._outputs, found, strict=True)}
 
 
@@ -265,7 +265,7 @@ class _Rest(BaseHTTPRequestHandler):
                 columns = {name: [row[name] for row in rows] for name in rows[0]}
             else:
                 columns = body["inputs"] if isinstance(body["inputs"], dict) else {names[0]: body["inputs"]}
-            return {name: np.array([_bytes(text) for text in column], object) for name, column in columns.items()}
+            return {name: _column(values) for name, values in columns.items()}
 
         outputs = self.double.predict(version, body.get("signature_name", ""), inputs)
         plain = {name: _plain(array.tolist()) for name, array in outputs.items()}
@@ -291,6 +291,12 @@ class _Rest(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def _column(values: list) -> np.ndarray:
+    """Texts, or numbers, which become those of the signature later."""
+    texts = values and isinstance(values[0], str | dict)
+    return np.array([_bytes(text) for text in values], object) if texts else np.array(values)
 
 
 def _bytes(text: str | dict) -> bytes:
