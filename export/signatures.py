@@ -16,7 +16,8 @@ explain: `attributions`, float32 [batch, L], what each token adds to the log-odd
 value (see export.explain); `pieces`, string [batch, L]; `begin` and `end`, int32 [batch, L], the bytes of the text that
 a token is of; `completeness_gap`, float32 [batch]; `label`, string [batch], the name explained, also where
 serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch, L], 1 for tokens of `text_b`.
-Special tokens and padding have attribution 0 and no bytes; padding, up to L, comes last and has the piece "".
+Special tokens and padding have attribution 0 and no bytes; padding, up to L, comes last and has the piece "". Of a
+text the first 100,000 bytes are read.
 
 A server cuts and merges the requests of its clients as it likes, concatenates what comes back along the batch, and
 compares nothing else. Hence no input and no output has a size, other than the batch, that follows from what is sent;
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from export.examples import texts_of
-from export.explain import integrated_gradients, pieces_of
+from export.explain import MOST_BYTES, integrated_gradients, pieces_of
 from export.tokens import known_tokens
 from pipeline.errors import UserError
 from pipeline.features import Features
@@ -105,6 +106,7 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
 
 def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]:
     """The outputs of the signature explain."""
+    texts = [tf.strings.substr(text, 0, MOST_BYTES) for text in texts]
     inputs = served.encoder(*texts)
     about, shown = served.task.explained(served.predictions_of_tokens(inputs))
     inputs = {name: _widened(values, served.encoder.sequence_length) for name, values in inputs.items()}
