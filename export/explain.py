@@ -53,12 +53,7 @@ def integrated_gradients(
         to LEAST_DIFFERENCE where that is more, as for a text without pieces.
     """
     length = pieces.shape[1]
-    # The two ends are points of no weight, whose quantities the difference is of.
-    points, weights = quadrature(steps)
-    points, weights, signs = (
-        tf.constant([first, *between, last], tf.float32)
-        for first, between, last in ((0, points, 1), (0, weights, 0), (-1, 0 * points, 1))
-    )
+    points, weights, signs = _path(steps)
 
     def of_row(row):
         size = tf.reduce_sum(inputs["padding_mask"][row])
@@ -88,6 +83,17 @@ def integrated_gradients(
 
     specs = tf.TensorSpec([length], tf.float32), tf.TensorSpec([], tf.float32)
     return tf.map_fn(of_row, tf.range(tf.shape(pieces)[0]), fn_output_signature=specs, parallel_iterations=1)
+
+
+def _path(steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Points, their weights in the integral and in the difference of the ends, float32 [steps + 2] each.
+
+    The two ends are points of no weight, whose quantities the difference is of.
+    """
+    points, weights = quadrature(steps)
+    columns = ((0, points, 1), (0, weights, 0), (-1, 0 * points, 1))
+    points, weights, signs = (tf.constant([first, *between, last], tf.float32) for first, between, last in columns)
+    return points, weights, signs
 
 
 def _share(number: int, most: tf.Tensor) -> tf.Tensor:
