@@ -1,26 +1,32 @@
-"""Run as a program by check.py: a SavedModel under TensorFlow's C API alone, as a model server has it.
+"""Run as a program by ask.py: a SavedModel under TensorFlow's C API alone, as a model server has it.
 
-python c_api.py request.pickle answer.pickle
+python c_api.py MEMORY_BYTES
 
-The request is a dict:
-    tensorflow: folder of libtensorflow_framework.so.2 and libtensorflow_cc.so.2.
-    op_libraries: paths of the shared objects with further operations.
-    model: folder of the SavedModel.
-    calls: list of (inputs, outputs): arrays by tensor name, and tensor names.
-The answer is a dict:
-    tensorflow_version: of the libraries.
-    operations: serialized tensorflow.OpList of all that is registered.
-    error: None, or why the model did not load.
-    answers: one for each call: its list of arrays, or a string that says why it failed.
-    peak_bytes: the most memory that the process had.
+It reads two pickles on standard input and writes lines of JSON on standard output:
+
+    in: tensorflow: folder of libtensorflow_framework.so.2 and libtensorflow_cc.so.2; op_libraries: paths of the shared
+        objects with further operations.
+    out: tensorflow_version: of the libraries; operations: in base64, the serialized tensorflow.OpList of all that is
+        registered.
+    in, unless the model is not to be run: model: folder of the SavedModel; calls: list of (inputs, outputs): arrays by
+        tensor name, and tensor names.
+    out: error: null, or why the model did not load; peak_bytes.
+    out, for each call: tensors, or error: why it failed; peak_bytes: the most memory that the process had meanwhile.
 
 Strings are arrays of bytes with dtype object. Nothing of Python's TensorFlow is loaded.
 """
 
+import base64
+import contextlib
 import ctypes
+import json
+import os
 import pickle
+import resource
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +37,10 @@ DTYPES = {1: np.float32, 2: np.float64, 3: np.int32, 9: np.int64, 10: np.bool_}
 STRING_BYTES = 24
 # DisableXlaCompilation() of tensorflow/compiler/jit/flags.h, which tensorflow_model_server calls when it starts.
 DISABLE_XLA = "_ZN10tensorflow21DisableXlaCompilationEv"
+
+
+# Of one call, in base64: no client takes that much, and another process has to hold it.
+MOST_ANSWER_BYTES = 1 << 28
 
 
 class TensorFlowError(RuntimeError):
@@ -223,35 +233,81 @@ class Session:
         return values.reshape(shape)
 
 
+def bound(memory_bytes: int) -> None:
+    """No file is written, no more memory allocated, and this process ends with the one that started it."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for limit, value in (
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_DATA, memory_bytes),
+    ):
+        _, most = resource.getrlimit(limit)
+        value = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(limit, (value, value))
+    # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def forget_peak() -> None:
+    """From here on `peak_bytes` counts anew, where the system allows it."""
+    # What earlier calls have freed and malloc still keeps is none of the next call's.
+    ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_bytes() -> int:
     """Largest resident size of this process so far (getrusage would count the process that started this one)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def main() -> None:
-    request = pickle.loads(Path(sys.argv[1]).read_bytes())
-    library = Library(request["tensorflow"], request["op_libraries"])
-    answer = {
-        "tensorflow_version": library.version(),
-        "operations": library.operations(),
-        "error": None,
-        "answers": [],
-    }
+def tensor_as_json(value: np.ndarray) -> dict[str, Any]:
+    """Not a pickle: who reads it trusts the model no more than this process does."""
+    if value.dtype == object:
+        return {"shape": value.shape, "strings": [base64.b64encode(text).decode() for text in value.ravel()]}
+    return {"shape": value.shape, "dtype": value.dtype.str, "data": base64.b64encode(value.tobytes()).decode()}
+
+
+def answer(session: Session, inputs: dict[str, np.ndarray], outputs: list[str]) -> dict[str, Any]:
+    """The line for one call."""
+    forget_peak()
     try:
-        session = Session(library, request["model"])
+        tensors = session.run(inputs, outputs)
     except TensorFlowError as error:
-        answer["error"] = str(error)
-    else:
+        return {"error": str(error), "peak_bytes": peak_bytes()}
+    line = {"peak_bytes": peak_bytes(), "tensors": [tensor_as_json(tensor) for tensor in tensors]}
+    size = sum(len(part) for tensor in line["tensors"] for part in (tensor.get("data", ""), *tensor.get("strings", ())))
+    return line if size <= MOST_ANSWER_BYTES else {"error": "its answer is too large", "peak_bytes": line["peak_bytes"]}
+
+
+def main() -> None:
+    bound(int(sys.argv[1]))
+    # Whatever a library prints on standard output is no line of the answer.
+    with os.fdopen(os.dup(1), "w", encoding="ascii") as out:
+        os.dup2(2, 1)
+
+        def put(**line) -> None:
+            out.write(json.dumps(line) + "\n")
+            out.flush()
+
+        setup = pickle.load(sys.stdin.buffer)
+        library = Library(setup["tensorflow"], setup["op_libraries"])
+        put(tensorflow_version=library.version(), operations=base64.b64encode(library.operations()).decode())
+        try:
+            request = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            session = Session(library, request["model"])
+        except TensorFlowError as error:
+            put(error=str(error), peak_bytes=peak_bytes())
+            return
+        if "tensorflow" in sys.modules:
+            raise RuntimeError("Python's TensorFlow has been loaded: this proves nothing about a server")
+        put(error=None, peak_bytes=peak_bytes())
         for inputs, outputs in request["calls"]:
-            try:
-                answer["answers"].append(session.run(inputs, outputs))
-            except TensorFlowError as error:
-                answer["answers"].append(str(error))
-    if "tensorflow" in sys.modules:
-        raise RuntimeError("Python's TensorFlow has been loaded: this proves nothing about a server")
-    answer["peak_bytes"] = peak_bytes()
-    Path(sys.argv[2]).write_bytes(pickle.dumps(answer))
+            put(**answer(session, inputs, outputs))
 
 
 if __name__ == "__main__":

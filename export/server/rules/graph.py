@@ -10,13 +10,9 @@ from google.protobuf.message import Message
 
 from export import graph as graphs
 from export.server.releases import minimum_version, parse_version
+from export.server.rules.safety import HARMLESS_STATE, is_random
 from export.server.rules.subject import Broken, Subject, registry_of
 
-# They read variables, or call a function, whose own operations are looked at, or stop a request.
-HARMLESS_STATE = {
-    "VarHandleOp", "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "DisableCopyOnRead",
-    "StatefulPartitionedCall", "If", "While", "Case", "Assert",
-}  # fmt: skip
 # Folders at the root of a machine, as far as this one does not have them.
 ROOTS = {
     "bin", "boot", "dev", "etc", "home", "lib", "media", "mnt", "opt", "private", "proc", "root", "run", "srv", "sys",
@@ -67,7 +63,7 @@ def no_xla(subject: Subject) -> str:
 def no_randomness(subject: Subject) -> str:
     """The same request gets the same answer: no random operation is run."""
     names = {node.op for node in graphs.served_nodes(subject.graph)}
-    found = sorted(name for name in names if "Random" in name or name in ("Multinomial", "TruncatedNormal"))
+    found = sorted(filter(is_random, names))
     if found:
         raise Broken(", ".join(found))
     return f"none of {len(names)} operations"

@@ -1,0 +1,93 @@
+"""How much memory a process that serves a model takes, measured signature by signature."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from export.graph import read_graph, signatures
+from export.server.ask import ask
+from export.server.inputs import Row, inputs_for, text_inputs
+from export.server.releases import NEWEST
+from export.server.rules.safety import why_not_run
+from export.server.sandbox import Limits
+from export.versions import ModelError, read_metadata
+from export.warmup import COSTLY
+
+LOADED = "loaded"
+# Tokens of a text where the model does not say how many it takes.
+USUAL_LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Most resident memory of the process, in bytes."""
+
+    rows: int
+    tokens: int
+    """Of each row."""
+    loaded: int
+    """Once the model was loaded."""
+    signatures: dict[str, int] = field(default_factory=dict)
+    """While each answered."""
+    unfinished: str | None = None
+    """The signature that was ended at the time limit: what is said of it is what it had taken by then."""
+
+
+def peaks(folder: Path, rows: int = 32) -> dict[str, int]:
+    """Most resident memory of a process that serves a model, in bytes.
+
+    Args:
+        folder: the SavedModel.
+        rows: of the request, each of a text that fills the model's sequence length.
+
+    Returns:
+        By signature, what the whole process had while it answered; and for "loaded", what it had when the model was
+        loaded. A signature that takes longer than a minute is ended then, with what it had by that time.
+
+    Raises:
+        ModelError: there is no model, it does not load, or a signature does not answer.
+        FileNotFoundError: TensorFlow's libraries cannot be called here as on Linux.
+    """
+    memory = measure(folder, rows)
+    return {LOADED: memory.loaded, **memory.signatures}
+
+
+def measure(
+    folder: Path, rows: int = 32, serving: str = NEWEST, site: Path | None = None, limits: Limits | None = None
+) -> Memory:
+    """As `peaks`, with what it takes to judge them.
+
+    Args:
+        folder, rows: as in `peaks`.
+        serving, site, limits: as in `export.server.ask.ask`.
+
+    Raises:
+        As `peaks`.
+    """
+    graph = read_graph(folder)
+    wanted = signatures(graph)
+    # A signature that takes long may be ended, and the process with it: it comes last.
+    names = sorted(wanted, key=lambda name: (name in COSTLY, name != "serving_default", name))
+    tokens = _sequence_length(folder)
+    # Each word is one token at least, and what is too much is cut.
+    text = b" ".join([b"a"] * tokens)
+    calls = []
+    for name in names:
+        arrays = inputs_for(wanted[name], [Row("", text, text)] * rows, text_inputs(wanted))
+        feeds = {wanted[name].inputs[key].name: array for key, array in arrays.items()}
+        calls.append((feeds, [output.name for output in wanted[name].outputs.values()]))
+    replies = ask(folder, calls, serving, site, limits, lambda registry: why_not_run(graph, registry))
+    failed = replies.error or next((answer for answer in replies.answers if isinstance(answer, str)), None)
+    if failed:
+        raise ModelError(f"{folder}: {failed}")
+    unfinished = names[len(replies.answers)] if replies.ended else None
+    if replies.ended and not replies.timed_out:
+        raise ModelError(f"{folder}: {rows} texts of {tokens} tokens for {unfinished}: this {replies.ended}")
+    return Memory(rows, tokens, replies.loaded_bytes, dict(zip(names, replies.peaks, strict=False)), unfinished)
+
+
+def _sequence_length(folder: Path) -> int:
+    try:
+        found = read_metadata(folder).get("sequence_length")
+    except ModelError:
+        found = None
+    return found if isinstance(found, int) and found > 0 else USUAL_LENGTH
