@@ -3,9 +3,11 @@
     python -m export.check RUN_OR_MODEL
     python -m export.check RUN_OR_MODEL --serving 2.19.1 --json
 
-No server is needed. The model is loaded as a server loads it, through TensorFlow's C API, without Python's TensorFlow,
-with the operations that the server links and XLA off; its answers must be those recorded at export, and what is written
-in saved_model.pb and beside it must keep the rules of the server. To check with the very TensorFlow of a server:
+No server is needed. The graph is judged before anything of it is run. Then the model is loaded as a server loads it,
+through TensorFlow's C API, without Python's TensorFlow, with the operations that the server links and XLA off, in a
+process with limits of time and memory that may write no file. Its answers must be those recorded at export, and those
+of each text alone whatever else is asked with it; what is written in saved_model.pb and beside it must keep the rules
+of the server. To check with the very TensorFlow of a server:
 
     pip install --no-deps --target tf tensorflow==2.20.0 tensorflow-text==2.20.1
     python -m export.check RUN_OR_MODEL --tensorflow tf
@@ -23,8 +25,11 @@ from typing import Literal
 
 from export.command_line import command_parser
 from export.server.releases import NEWEST, libraries, parse_version
+from export.server.sandbox import Limits
 from export.versions import ModelError, find_version
 from pipeline.errors import UserError
+
+LEFT_OUT = "left to python -m export.check: it takes too long for every export"
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,21 @@ def check(
     serving: str = NEWEST,
     tensorflow: Path | None = None,
     bytes_outputs: Sequence[str] = (),
-    published: bool = True,
+    limits: Limits | None = None,
+    at_export: bool = False,
 ) -> list[Finding]:
     """Try every rule of export/server/rules/ on a model.
+
+    Its graph is judged first, and the model run only where that is safe, in a process of its own with bounds.
 
     Args:
         model: a version, a folder of versions of which the newest is taken, or a run directory.
         serving: the release of TensorFlow Serving that is to serve it.
         tensorflow: a folder with other TensorFlow libraries than the installed (`pip install --target`).
         bytes_outputs: outputs that REST clients shall get in base64.
-        published: False: the folder is not yet called by its version.
+        limits: of the process that runs it; None: `Limits()`.
+        at_export: the folder is not yet called by its version, and what takes long is left out: memory, and requests
+            that are cut at every place.
 
     Raises:
         ModelError: there is no model.
@@ -62,23 +72,28 @@ def check(
     from export.graph import read_graph
     from export.server import rules
     from export.server.ask import ask
+    from export.server.questions import questions_for
     from export.server.rules.subject import Broken, NotChecked, Subject
+    from export.server.safety import why_not_run
 
     folder = find_version(Path(model))
     graph = read_graph(folder)
-    questions = _questions(folder, graph)
+    questions = questions_for(folder, graph, thorough=not at_export)
+    replies = ask(folder, questions.calls, serving, tensorflow, limits, lambda registry: why_not_run(graph, registry))
+    # A model that a request ends would end this one too.
+    measured = not (at_export or replies.error or replies.ended)
     subject = Subject(
         folder,
         graph,
-        ask(folder, [call for _, call in questions], serving, tensorflow),
-        [purpose for purpose, _ in questions],
-        serving,
-        frozenset(bytes_outputs),
+        replies,
+        questions,
+        _memory(folder, serving, tensorflow, limits) if measured else LEFT_OUT if at_export else "it did not answer",
+        published=not at_export,
+        serving=serving,
+        bytes_outputs=frozenset(bytes_outputs),
     )
     findings = []
     for rule in rules.RULES:
-        if rule is rules.version_folder and not published:
-            continue
         try:
             result, found = "ok", rule(subject)
         except (Broken, ModelError) as broken:
@@ -89,65 +104,34 @@ def check(
     return findings
 
 
-def require(folder: Path) -> None:
-    """Refuse an export that breaks a rule, before it is published.
+def _memory(folder: Path, serving: str, tensorflow: Path | None, limits: Limits | None):
+    """As Subject.memory has it."""
+    from export.server.memory import measure
 
-    Where TensorFlow's libraries are not called as those of Linux are, nothing is checked.
+    try:
+        return measure(folder, serving=serving, site=tensorflow, limits=limits)
+    except ModelError as error:
+        return str(error)
+
+
+def require(folder: Path) -> None:
+    """Refuse an export that breaks a rule, before it is published; prints what was not checked.
 
     Raises:
         UserError: what is broken.
     """
     try:
-        findings = check(folder, published=False)
-    except FileNotFoundError:
+        findings = check(folder, at_export=True)
+    except FileNotFoundError as error:
+        print(f"note: the export was not checked as TensorFlow Serving would take it: {error}")
         return
     broken = [f"{finding.rule}: {finding.found}" for finding in findings if finding.result == "failed"]
     if broken:
         raise UserError(f"TensorFlow Serving would not serve the export as it should: {'; '.join(broken)}.")
-
-
-def _questions(folder: Path, graph) -> list:
-    """(purpose, call) of what to ask a server: the recorded texts, all in one batch and one by one, and the warm-up.
-
-    What cannot be read or asked is left out: the rules say so.
-    """
-    import numpy as np
-
-    from export.graph import signatures
-    from export.recorded import read_recorded
-    from export.warmup import inputs_of, read_warmup, serialized_examples
-
-    wanted = signatures(graph)
-    questions = []
-
-    def put(purpose: str, name: str, inputs: dict, outputs: Sequence[str]) -> None:
-        signature = wanted.get(name)
-        if signature and set(inputs) == set(signature.inputs) and set(outputs) <= set(signature.outputs):
-            feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
-            questions.append((purpose, (feeds, [signature.outputs[key].name for key in outputs])))
-
-    try:
-        recorded = read_recorded(folder)
-    except ModelError:
-        recorded = None
-    if recorded is not None:
-        columns = [np.array([text.encode("utf-8", "replace") for text in column], object) for column in recorded.texts]
-        names = sorted(wanted["serving_default"].inputs) if "serving_default" in wanted else []
-        count = len(recorded.predictions)
-        for rows in (slice(None), *(slice(i, i + 1) for i in range(count))):
-            texts = {name: column[rows] for name, column in zip(names, columns, strict=False)}
-            for name, signature in wanted.items():
-                if name == "serving_default":
-                    put(name, name, texts, sorted(signature.outputs))
-                elif list(signature.inputs) == ["inputs"]:
-                    put(name, name, {"inputs": serialized_examples(texts)}, sorted(signature.outputs))
-    try:
-        for log in read_warmup(folder):
-            name, inputs = inputs_of(log)
-            put("warm-up", name, inputs, list(wanted[name].outputs) if name in wanted else [])
-    except ModelError:
-        pass
-    return questions
+    # That a version gets its number only now is no news.
+    left = [finding.rule for finding in findings if finding.result != "ok" and finding.rule != "version folder"]
+    if left:
+        print(f"note: the export keeps the rules of TensorFlow Serving; not checked: {', '.join(left)} (export.check)")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -160,9 +144,16 @@ def main(arguments: list[str] | None = None) -> int:
                         "ones: a folder of pip install --target")  # fmt: skip
     parser.add_argument("--bytes-output", action="append", default=[], metavar="NAME", help="an output called *_bytes "
                         "that REST clients shall get in base64; may be repeated")  # fmt: skip
+    parser.add_argument("--timeout", type=float, default=Limits.seconds, metavar="SECONDS", help="that loading, or one "
+                        f"request, may take (default: {Limits.seconds:g})")  # fmt: skip
+    parser.add_argument("--memory", type=float, default=Limits.memory_bytes / 2**30, metavar="GIB", help="that the "
+                        f"model may allocate (default: {Limits.memory_bytes / 2**30:g})")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     try:
+        for name in ("timeout", "memory"):
+            if not 0 < getattr(options, name) < 1e6:
+                raise ValueError(f"--{name} {getattr(options, name):g}: it must be above 0.")
         parse_version(options.serving)
         libraries(options.serving, options.tensorflow)
         version = find_version(options.model)
@@ -171,6 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
             serving=options.serving,
             tensorflow=options.tensorflow,
             bytes_outputs=options.bytes_output,
+            limits=Limits(options.timeout, int(options.memory * 2**30)),
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

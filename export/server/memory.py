@@ -7,7 +7,7 @@ from export.graph import read_graph, signatures
 from export.server.ask import ask
 from export.server.inputs import Row, inputs_for, text_inputs
 from export.server.releases import NEWEST
-from export.server.rules.safety import why_not_run
+from export.server.safety import why_not_run
 from export.server.sandbox import Limits
 from export.versions import ModelError, read_metadata
 from export.warmup import COSTLY

@@ -2,19 +2,56 @@
 
 import numpy as np
 
-from export.recorded import FILE as RECORDED
-from export.recorded import read_recorded
+from export.recorded import FILE, read_recorded
+from export.server.questions import RECORDED, WARMUP
 from export.server.rules.subject import Broken, NotChecked, Subject, signature_of, task_of
 from export.verify import ExportDiffers, compare
+
+# Times the memory of serving_default, of the whole process.
+MOST_MEMORY = 2.0
 
 
 def loads(subject: Subject) -> str:
     """It loads through TensorFlow's C API, without Python's TensorFlow, XLA off."""
+    if subject.replies.refused:
+        raise NotChecked(f"it is not safe to run: {subject.replies.error}")
     if subject.replies.error:
         raise Broken(subject.replies.error[:500])
     return (
         f"in TensorFlow {subject.replies.tensorflow}, using at most {subject.replies.peak_bytes / 1e6:.0f} MB of memory"
     )
+
+
+def every_request_ends(subject: Subject) -> str:
+    """No request ends the server's process or takes longer than the time limit."""
+    count = len(list(subject.answered()))
+    if subject.replies.ended:
+        question = subject.questions.asked[count]
+        rows = question.rows
+        about = subject.questions.rows[rows[0]].about if len(rows) == 1 else f"a batch of {len(rows)}"
+        what = about if rows else f"a {question.purpose} request"
+        raise Broken(f"{question.signature}, asked for {what}, {subject.replies.ended}")
+    return f"{count} requests"
+
+
+def memory(subject: Subject) -> str:
+    """At its largest, the process of an optional signature has at most twice the memory of serving_default's."""
+    found = subject.memory
+    if isinstance(found, str):
+        raise NotChecked(found)
+    limit = MOST_MEMORY * found.signatures.get("serving_default", 0)
+    shown = ", ".join(f"{name} {_megabytes(size)}" for name, size in found.signatures.items())
+    text = f"{found.rows} texts of {found.tokens} tokens: {_megabytes(found.loaded)} loaded, {shown}"
+    for name, size in found.signatures.items():
+        if limit and size > limit:
+            raise Broken(f"{name} takes {size / limit * MOST_MEMORY:.1f} times as much; {text}")
+    if found.unfinished:
+        raise NotChecked(f"{found.unfinished} was ended at the time limit; {text}, as far as it got")
+    return text
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
 
 
 def answers_of_serving_default(subject: Subject) -> str:
@@ -29,7 +66,7 @@ def answers_of_examples(subject: Subject) -> str:
 
 def answers_of_warmup(subject: Subject) -> str:
     """All requests of the warm-up are answered; a server refuses a model that fails one."""
-    answers = subject.answers("warm-up")
+    answers = subject.answers(WARMUP)
     if not answers:
         raise NotChecked("there is nothing to ask")
     for number, answer in enumerate(answers, 1):
@@ -41,13 +78,16 @@ def answers_of_warmup(subject: Subject) -> str:
 def _compare(subject: Subject, name: str) -> str:
     recorded = read_recorded(subject.folder)
     if recorded is None:
-        raise NotChecked(f"there is no {RECORDED} to compare with")
-    answers = subject.answers(name)
+        raise NotChecked(f"there is no {FILE} to compare with")
+    answers = subject.answers(RECORDED, name)
     failed = next((answer for answer in answers if isinstance(answer, str)), None if answers else "it was not asked")
     if failed:
         raise Broken(failed[:500])
     keys = sorted(signature_of(subject, name).outputs)
-    together, single = answers[0], [np.concatenate(parts) for parts in zip(*answers[1:], strict=True)]
+    try:
+        together, single = answers[0], [np.concatenate(parts) for parts in zip(*answers[1:], strict=True)]
+    except ValueError as error:
+        raise Broken(f"its answers to one text each do not fit together: {error}") from error
     ways = {
         f"{name}, {way}": (name, {key: _strings(value) for key, value in zip(keys, found, strict=True)})
         for way, found in (("in one batch", together), ("one by one", single))
@@ -64,4 +104,4 @@ def _strings(values: np.ndarray) -> np.ndarray | list:
     """Strings as str in nested lists; numbers as they are."""
     if values.dtype != object:
         return values
-    return [[part.decode() for part in row] if isinstance(row, np.ndarray) else row.decode() for row in values]
+    return [_strings(row) if isinstance(row, np.ndarray) else row.decode("utf-8", "replace") for row in values]

@@ -1,6 +1,7 @@
 """Rules on the folder and on what is kept beside the graph."""
 
-import re
+import os
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -17,16 +18,23 @@ from export.server.rules.subject import (
     signature_of,
     task_of,
 )
+from export.versions import version_number, versions_in
 from export.warmup import FILE as WARMUP
 from export.warmup import MAX_RECORDS, inputs_of, read_warmup
 
 
 def version_folder(subject: Subject) -> str:
-    """The folder is called by an integer: servers ignore others."""
-    name = subject.folder.resolve().name
-    if not re.fullmatch("[0-9]+", name):
-        raise Broken(f"it is called {name}")
-    return name
+    """The folder, or the link to it, is called by a number of its own up to 2^63 - 1: servers ignore others."""
+    if not subject.published:
+        raise NotChecked("it gets its number when all else is found right")
+    folder = Path(os.path.abspath(subject.folder))
+    number = version_number(folder)
+    if number is None:
+        raise Broken(f"it is called {folder.name}")
+    same = [other.name for other in versions_in(folder.parent) if version_number(other) == number]
+    if len(same) > 1:
+        raise Broken(f"{listed(same)} are one version")
+    return folder.name
 
 
 def metadata(subject: Subject) -> str:

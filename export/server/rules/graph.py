@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 
 from export import graph as graphs
 from export.server.releases import minimum_version, parse_version
-from export.server.rules.safety import HARMLESS_STATE, is_random
 from export.server.rules.subject import Broken, Subject, registry_of
+from export.server.safety import HARMLESS_STATE, is_random, why_not_run
 
 # Folders at the root of a machine, as far as this one does not have them.
 ROOTS = {
@@ -77,6 +77,22 @@ def no_state(subject: Subject) -> str:
     if found:
         raise Broken(", ".join(found))
     return f"{', '.join(sorted(names & HARMLESS_STATE)) or 'none'}"
+
+
+def no_side_effects(subject: Subject) -> str:
+    """Nothing in the graph, its functions and its initialisation reads or writes files, prints, or changes a state."""
+    found = why_not_run(subject.graph, registry_of(subject))
+    if found:
+        raise Broken(found)
+    return f"none of {len(graphs.operations(subject.graph))} operations"
+
+
+def no_pinned_devices(subject: Subject) -> str:
+    """No node asks for a device but the CPU that every server has."""
+    for node in graphs.all_nodes(subject.graph):
+        if not re.fullmatch(r"(/device:CPU:[0*]|/CPU:[0*])?", node.device, re.IGNORECASE):
+            raise Broken(f"node {node.name} asks for {node.device}")
+    return "none"
 
 
 def weights_once(subject: Subject) -> str:

@@ -58,18 +58,26 @@ def _require_outputs(subject: Subject, name: str) -> None:
 
 
 def batch_dimension(subject: Subject) -> str:
-    """Dimension 0 of every output is the batch, and of every input that has dimensions."""
+    """Dimension 0 of every input and output is the batch: a server that batches takes no scalars."""
     count = 0
     for name, signature in subject.signatures.items():
         for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
             for key, spec in specs.items():
                 shape = shape_of(spec)
-                if shape == [] and kind == "input":
-                    continue
                 if not shape or shape[0] != -1:
                     raise Broken(f"{name}'s {kind} {key} is {shown(spec)}")
                 count += 1
     return f"{count} inputs and outputs of {len(subject.signatures)} signatures"
+
+
+def fixed_widths(subject: Subject) -> str:
+    """No input and no output has a size, but the batch, that may change from one batch to the next."""
+    for name, signature in subject.signatures.items():
+        for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+            for key, spec in specs.items():
+                if -1 in (shape_of(spec) or [None, -1])[1:]:
+                    raise Broken(f"{name}'s {kind} {key} is {shown(spec)}")
+    return f"in {len(subject.signatures)} signatures"
 
 
 def output_types(subject: Subject) -> str:

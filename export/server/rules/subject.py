@@ -1,7 +1,7 @@
 """An exported model as the rules see it, and the exceptions that they raise."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,11 +10,15 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from export import graph as graphs
 from export.server.ask import Replies
+from export.server.memory import Memory
+from export.server.questions import Question, Questions
 from export.server.releases import NEWEST
 from export.versions import METADATA, read_metadata
 from pipeline import tasks
 from pipeline.errors import UserError
 from pipeline.tasks.task import Task
+
+ENDED = "a request had ended the process before"
 
 
 class Broken(Exception):
@@ -33,8 +37,12 @@ class Subject:
     graph: meta_graph_pb2.MetaGraphDef
     replies: Replies
     """Of a server."""
-    purposes: Sequence[str]
-    """Of each call that it answered: serving_default or classify (all recorded texts, then one by one), or warm-up."""
+    questions: Questions = field(default_factory=Questions)
+    """That it was asked."""
+    memory: Memory | str = "it was not measured"
+    """What it took, or why that is not known."""
+    published: bool = True
+    """The folder is called by its version already."""
     serving: str = NEWEST
     """The release that is to serve it."""
     bytes_outputs: frozenset[str] = frozenset()
@@ -48,12 +56,39 @@ class Subject:
     def metadata(self) -> dict:
         return read_metadata(self.folder)
 
-    def answers(self, purpose: str) -> list:
-        """Of the calls with one purpose, in their order."""
+    @cached_property
+    def _places(self) -> dict[tuple, int]:
+        asked = self.questions.asked
+        return {(question.purpose, question.signature, question.rows): i for i, question in enumerate(asked)}
+
+    def answered(self) -> Iterator[tuple[Question, list | str]]:
+        """The questions that were answered or failed, in their order; raises NotChecked where none was asked."""
         if self.replies.error:
-            raise NotChecked("it did not load")
-        calls = zip(self.purposes, self.replies.answers, strict=True)
-        return [answer for name, answer in calls if name == purpose]
+            raise NotChecked("it was not run" if self.replies.refused else "it did not load")
+        yield from zip(self.questions.asked, self.replies.answers, strict=False)
+
+    def answers(self, purpose: str, signature: str | None = None) -> list[list | str]:
+        """To the questions with one purpose, of one signature or all; raises NotChecked where one was not asked."""
+        answers = [
+            answer
+            for question, answer in self.answered()
+            if question.purpose == purpose and signature in (None, question.signature)
+        ]
+        wanted = [q for q in self.questions.asked if q.purpose == purpose and signature in (None, q.signature)]
+        if len(answers) < len(wanted):
+            raise NotChecked(ENDED)
+        return answers
+
+    def answer_to(self, purpose: str, signature: str, rows: tuple[int, ...]) -> list | str:
+        """Tensors, or why there are none; raises NotChecked where it was not asked."""
+        if self.replies.error:
+            raise NotChecked("it was not run" if self.replies.refused else "it did not load")
+        place = self._places.get((purpose, signature, rows))
+        if place is None:
+            raise NotChecked(f"{signature} could not be asked")
+        if place >= len(self.replies.answers):
+            raise NotChecked(ENDED)
+        return self.replies.answers[place]
 
 
 def shape_of(spec) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Rules on what a graph may do to the machine that runs it, judged before anything of it is run."""
+"""What a graph may do to the machine that runs it, judged before anything of it is run."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from export import graph as graphs
-from export.server.rules.subject import Broken, Subject, registry_of
 
 # They read variables, or call a function, whose own operations are looked at, or stop a request.
 HARMLESS_STATE = {
@@ -23,22 +22,6 @@ REACHING_OUT = re.compile(
     "ReadFile|MatchingFiles|GenerateVocabRemapping|InitializeTableFromTextFile|ImmutableConst|PyFuncStateless"
     "|Debug.*|XlaCustomCall.*|.*Dataset.*"
 )
-
-
-def no_side_effects(subject: Subject) -> str:
-    """Nothing in the graph, its functions and its initialisation reads or writes files, prints, or changes a state."""
-    found = why_not_run(subject.graph, registry_of(subject))
-    if found:
-        raise Broken(found)
-    return f"none of {len(graphs.operations(subject.graph))} operations"
-
-
-def no_pinned_devices(subject: Subject) -> str:
-    """No node asks for a device but the CPU that every server has."""
-    for node in graphs.all_nodes(subject.graph):
-        if not re.fullmatch(r"(/device:CPU:[0*]|/CPU:[0*])?", node.device, re.IGNORECASE):
-            raise Broken(f"node {node.name} asks for {node.device}")
-    return "none"
 
 
 def why_not_run(graph: meta_graph_pb2.MetaGraphDef, registry: Mapping[str, bool]) -> str | None:

@@ -1,0 +1,155 @@
+"""What a model is asked before a server gets it: what was recorded, its warm-up, and what clients may send."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from export.graph import signatures
+from export.recorded import Recorded, read_recorded
+from export.server.ask import Call
+from export.server.batching import batches
+from export.server.inputs import Row, inputs_for, text_inputs
+from export.versions import ModelError
+from export.warmup import COSTLY, inputs_of, read_warmup
+
+RECORDED, WARMUP, ROWS, MANY = "recorded", "warm-up", "rows", "many"
+# Rows of the largest batch, whatever else was recorded.
+LEAST_MANY, MOST_MANY = 64, 512
+INVALID = b"\xff\xfe\xc3( and a word"
+LENGTHS = (10, 1_000, 100_000)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request."""
+
+    purpose: str
+    """RECORDED: all recorded texts, then one by one; WARMUP; ROWS: some of Questions.rows; MANY: a large batch."""
+    signature: str
+    call: Call
+    rows: tuple[int, ...] = ()
+    """Of Questions.rows."""
+
+
+@dataclass
+class Questions:
+    """All that is asked, in this order."""
+
+    rows: list[Row] = field(default_factory=list)
+    """Texts as hostile as clients may send them."""
+    asked: list[Question] = field(default_factory=list)
+    thorough: bool = True
+    """Requests are cut at every place; False: in two ways."""
+    known_batch: int = 1
+    """Rows of the largest request among the recorded and those of the warm-up."""
+
+    @property
+    def calls(self) -> list[Call]:
+        return [question.call for question in self.asked]
+
+    def rows_for(self, signature: str) -> list[int]:
+        """Those that a signature is asked: a few of one that runs the model dozens of times for each."""
+        if signature not in COSTLY:
+            return list(range(len(self.rows)))
+        return [i for i, row in enumerate(self.rows) if row.about in _FOR_COSTLY]
+
+    def requests_for(self, signature: str) -> list[tuple[list[list[int]], int]]:
+        """(requests, rows of a batch) in all the ways in which a signature is asked: there and back, cut in pieces."""
+        rows = self.rows_for(signature)
+        there_and_back = [rows, rows[::-1]]
+        whole = 2 * len(rows)
+        sizes = [*range(2, len(rows) + 1), whole] if self.thorough else [2 if signature in COSTLY else 4, whole]
+        return [(there_and_back, size) for size in sizes]
+
+
+def about_length(characters: int) -> str:
+    """What a row of that many characters is called."""
+    return f"a text of {characters:,} characters"
+
+
+SHORT, ABOUT_INVALID = "a short text", "a text that is no UTF-8"
+_FOR_COSTLY = (SHORT, ABOUT_INVALID, about_length(1_000))
+
+
+def questions_for(folder: Path, graph: meta_graph_pb2.MetaGraphDef, thorough: bool) -> Questions:
+    """What cannot be read or asked is left out: the rules say so."""
+    wanted = signatures(graph)
+    names = text_inputs(wanted)
+    try:
+        recorded = read_recorded(folder)
+    except ModelError:
+        recorded = None
+    found = Questions(_rows(recorded), thorough=thorough)
+
+    def put(purpose: str, name: str, inputs: dict[str, np.ndarray], outputs: Sequence[str], rows=()) -> None:
+        signature = wanted.get(name)
+        if signature and set(inputs) == set(signature.inputs) and set(outputs) <= set(signature.outputs):
+            feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
+            call = (feeds, [signature.outputs[key].name for key in outputs])
+            found.asked.append(Question(purpose, name, call, tuple(rows)))
+
+    if recorded is not None and len(recorded.texts) == len(names):
+        count = len(recorded.predictions)
+        own = [_row("", *(column[i] for column in recorded.texts)) for i in range(count)]
+        for name, signature in wanted.items():
+            if name == "serving_default" or list(signature.inputs) == ["inputs"]:
+                for rows in (own, *([row] for row in own)):
+                    put(RECORDED, name, inputs_for(signature, rows, names), sorted(signature.outputs))
+        found.known_batch = count
+    try:
+        for log in read_warmup(folder):
+            name, inputs = inputs_of(log)
+            put(WARMUP, name, inputs, list(wanted[name].outputs) if name in wanted else [])
+            found.known_batch = max([found.known_batch, *(len(value) for value in inputs.values() if value.ndim)])
+    except ModelError:
+        pass
+    for name, signature in wanted.items():
+        for purpose, rows in _batches(found, name):
+            inputs = inputs_for(signature, [found.rows[i] for i in rows], names)
+            put(purpose, name, inputs, sorted(signature.outputs), rows)
+    return found
+
+
+def _batches(questions: Questions, name: str) -> list[tuple[str, list[int]]]:
+    """(purpose, rows) of each request for one signature, each only once."""
+    rows = questions.rows_for(name)
+    found = [[row] for row in rows]
+    for requests, most in questions.requests_for(name):
+        for batch in batches([len(request) for request in requests], most):
+            together = [row for piece in batch for row in requests[piece.request][piece.begin : piece.end]]
+            if together not in found:
+                found.append(together)
+    asked = [(ROWS, batch) for batch in found]
+    if name not in COSTLY:
+        size = min(MOST_MANY, max(LEAST_MANY, 2 * questions.known_batch))
+        # Long texts are asked in the batches above.
+        usual = [i for i in rows if len(questions.rows[i].text) < 2_000]
+        asked.append((MANY, [usual[i % len(usual)] for i in range(size)]))
+    return asked
+
+
+def _rows(recorded: Recorded | None) -> list[Row]:
+    columns = recorded.texts if recorded else [["A few words of a text."]]
+    longest = max(range(len(columns[0])), key=lambda i: len(columns[0][i]))
+    words = columns[0][longest].strip() or "a"
+    long = {about_length(count): (f"{words} " * (1 + count // len(words)))[:count] for count in LENGTHS}
+    ten, thousand, most = long.items()
+    texts = [
+        (SHORT, "a"),
+        thousand,
+        ("an empty text", ""),
+        (ABOUT_INVALID, INVALID),
+        most,
+        ten,
+        ("a text of control characters and emoji", "\0\x1b[31m\u202e \U0001f680 漢字\r\n"),
+        ("a recorded text" if recorded else "a usual text", words),
+    ]
+    # The other text of a pair is as hostile as the next row's.
+    return [_row(about, text, texts[(i + 1) % len(texts)][1]) for i, (about, text) in enumerate(texts)]
+
+
+def _row(about: str, text: str | bytes, other: str | bytes = b"") -> Row:
+    return Row(about, *(part if isinstance(part, bytes) else part.encode("utf-8", "replace") for part in (text, other)))
