@@ -3,10 +3,10 @@
     python benchmarks/server_settings.py                     random weights of MiniLM-L6's sizes, made-up texts
     python benchmarks/server_settings.py runs/quickstart --texts FILE.csv
 
-Each setting is a process with the SavedModel under TensorFlow's C API, XLA off as in the server; all take turns. They are
-asked one text after the other, batches of 32 one after the other, batches of 32 from one and from several threads at a
-time (the server's num_batch_threads), and, of the settings in --arrivals, texts that arrive at random, which wait for
-each other as the server's scheduler makes them wait. Processor time tells more than time where a machine is shared.
+Each setting is a process with the SavedModel under TensorFlow's C API, XLA off as in the server; all take turns. They
+are asked one text after the other, batches of 32 one after the other, batches of 32 from one and from several threads
+at a time (the server's num_batch_threads), and, of the settings in --arrivals, texts that arrive at random, which wait
+for each other as the server's scheduler makes them wait. Processor time tells more than time where a machine is shared.
 """
 
 import argparse
@@ -96,7 +96,9 @@ def main() -> None:
             (intra, inter, bool(frozen)): stack.enter_context(Process(version, intra, inter, bool(frozen)))
             for intra, inter, frozen in product(options.intra, options.inter, options.frozen)
         }
-        print(f"{np.mean([len(text.split()) for text in texts]):.1f} words a text; load {os.getloadavg()[0]:.1f} before")
+        print(
+            f"{np.mean([len(text.split()) for text in texts]):.1f} words a text; load {os.getloadavg()[0]:.1f} before"
+        )
         report_batches(processes, texts, options)
         print(f"load {os.getloadavg()[0]:.1f} in between")
         chosen = [tuple(map(int, pair.split("/"))) for pair in options.arrivals.split(",")]
@@ -141,7 +143,9 @@ def report_arrivals(processes: dict, texts: list[str], options) -> None:
                     found[setting].append([1e3 * np.percentile(latencies, q) for q in (50, 99)])
         for (pair, threads, wait), rows in found.items():
             median, tail = (statistics.median(column) for column in zip(*rows, strict=True))
-            print(f"{rate:6.0f} | {pair[0]}, {pair[1]:2} | {threads} | {wait:4g} | {median:7.2f}, {tail:7.2f}", flush=True)
+            print(
+                f"{rate:6.0f} | {pair[0]}, {pair[1]:2} | {threads} | {wait:4g} | {median:7.2f}, {tail:7.2f}", flush=True
+            )
 
 
 def read_texts(path: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """A SavedModel under TensorFlow's C API alone, with the threads of one setting, as server_settings.py asks it.
 
-Standard input: pickles, first the arguments of `Model`, then (name of a function below, its arguments). Standard output:
-for each a pickle of what it returned, after one of True when the model is loaded.
+Standard input: pickles, first the arguments of `Model`, then (name of a function below, its arguments).
+Standard output: for each a pickle of what it returned, after one of True when the model is loaded.
 """
 
 import copy

@@ -19,7 +19,7 @@ from export.kit_quoting import environment
 from export.kit_values import PROXY_IMAGE, SERVER_IMAGE, values_of
 from pipeline.files import write_text
 
-TEMPLATES = Path(__file__).parent / "serving"
+ENVIRONMENT = environment(jinja2.FileSystemLoader(Path(__file__).parent / "serving"))
 CONFIGS = ("models.config", "batching.config", "monitoring.config")
 FILES = (
     "docker-compose.yml", "Dockerfile", "kustomization.yaml", "kubernetes.yaml", "kserve.yaml", "prometheus.yml",
@@ -29,6 +29,18 @@ FILES = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    options = argument_parser().parse_args(arguments)
+    try:
+        out = make_kit(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{out / 'deploy.md'} says what to do next")
+    return 0
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = command_parser("export.kit", __doc__)
     parser.add_argument("model", type=Path, help="run directory, or directory of versions")
     parser.add_argument("--out", type=Path, help="folder to write (default: serving, beside the versions' folder)")
@@ -52,19 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--monitoring-namespace", default="monitoring", help="from which metrics may be scraped in "
                         "Kubernetes without --tls (default: monitoring)")  # fmt: skip
     _add_security(parser)
-    options = parser.parse_args(arguments)
-    try:
-        out = make_kit(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{out / 'deploy.md'} says what to do next")
-    return 0
+    return parser
 
 
 def _add_security(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tls", action="store_true", help="encrypt gRPC, and put a proxy in front of REST and metrics; "
-                        "adds tls.sh, which makes certificates")  # fmt: skip
+    parser.add_argument("--tls", action="store_true", help="encrypt gRPC, put a proxy in front of REST and metrics, "
+                        "and add tls.sh, which makes certificates")  # fmt: skip
     parser.add_argument("--client-certificates", action="store_true", help="let in only clients with a certificate; "
                         "implies --tls")  # fmt: skip
     parser.add_argument("--cert-manager", metavar="ISSUER", help="of cert-manager, which makes the certificates in "
@@ -91,22 +96,24 @@ def make_kit(options: argparse.Namespace) -> Path:
     if options.memory is not None and options.memory < 512:
         raise ValueError(f"--memory {options.memory}: the server alone needs more; give MiB.")
     values = values_of(options)
-    templates = environment(jinja2.FileSystemLoader(TEMPLATES))
-    # By path: the template, and what is put in besides.
-    wanted = {f"config/{name}": (name, {"base_path": f"/models/{values['name']}"}) for name in CONFIGS}
-    wanted |= {name: (name, {}) for name in FILES}
-    wanted["bare/models.config"] = ("models.config", {"base_path": values["folder"]})
-    if values["tls"]:
-        wanted |= {"tls.sh": ("tls.sh", {}), "config/proxy.cfg": ("proxy.cfg", {})}
-    contents = {
-        path: templates.get_template(f"{name}.j2").render(values | more) for path, (name, more) in wanted.items()
-    }
+    contents = render(values)
     out = values["out"]
     for path, content in contents.items():
         write_text(out / path, content)
     if values["tls"]:
         (out / "tls.sh").chmod(0o755)
     return out
+
+
+def render(values: dict) -> dict[str, str]:
+    """The content of each file of the kit, by its path, of `values_of`'s values."""
+    # By path: the template, and what is put in besides.
+    wanted = {f"config/{name}": (name, {"base_path": f"/models/{values['name']}"}) for name in CONFIGS}
+    wanted |= {name: (name, {}) for name in FILES}
+    wanted["bare/models.config"] = ("models.config", {"base_path": values["folder"]})
+    if values["tls"]:
+        wanted |= {"tls.sh": ("tls.sh", {}), "config/proxy.cfg": ("proxy.cfg", {})}
+    return {path: ENVIRONMENT.get_template(f"{name}.j2").render(values | more) for path, (name, more) in wanted.items()}
 
 
 if __name__ == "__main__":

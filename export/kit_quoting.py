@@ -15,6 +15,7 @@ from google.protobuf import text_encoding
 
 from pipeline.markdown import code_span
 
+
 def quote_json(value: Any) -> str:
     """JSON, and with it JavaScript and Python for strings and lists of strings, on one line."""
     return _escaped(json.dumps(value, ensure_ascii=False), lambda character: json.dumps(character)[1:-1])
@@ -76,7 +77,11 @@ FILTERS = {
 def environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
     """What renders the kit's templates: a value that is not there is an error, and each line is kept as it is."""
     made = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     made.filters.update(FILTERS)
     return made
@@ -91,8 +96,8 @@ def text_of(value: str, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where} {value!r}: character {error.start + 1} is half a surrogate pair or a byte that is no "
-                         "UTF-8; give valid Unicode.") from error  # fmt: skip
+        what = f"character {error.start + 1} is half a surrogate pair or a byte that is no UTF-8"
+        raise ValueError(f"{where} {value!r}: {what}; give valid Unicode.") from error
     if "\0" in value:
         raise ValueError(f"{where} {value!r}: it holds a zero byte.")
     return value

@@ -130,7 +130,9 @@ def _mounts(folder: Path, versions: list[Version], out: Path, name: str) -> list
 
 def _storage(uri: str) -> str:
     if not re.match(r"[a-z][a-z0-9+.-]*://.", uri) or not uri.isprintable():
-        raise ValueError(f"--storage-uri {uri!r}: it begins with a scheme, such as gs://bucket/folder, and is one line.")
+        raise ValueError(
+            f"--storage-uri {uri!r}: it begins with a scheme, such as gs://bucket/folder, and is one line."
+        )
     return uri
 
 
@@ -193,7 +195,9 @@ def _security(options: argparse.Namespace, name: str) -> dict:
     if options.cert_manager is not None:
         kind, _, issuer_name = options.cert_manager.rpartition("/")
         issuer = (kind or "Issuer", issuer_name)
-        if issuer[0] not in ("Issuer", "ClusterIssuer") or not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", issuer[1]):
+        if issuer[0] not in ("Issuer", "ClusterIssuer") or not re.fullmatch(
+            r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", issuer[1]
+        ):
             raise ValueError(f"--cert-manager {options.cert_manager!r}: give NAME, Issuer/NAME or ClusterIssuer/NAME.")
     hosts = options.host or ["localhost", name, f"{name}.default.svc.cluster.local"]
     for host in hosts:
