@@ -17,7 +17,7 @@ from pipeline.markdown import code_span
 
 
 def quote_json(value: Any) -> str:
-    """JSON, and with it JavaScript and Python for strings and lists of strings, on one line."""
+    """JSON, and with it JavaScript, on one line."""
     return _escaped(json.dumps(value, ensure_ascii=False), lambda character: json.dumps(character)[1:-1])
 
 
@@ -45,8 +45,8 @@ def quote_prototext(value: str) -> str:
     return f'"{text_encoding.CEscape(value, as_utf8=False)}"'
 
 
-def quote_promql(value: str) -> str:
-    """A string of PromQL, whose escapes are those of Go."""
+def quote_go(value: str) -> str:
+    """A string of PromQL, whose escapes are those of Go, or of Python."""
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + _escaped(quoted, lambda character: rf"\U{ord(character):08x}") + '"'
 
@@ -67,7 +67,8 @@ FILTERS = {
     "compose": quote_compose,
     "shell": quote_shell,
     "prototext": quote_prototext,
-    "promql": quote_promql,
+    "promql": quote_go,
+    "python": quote_go,
     "haproxy": quote_haproxy,
     "code": code_span,
     "cell": quote_cell,

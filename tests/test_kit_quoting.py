@@ -2,11 +2,11 @@
 
 import ast
 import io
+import itertools
 import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import markdown_it
 import promql_parser
@@ -18,7 +18,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from tiny_export import LABELS, export_tiny
 
 from export import kit
-from export.kit_quoting import quote_haproxy, quote_json, quote_promql, quote_shell, quote_yaml
+from export.kit_quoting import quote_go, quote_haproxy, quote_json, quote_shell, quote_yaml
 from export.kit_values import IMAGE, Version, _name, values_of
 from export.savedmodel import ExportSettings
 from export.signatures import SignatureOptions
@@ -103,20 +103,23 @@ def blocks(text: str, language: str) -> list[str]:
     return [token.content for token in tokens if token.type == "fence" and token.info == language]
 
 
-def words(block: str, program: str, folder: Path) -> list[str]:
-    """The arguments that bash would give a program; none is started."""
-    script = f"{program}() {{ printf '%s\\0' \"$@\" >&3; }}\n" + "".join(
-        f"{name}() {{ cat > /dev/null; }}\n" for name in ("tar", "docker") if name != program
+def words(script: str, *programs: str) -> dict[str, list[str]]:
+    """The arguments that bash gives the programs, of which none is started."""
+    stubs = "".join(
+        f'{name}() {{ [ -t 0 ] || cat > /dev/null; printf \'%s\\0\' {name} "$#" "$@" >&3; }}\n' for name in programs
     )
     process = subprocess.run(
-        ["bash", "-c", f"exec 3>&1; id() {{ echo 1; }}; kubectl() {{ :; }}\n{script}{block}"],
-        capture_output=True, cwd=folder, check=True, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+        ["bash", "-c", f"exec 3>&1\n{stubs}{script}"], input=b"", capture_output=True, check=True,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
     )  # fmt: skip
-    return process.stdout.decode().split("\0")[:-1]
+    found, parts = {}, iter(process.stdout.decode().split("\0")[:-1])
+    for name in parts:
+        found[name] = list(itertools.islice(parts, int(next(parts))))
+    return found
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_manifests_mean_what_was_given(text, values, tmp_path):
+def test_manifests_mean_what_was_given(text, values):
     files = kit.render(changed(values, text))
     (compose,) = map(interpolated, parsed(files["docker-compose.yml"]))
     serving, proxy = compose["services"]["serving"], compose["services"]["proxy"]
@@ -138,27 +141,27 @@ def test_manifests_mean_what_was_given(text, values, tmp_path):
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_the_guide_means_what_was_given(text, values, tmp_path):
+def test_the_guide_means_what_was_given(text, values):
     guide = kit.render(changed(values, text))["deploy.md"]
     shell = blocks(guide, "bash")
-    for block in shell:
-        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+    subprocess.run(["bash", "-n"], input="\n".join(shell), text=True, check=True)
     (answer,) = blocks(guide, "json")
     assert json.loads(answer) == {"predictions": [{"label": text}]}
     (snippet,) = blocks(guide, "python")
     (call,) = [node for node in ast.walk(ast.parse(snippet)) if isinstance(node, ast.Call) and node.args[:1]
                and isinstance(node.func, ast.Name) and node.func.id == "client"]  # fmt: skip
     assert ast.literal_eval(call.args[0]) == [text]
-    curl = words(shell[0], "curl", tmp_path)
-    assert json.loads(curl[curl.index("-d") + 1]) == {"instances": [{text: text}]}
-    build = next(block for block in shell if "docker build" in block)
-    context = next(line for line in build.splitlines() if "docker build" in line).partition(" | ")
-    assert words(context[0], "tar", tmp_path) == ["-ch", "Dockerfile", "-C", text, "0001", "2"]
-    assert words(context[2], "docker", tmp_path) == ["build", "-t", text, "-"]
-    asked = next(block for block in shell if "node ask.mjs" in block)
-    assert words(asked, "node", tmp_path)[2:] == [text]
-    client = next(block for block in shell if "export.client" in block).splitlines()[0]
-    assert words(client, "python", tmp_path)[-1] == text
+    commands = [
+        shell[0],
+        next(block for block in shell if "docker build -t" in block).splitlines()[0],
+        next(block for block in shell if "node ask.mjs" in block),
+        next(block for block in shell if "export.client" in block).splitlines()[0],
+    ]
+    found = words("\n".join(commands), "curl", "tar", "docker", "node", "python")
+    assert json.loads(found["curl"][found["curl"].index("-d") + 1]) == {"instances": [{text: text}]}
+    assert found["tar"] == ["-ch", "Dockerfile", "-C", text, "0001", "2"]
+    assert found["docker"] == ["build", "-t", text, "-"]
+    assert found["node"][2:] == [text] == found["python"][-1:]
 
 
 def kinds(guide: str) -> list[str]:
@@ -193,7 +196,7 @@ def test_scripts_run_with_what_was_given(values, tmp_path):
         heads.append(re.sub(r"process\.argv\.slice\(2\)", "[]", head) + "out.push([names[0], examples[0]]);")
         subprocess.run(["bash", "-n"], input=files["tls.sh"], text=True, check=True)
         names = re.search(r"^\[ \$# -gt 0 \] \|\| (names=\(.*\))$", files["tls.sh"], re.M)
-        assert names and words(f'{names[1]}; program "${{names[@]}}"', "program", tmp_path) == [text, "localhost"]
+        assert names and words(f'{names[1]}; program "${{names[@]}}"', "program") == {"program": [text, "localhost"]}
     if shutil.which("node") is None:
         pytest.skip("no node")
     script = tmp_path / "heads.mjs"
@@ -210,7 +213,7 @@ def test_filters(text):
         assert found == {"a": text, "b": [text]}
     assert quote_yaml(text).isascii() and re.fullmatch('".*"', quote_yaml(text))
     assert json.loads(quote_json(text)) == text and quote_json(text).isprintable()
-    promql_parser.parse(f"up{{a={quote_promql(text)}}}")
+    promql_parser.parse(f"up{{a={quote_go(text)}}}")
     if "\n" not in text:
         assert quote_haproxy(text).replace("'\\''", "\0").strip("'").replace("\0", "'") == text
 
