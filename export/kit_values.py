@@ -228,9 +228,11 @@ def _flags(options: argparse.Namespace) -> dict[str, list[str]]:
         "--enable_batching=true",
         "--batching_parameters_file=/config/batching.config",
         "--monitoring_config_file=/config/monitoring.config",
-        # TensorFlow sees all cores of the machine, whatever the container's share is.
-        f"--tensorflow_intra_op_parallelism={options.cpus}",
-        f"--tensorflow_inter_op_parallelism={options.cpus}",
+        # A thread for each batch, as many batches at a time as CPUs (batching.config), and no more:
+        # benchmarks/README.md, "Threads of the server". By itself TensorFlow takes all cores of the machine, whatever
+        # the container's share is.
+        "--tensorflow_intra_op_parallelism=1",
+        "--tensorflow_inter_op_parallelism=1",
         "--rest_api_timeout_in_ms=30000",
     ]
     flags += tuning + (["--ssl_config_file=/ssl/ssl.config"] if tls else [])

@@ -26,6 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+# What HAProxy writes of a connection that brought no request.
+_NOTHING = '"request":-,"response":-}'
 # http_rest_api_util.cc; a signature for tf.Examples has other methods, whose bodies name no inputs.
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:predict", re.IGNORECASE)
 
@@ -89,7 +91,7 @@ class RequestLog:
         # Arrays as lists.
         outputs = {name: values.tolist() if hasattr(values, "tolist") else values for name, values in outputs.items()}
         line = line_of(Record(time, model, version, label, signature, inputs, outputs))
-        with self._lock, self._path.open("a", encoding="utf-8", opener=_private) as file:
+        with self._lock, open(self._path, "a", encoding="utf-8", opener=_private) as file:
             file.write(line)
         return True
 
@@ -102,13 +104,13 @@ def line_of(record: Record) -> str:
 def read(lines: Iterable[str], name: str = "the log") -> Iterator[Record]:
     """The records of lines, whether of `RequestLog` or of the kit's proxy.
 
-    Lines that are no objects, such as what the proxy says of itself, are passed over.
+    Lines that are no objects, such as what the proxy says of itself and of broken connections, are passed over.
 
     Raises:
         ValueError: naming the line, one is an object and no record.
     """
     for number, line in enumerate(lines, 1):
-        if not line.startswith("{"):
+        if not line.startswith("{") or line.rstrip().endswith(_NOTHING):
             continue
         try:
             content = json.loads(line)
