@@ -42,7 +42,7 @@ def quote_shell(value: str) -> str:
 
 def quote_prototext(value: str) -> str:
     """A string of protocol buffers' text format."""
-    return f'"{text_encoding.CEscape(value, as_utf8=False)}"'
+    return f'"{text_encoding.CEscape(value.encode(), as_utf8=False)}"'
 
 
 def quote_go(value: str) -> str:

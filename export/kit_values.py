@@ -61,11 +61,12 @@ def values_of(options: argparse.Namespace) -> dict:
     for flag, value in (("image", image), ("server-image", options.server_image), ("proxy-image", options.proxy_image)):
         if not IMAGE.fullmatch(value):
             raise ValueError(f"--{flag} {value!r} is no reference to an image, such as registry.example.com/{name}:1.")
+    security = _security(options, name)
+    storage_uri = _storage(options.storage_uri or f"pvc://{name}-models/{name}")
     linked = any((folder / version.folder).is_symlink() for version in versions)
-    numbers = [version.folder for version in versions]
-    stable_folder = next(version.folder for version in versions if version.number == stable)
-    example = _example(folder / stable_folder, options.example)
-    memory = None if options.memory else _memory([folder / number for number in numbers], options)
+    folders = {version.number: folder / version.folder for version in versions}
+    example = _example(folders[stable], options.example)
+    memory = None if options.memory else _memory(list(folders.values()), options)
     return {
         "name": name,
         "out": out,
@@ -79,15 +80,15 @@ def values_of(options: argparse.Namespace) -> dict:
         "ready": f"/v1/models/{name}/labels/stable/metadata",
         **example,
         **_flags(options),
-        **_security(options, name),
+        **security,
         "server_image": options.server_image,
         "proxy_image": options.proxy_image,
         "image": image,
-        "storage_uri": _storage(options.storage_uri or f"pvc://{name}-models/{name}"),
+        "storage_uri": storage_uri,
         "cpus": options.cpus,
         "batch_threads": options.cpus,
         "memory": memory,
-        "memory_mib": options.memory or _memory_limit(memory, options.cpus),
+        "memory_mib": _memory_limit(memory, options.cpus) if memory else options.memory,
         "max_batch_size": options.max_batch_size,
         "max_request_size": max(1024, options.max_batch_size),
         "max_enqueued_batches": 100,
