@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import grpc
 import jsonschema
 import kubernetes_validate
 import promql_parser
@@ -25,10 +24,10 @@ from tensorflow_serving.config import model_server_config_pb2
 from tiny_export import LABELS, export_tiny
 
 from export import client, kit
-from export.client import Client, Limits
-from export.transport import RequestFailed, Tls
 
 EXAMPLE = "the team's goal"
+# To measure it takes seconds: done for one kit.
+MEMORY = ("--memory", "1024")
 # tensorflow_serving/model_servers/main.cc
 FLAGS = {
     "port", "rest_api_port", "rest_api_timeout_in_ms", "model_config_file", "model_config_file_poll_wait_seconds",
@@ -39,6 +38,7 @@ FLAGS = {
 # servables/tensorflow/util.cc and batching/batching_session.cc, as util/prometheus_exporter.cc spells them.
 METRICS = {
     "up", ":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_bucket",
+    ":tensorflow:serving:request_latency_count",
     ":tensorflow:serving:batching_session:queuing_latency_bucket",
 }  # fmt: skip
 KUBERNETES = ("1.31", "1.37")
@@ -61,7 +61,8 @@ def plain(run) -> Path:
 @pytest.fixture(scope="module")
 def encrypted(run, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "deep" / "kit"
-    assert kit.main([str(run), "--out", str(out), "--name", "news", "--tls", "--example", EXAMPLE]) == 0
+    security = ["--client-certificates", "--cert-manager", "ClusterIssuer/ca", "--log-requests", "0.01"]
+    assert kit.main([str(run), "--out", str(out), "--name", "news", "--example", EXAMPLE, *MEMORY, *security]) == 0
     return out
 
 
@@ -111,7 +112,11 @@ def test_compose_file(name, request):
     sources = [folder / volume["source"] for volume in service["volumes"]]
     assert all(volume["read_only"] for volume in service["volumes"])
     assert (sources[0] / "2" / "saved_model.pb").is_file()
-    assert not [port for port in service["ports"] if "8501" in port and not port.startswith("127.0.0.1:")]
+    published = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    # What is not encrypted is for this machine; with --tls nowhere.
+    assert published == (
+        ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"] if name == "plain" else ["8500:8500", "8443:8443"]
+    )
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -119,28 +124,53 @@ def test_compose_file(name, request):
 def test_kubernetes_manifests(name, version, request):
     folder = request.getfixturevalue(name)
     manifests = documents(folder / "kubernetes.yaml")
+    if name == "encrypted":
+        certificate = manifests.pop()
+        assert certificate["kind"] == "Certificate"
     for manifest in manifests:
         kubernetes_validate.validate(manifest, version, strict=True)
-    deployment, service, scaler, budget = manifests
+    deployment, service, policy, scaler, budget = manifests
     pod = deployment["spec"]["template"]
     labels = pod["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"] == labels
     assert budget["spec"]["selector"]["matchLabels"] == labels
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    (container,) = pod["spec"]["containers"]
+    container, *others = pod["spec"]["containers"] + pod["spec"].get("initContainers", [])
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
-    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    assert {mount["name"] for part in (container, *others) for mount in part["volumeMounts"]} == volumes
+    assert scaler["spec"]["metrics"][0]["containerResource"]["container"] == container["name"]
     generators = yaml.safe_load((folder / "kustomization.yaml").read_text())
     made = {row["name"]: row["files"] for key in generators if key.endswith("Generator") for row in generators[key]}
     used = [volume.get("configMap", {}).get("name") for volume in pod["spec"]["volumes"]]
-    used += [volume.get("secret", {}).get("secretName") for volume in pod["spec"]["volumes"]]
+    if name == "encrypted":
+        # cert-manager makes it.
+        (secret,) = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
+        assert secret["secretName"] == certificate["spec"]["secretName"]
+        assert policy["spec"]["ingress"] == [{"ports": [{"port": "grpc"}, {"port": "https"}]}]
+    else:
+        assert [part["ports"] for part in policy["spec"]["ingress"]] == [
+            [{"port": "grpc"}, {"port": "rest"}],
+            [{"port": "rest"}],
+        ]
     assert set(made) == set(filter(None, used))
-    # Every file that a flag names is one that is mounted.
-    mounted = {
-        f"/{'tls' if 'tls' in path else 'config'}/{Path(path).name}" for files in made.values() for path in files
-    }
-    named = {flag.partition("=")[2] for flag in container["args"] if "_file=" in flag}
-    assert named == mounted
+    # Every file that a flag names is one that is mounted, or that the first container makes.
+    mounted = {f"/config/{Path(path).name}" for files in made.values() for path in files} | {"/ssl/ssl.config"}
+    assert {flag.partition("=")[2] for flag in container["args"] if "_file=" in flag} <= mounted
+    for files in made.values():
+        assert all((folder / file).is_file() for file in files)
+
+
+@pytest.mark.parametrize("name", ["plain", "encrypted"])
+def test_probes_ask_for_the_stable_version(name, request):
+    """Only /metadata has a status code that follows the state of a version (get_model_metadata_impl.cc)."""
+    folder = request.getfixturevalue(name)
+    served = yaml.safe_load((folder / "docker-compose.yml").read_text())["name"].removesuffix("-serving")
+    container = documents(folder / "kubernetes.yaml")[0]["spec"]["template"]["spec"]["containers"][0]
+    ready = {"path": f"/v1/models/{served}/labels/stable/metadata", "port": "rest"}
+    assert container["readinessProbe"]["httpGet"] == container["startupProbe"]["httpGet"] == ready
+    assert container["livenessProbe"]["httpGet"]["path"] == f"/v1/models/{served}"
+    runtime = documents(folder / "kserve.yaml")[0]["spec"]["containers"][0]
+    assert runtime["readinessProbe"]["httpGet"]["path"] == "/v1/models/{{.Name}}/metadata"
 
 
 def test_kustomize_renders(plain):
@@ -203,14 +233,83 @@ def test_alerts_and_dashboard_ask_for_metrics_that_the_server_has(plain):
     assert len(places) == len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+def fired(folder: Path, series: dict[str, str], minutes: int) -> set[str]:
+    """Names of the alerts that fire, by Prometheus' own tool, while these series have those values."""
+    rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
+    found = set()
+    for rule in rules:
+        test = {
+            "rule_files": [str(folder / "alerts.yml")],
+            "tests": [{
+                "interval": "15s",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "alert_rule_test": [{"eval_time": f"{minutes}m", "alertname": rule["alert"], "exp_alerts": []}],
+            }],
+        }  # fmt: skip
+        path = folder / "alerts.test.yml"
+        path.write_text(yaml.safe_dump(test))
+        process = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True)
+        if process.returncode:
+            assert "got:" in process.stdout + process.stderr, process.stderr
+            found.add(rule["alert"])
+    return found
+
+
+PROBES = ':tensorflow:serving:request_count{model_name="my-news",status="OK"%s}'
+ASKED = ':tensorflow:serving:request_latency_count{model_name="my-news",API="Predict",entrypoint="GRPC"}'
+FAILED = ':tensorflow:serving:request_count{model_name="my-news",status="INTERNAL"}'
+POD = 'up{job="kubernetes-pods",app_kubernetes_io_name="my-news",instance="10.0.0.%d:8501"}'
+
+
+@pytest.mark.parametrize(
+    ("series", "alerts"),
+    [
+        # As scraped by the pods' annotations: the name of the job says nothing.
+        ({POD % 1: "1x80", PROBES % "": "0+3x80"}, set()),
+        ({POD % 1: "1x20 0x60", PROBES % "": "0+3x20 stale"}, {"ServingDown", "ServingInstanceDown"}),
+        ({POD % 1: "1x20 0x60", POD % 2: "1x80", PROBES % "": "0+3x80"}, {"ServingInstanceDown"}),
+        # No target is left, or nobody ever scraped.
+        ({POD % 1: "1x20 stale", PROBES % "": "0+3x20 stale"}, {"ServingDown"}),
+        ({}, {"ServingDown"}),
+        # Few requests, half of which fail: probes, of which there are more, do not hide it.
+        ({PROBES % "": "0+300x80", ASKED: "0+1x80", FAILED: "0+1x80"}, {"ServingErrors"}),
+        ({PROBES % "": "0+300x80", FAILED: "0+1x80"}, {"ServingErrors"}),
+        ({PROBES % "": "0+300x80", ASKED: "0+1000x80", FAILED: "0+1x80"}, set()),
+    ],
+)  # fmt: skip
+def test_alerts_fire(series, alerts, plain):
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool (Debian's prometheus)")
+    assert fired(plain, series, 18) == alerts
+
+
+@pytest.mark.parametrize("name", ["plain", "encrypted"])
+def test_prometheus_takes_its_file(name, request):
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool (Debian's prometheus)")
+    folder = request.getfixturevalue(name)
+    if name == "encrypted":
+        # It looks for the certificates.
+        (folder / "tls").mkdir(exist_ok=True)
+        for file in ("authority.pem", "client.pem", "client.key"):
+            (folder / "tls" / file).touch()
+    process = subprocess.run(["promtool", "check", "config", "--syntax-only", "prometheus.yml"], cwd=folder,
+                             capture_output=True, text=True)  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    process = subprocess.run(["promtool", "check", "rules", "alerts.yml"], cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
 def test_health_check_says_whether_the_model_is_there(plain, double):
     compose = yaml.safe_load((plain / "docker-compose.yml").read_text())
     kind, *command = compose["services"]["serving"]["healthcheck"]["test"]
     assert kind == "CMD"
     port = double.rest.rpartition(":")[2]
-    command = [part.replace("127.0.0.1/8501", f"127.0.0.1/{port}") for part in command]
+    # Compose's $$ is a shell's $.
+    command = [part.replace("127.0.0.1/8501", f"127.0.0.1/{port}").replace("$$", "$") for part in command]
     assert subprocess.run(command).returncode == 0
     assert subprocess.run([part.replace("my-news", "other") for part in command]).returncode != 0
+    assert subprocess.run([part.replace("labels/stable", "versions/3") for part in command]).returncode != 0
     closed = [part.replace(f"/{port}", "/9") for part in command]
     assert subprocess.run(closed, stderr=subprocess.DEVNULL).returncode != 0
 
@@ -257,60 +356,61 @@ def test_client_gets_the_answer_that_is_shown(plain, double, capsys):
 
 
 def test_what_a_server_without_a_container_reads(plain, run):
-    (line,) = [line for line in (plain / "deploy.md").read_text().splitlines() if line.startswith("mkdir -p run")]
-    subprocess.run(["bash", "-ec", line], cwd=plain, check=True)
-    text = (plain / "run/models.config").read_text()
+    text = (plain / "bare/models.config").read_text()
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     assert Path(config.model_config_list.config[0].base_path) == (run / "saved_model").resolve()
+    flags = re.findall(r"^    --\w+_file=(\S+)", (plain / "deploy.md").read_text(), re.M)
+    assert flags and all((plain / flag).is_file() for flag in flags)
+
+
+def test_a_server_without_a_container_opens_nothing_unencrypted(encrypted):
+    assert "    --rest_api_port=0 \\\n" in (encrypted / "deploy.md").read_text()
+
+
+def test_memory_follows_from_measurement(plain):
+    """Two loaded models, a batch of the hungriest signature in each of two threads, and a quarter."""
+    text = (plain / "deploy.md").read_text()
+    loaded, request = int(re.search(r"twice the (\d+) MiB", text)[1]), int(re.search(r"2 times the (\d+) MiB", text)[1])
+    assert loaded > 100
+    limits = yaml.safe_load((plain / "docker-compose.yml").read_text())["services"]["serving"]["deploy"]["resources"][
+        "limits"
+    ]
+    needed = 1.25 * (2 * loaded + 2 * request)
+    assert int(limits["memory"].removesuffix("M")) - needed == pytest.approx(128, abs=129)
+
+
+def test_folders_of_versions_may_have_zeros_and_be_links(run, tmp_path):
+    (tmp_path / "m").mkdir()
+    shutil.copytree(run / "saved_model/1", tmp_path / "m/0001")
+    (tmp_path / "m/2").symlink_to(run / "saved_model/2", target_is_directory=True)
+    assert kit.main([str(tmp_path / "m"), "--out", str(tmp_path / "kit"), *MEMORY]) == 0
+    compose = yaml.safe_load((tmp_path / "kit/docker-compose.yml").read_text())
+    mounts = {volume["target"]: volume["source"] for volume in compose["services"]["serving"]["volumes"][:2]}
+    assert {target: (tmp_path / "kit" / source).resolve() for target, source in mounts.items()} == {
+        "/models/m/1": (tmp_path / "m/0001").resolve(), "/models/m/2": (run / "saved_model/2").resolve(),
+    }  # fmt: skip
+    assert 'COPY --chmod=755 ["0001", "/models/m/1/"]' in (tmp_path / "kit/Dockerfile").read_text()
+    assert "versions: 1\n" in (tmp_path / "kit/config/models.config").read_text()
+    # The context of the image holds files, also where there was a link.
+    line = next(line for line in (tmp_path / "kit/deploy.md").read_text().splitlines() if line.startswith("tar "))
+    line = line.replace(line[line.index("docker") :], "tar -tvf -")
+    listing = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path / "kit", capture_output=True, text=True, check=True
+    ).stdout
+    names = {row.split()[-1] for row in listing.splitlines()}
+    assert {"Dockerfile", "0001/saved_model.pb", "2/saved_model.pb"} <= names and " -> " not in listing
 
 
 def test_deploy_names_every_signature_and_label(plain):
     text = (plain / "deploy.md").read_text()
     assert "| `classify` | `inputs`: string [n] | `classes`: string [n, 3]<br>`scores`: float32 [n, 3] |" in text
     assert "| `serving_default` | `text`: string [n] | `label`: string [n]<br>" in text
-    assert ", ".join(LABELS) in text
-
-
-def credentials(folder: Path) -> grpc.ServerCredentials:
-    """As BuildServerCredentials in tensorflow_serving/model_servers/server.cc makes them of ssl.config."""
-    config = text_format.Parse((folder / "tls/server/ssl.config").read_text(), CLASSES["SSLConfig"]())
-    pair = (config.server_key.encode(), config.server_cert.encode())
-    return grpc.ssl_server_credentials([pair], config.custom_ca.encode(), config.client_verify)
-
-
-def test_certificates(encrypted, run):
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl")
-    script, tls = encrypted / "tls.sh", encrypted / "tls"
-    trusting = Tls(root=tls / "authority.pem")
-    known = Tls(tls / "authority.pem", tls / "client.pem", tls / "client.key")
-    options = {"model": "news", "limits": Limits(timeout=5, attempts=1)}
-
-    subprocess.run([script], check=True, capture_output=True)
-    authority = (tls / "authority.pem").read_bytes()
-    with ServingDouble(run / "saved_model", "news", credentials=credentials(encrypted)) as double:
-        with Client(double.grpc, tls=trusting, **options) as asked:
-            assert asked(["bank"])["label"][0] in LABELS
-        with Client(double.grpc, tls=Tls(), **options) as asked, pytest.raises(RequestFailed):
-            asked(["bank"])
-        with Client(double.grpc, **options) as asked, pytest.raises(RequestFailed):
-            asked(["bank"])
-
-    subprocess.run([script], check=True, capture_output=True, env={**os.environ, "CLIENT_VERIFY": "true"})
-    assert (tls / "authority.pem").read_bytes() == authority
-    with ServingDouble(run / "saved_model", "news", credentials=credentials(encrypted)) as double:
-        with Client(double.grpc, tls=known, **options) as asked:
-            assert asked(["bank"])["label"][0] in LABELS
-        with Client(double.grpc, tls=trusting, **options) as asked, pytest.raises(RequestFailed):
-            asked(["bank"])
-    # Made again, the kit leaves the certificates alone.
-    assert kit.main([str(run), "--out", str(encrypted), "--name", "news", "--tls", "--example", EXAMPLE]) == 0
-    assert (tls / "authority.pem").read_bytes() == authority
+    assert ", ".join(f"`{label}`" for label in LABELS) in text
 
 
 def test_labels_can_be_chosen_and_one_version_has_both(run, tmp_path):
     def labels(*options) -> dict:
-        assert kit.main([str(run), "--out", str(tmp_path), *options]) == 0
+        assert kit.main([str(run), "--out", str(tmp_path), *MEMORY, *options]) == 0
         text = (tmp_path / "config/models.config").read_text()
         return dict(re.findall(r'key: "(\w+)" value: (\d+)', text))
 
@@ -326,14 +426,14 @@ def test_the_example_is_a_warm_up_request_where_there_are_any(tmp_path):
             log = PredictionLog()
             log.predict_log.request.inputs["text"].CopyFrom(tf.make_tensor_proto(tensor))
             file.write(log.SerializeToString())
-    assert kit.main([str(tmp_path / "m"), "--out", str(tmp_path / "kit")]) == 0
+    assert kit.main([str(tmp_path / "m"), "--out", str(tmp_path / "kit"), *MEMORY]) == 0
     command = commands(tmp_path / "kit", "curl -d")[0]
     assert json.loads(command[2]) == {"instances": [{"text": "a rocket in orbit"}]}
 
 
 def test_pairs(tmp_path, capsys):
     export_tiny(tmp_path / "pairs", pair=True)
-    assert kit.main([str(tmp_path / "pairs"), "--out", str(tmp_path / "kit")]) == 0
+    assert kit.main([str(tmp_path / "pairs"), "--out", str(tmp_path / "kit"), *MEMORY]) == 0
     with ServingDouble(tmp_path / "pairs", "pairs", {"stable": 1}) as double:
         # $'...\\t...' is bash's.
         line = next(x for x in (tmp_path / "kit/deploy.md").read_text().splitlines() if "--label stable" in x)
@@ -354,6 +454,14 @@ def test_pairs(tmp_path, capsys):
         (["{run}", "--max-replicas", "1"], "below --replicas 2"),
         (["{run}", "--memory", "2"], "give MiB"),
         (["{run}", "--example", "a", "--example", "b"], "takes text, not 2"),
+        (["{run}", "--example", "half \ud800"], r"--example .* half a surrogate pair"),
+        (["{run}", "--name", "2026-01-01"], "a letter first"),
+        (["{run}", "--image", "reg/x: y"], "--image 'reg/x: y' is no reference to an image"),
+        (["{run}", "--storage-uri", "folder"], "begins with a scheme"),
+        (["{run}", "--log-requests", "0.1"], "needs --tls"),
+        (["{run}", "--tls", "--log-requests", "2"], "from 0 to 1"),
+        (["{run}", "--tls", "--host", "a b"], "--host 'a b' is no name"),
+        (["{run}", "--cert-manager", "Secret/x"], "ClusterIssuer/NAME"),
         (["{run}/absent"], "no such folder"),
     ],
 )

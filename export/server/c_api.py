@@ -103,6 +103,7 @@ class Library:
             ("TF_GetAllOpList", many(_Buffer), []),
             ("TF_NewGraph", pointer, []),
             ("TF_NewSessionOptions", pointer, []),
+            ("TF_SetConfig", None, [pointer, text, size, pointer]),
             (
                 "TF_LoadSessionFromSavedModel",
                 pointer,
@@ -139,15 +140,22 @@ class Library:
 class Session:
     """A SavedModel, loaded and its variables restored, under the tag "serve".
 
+    Args:
+        library: with the operations that the model needs.
+        model: its folder.
+        config: a serialized tensorflow.ConfigProto; empty: TensorFlow's defaults.
+
     Raises:
         TensorFlowError: it does not load.
     """
 
-    def __init__(self, library: Library, model: str):
+    def __init__(self, library: Library, model: str, config: bytes = b""):
         self._library, self._c = library, library.c
         self._graph = self._c.TF_NewGraph()
         tags = (ctypes.c_char_p * 1)(b"serve")
         options = self._c.TF_NewSessionOptions()
+        self._c.TF_SetConfig(options, config, len(config), library.status)
+        library.check()
         self._session = self._c.TF_LoadSessionFromSavedModel(
             options, None, model.encode(), tags, 1, self._graph, None, library.status
         )

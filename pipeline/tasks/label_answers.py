@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.markdown import code_span
 from pipeline.tasks.task import Outputs
 
 
@@ -32,7 +33,7 @@ def label_specs(count: int) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]
 def label_notes(names: Sequence[str]) -> str:
     """Task.answer_notes of a task with these classes."""
     if len(names) <= 30:
-        return f"The {len(names)} labels, in the order of `probabilities`: {', '.join(names)}."
+        return f"The {len(names)} labels, in the order of `probabilities`: {', '.join(map(code_span, names))}."
     return f"`probabilities` has {len(names)} labels, in the order of `label_names` in `assets.extra/metadata.json`."
 
 
