@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline import alignment
 from pipeline.errors import UserError
+from pipeline.normalizer import MOVED
 from pipeline.tokenizer_rules import TokenizerRules
 
 _FENCE = "\U000bffff"  # round what is found
@@ -18,9 +19,9 @@ _FIRST = 0xC0000
 # RE2 ranges of the fence and of all that may stand for tokens.
 RESERVED = r"\x{BFFFF}-\x{DFFFF}"
 MOST = 0x20000
-# What may not touch a token that is a word by itself (as near as RE2 comes to \w of Rust's regex), and one that is never
-# split.
-_WORD = r"\pL\pM\p{Nd}\p{Nl}\p{Pc}\x{200C}\x{200D}"
+# What may not touch a token that is a word by itself (as near as RE2 comes to \w of Rust's regex), and one that is
+# never split.
+_WORD = r"\pL\pM\p{Nd}\p{Nl}\p{Pc}\x{200C}\x{200D}" + MOVED
 _NOT_SPACE = r"^\s\x0B\p{Z}"
 
 
@@ -119,9 +120,7 @@ class Finder:
         values = tf.where(accepted, characters, segments.flat_values)
         return tf.strings.reduce_join(segments.with_values(values), axis=1)
 
-    def replaced_with_places(
-        self, strings: tf.Tensor, places: tf.RaggedTensor
-    ) -> tuple[tf.Tensor, tf.RaggedTensor]:
+    def replaced_with_places(self, strings: tf.Tensor, places: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
         """The same with the places of the outcome (see alignment.py)."""
         fenced = self._fenced(strings)
         _, accepted, stand_ins = self._segments(fenced)

@@ -25,6 +25,7 @@ IDEOGRAPHS = (
 MAX_EXPANSION = 3
 # How far an ideograph moves that is to be a letter: into planes where Unicode has assigned nothing.
 _MOVE = 0x40000
+MOVED = r"\x{43400}-\x{6FA1F}"  # RE2 ranges
 _CHANGED = 1 << 30
 
 

@@ -15,8 +15,8 @@ Known differences, none of them in ordinary text:
   vocabulary has a token with it.
 
 Where Hugging Face's tokenizers differ from google-research/bert, the latter is followed: a sigma at the end of a word,
-words of 101 to 200 characters, the names of special tokens in text (which stay text), and characters that Unicode leaves
-to private use or has not assigned (which are parts of words).
+words of 101 to 200 characters, the names of special tokens in text (which stay text), and characters that Unicode
+leaves to private use or has not assigned (which are parts of words).
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from pipeline import alignment
 from pipeline.added_tokens import RESERVED, Finder, characters_for, finders
 from pipeline.errors import UserError
 from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context
-from pipeline.tokenizer_rules import TokenizerRules
+from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 from pipeline.wordpiece_model import wordpiece_model
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -44,7 +44,6 @@ _BREAKS = (
     _ASCII_BREAKS + r"\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}"
     r"\x{2B740}-\x{2B81F}\x{2B820}-\x{2CEAF}\x{2F800}-\x{2FA1F}"
 )
-_PLAIN = TokenizerRules()
 
 
 class TextEncoder:
@@ -79,7 +78,7 @@ class TextEncoder:
         vocabulary: str | os.PathLike | Sequence[str],
         lowercase: bool = True,
         sequence_length: int = 128,
-        rules: TokenizerRules = _PLAIN,
+        rules: TokenizerRules = BERT_RULES,
     ) -> None:
         source = "the vocabulary"
         if isinstance(vocabulary, (str, os.PathLike)):
@@ -103,7 +102,7 @@ class TextEncoder:
         table = normalizer_table(switches, self.unknown_character, frozenset({*unnamed, *stand_ins.values()}))
         digest = hashlib.sha256(table)
         digest.update(repr((self.vocabulary, lowercase, sequence_length)).encode())
-        if rules != _PLAIN:
+        if rules != BERT_RULES:
             digest.update(repr(rules).encode())
         self.fingerprint = digest.hexdigest()
 
@@ -119,7 +118,7 @@ class TextEncoder:
             self._spelling = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.string)
             # Behind the vocabulary the kernel has the characters that stand for added tokens.
             self._added_ids = tf.constant([ids[token] for token in stand_ins], tf.int32) if stand_ins else None
-            self._names = tf.constant(self.vocabulary) if rules != _PLAIN else None
+            self._names = tf.constant(self.vocabulary) if rules != BERT_RULES else None
         self._given: Finder | None = None
         self._normalized: Finder | None = None
         self._given, self._normalized = finders(rules, stand_ins, self._normalize_fully)
@@ -307,9 +306,7 @@ class TextEncoder:
             heads = tf.where(long, heads, words)
             rows = self._pieces(heads)
             missing = long & tf.less(rows.row_lengths(), room)
-            return tf.cond(
-                tf.reduce_any(missing), lambda: self._pieces(tf.where(missing, words, heads)), lambda: rows
-            )
+            return tf.cond(tf.reduce_any(missing), lambda: self._pieces(tf.where(missing, words, heads)), lambda: rows)
 
         return tf.cond(tf.reduce_any(long), cut, lambda: self._pieces(words))
 

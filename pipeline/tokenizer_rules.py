@@ -66,3 +66,7 @@ class TokenizerRules:
         tokens = tuple(AddedToken(**token) for token in content.get("added_tokens", ()))
         never_split = tuple(content.get("never_split", ()))
         return cls(**{**content, "added_tokens": tokens, "never_split": never_split})
+
+
+BERT_RULES = TokenizerRules()
+"""google-research/bert's."""
