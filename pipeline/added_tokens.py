@@ -11,17 +11,15 @@ import tensorflow as tf
 
 from pipeline import alignment
 from pipeline.errors import UserError
-from pipeline.normalizer import MOVED
-from pipeline.tokenizer_rules import TokenizerRules
+from pipeline.normalizer import word_ranges
+from pipeline.tokenizer_rules import SPECIAL_TOKENS, TokenizerRules
 
 _FENCE = "\U000bffff"  # round what is found
 _FIRST = 0xC0000
 # RE2 ranges of the fence and of all that may stand for tokens.
 RESERVED = r"\x{BFFFF}-\x{DFFFF}"
 MOST = 0x20000
-# What may not touch a token that is a word by itself (as near as RE2 comes to \w of Rust's regex), and one that is
-# never split.
-_WORD = r"\pL\pM\p{Nd}\p{Nl}\p{Pc}\x{200C}\x{200D}" + MOVED
+# What may not touch a token that is never split.
 _NOT_SPACE = r"^\s\x0B\p{Z}"
 
 
@@ -34,14 +32,15 @@ def characters_for(rules: TokenizerRules, vocabulary: Set[str], source: str) -> 
     """Each token that is looked for in text, and the character that stands for it.
 
     Args:
-        rules: the tokenizer's.
-        vocabulary: its tokens, without those that stay text.
+        rules: the tokenizer's; special tokens among its added ones stay text.
+        vocabulary: its tokens.
         source: where it is from, for messages.
 
     Raises:
         UserError: an added token that the vocabulary lacks, or too many.
     """
-    tokens = dict.fromkeys([*(token.content for token in rules.added_tokens), *rules.never_split])
+    listed = [*(token.content for token in rules.added_tokens), *rules.never_split]
+    tokens = dict.fromkeys(token for token in listed if token not in SPECIAL_TOKENS)
     missing = [token for token in tokens if token not in vocabulary]
     if missing:
         raise UserError(f"{source} lacks the added token {missing[0]!r}: each needs an id.")
@@ -60,12 +59,13 @@ def finders(
         characters: what `characters_for` gave.
         normalize: string [batch] to string [batch].
     """
-    given = dict.fromkeys(rules.never_split, _NOT_SPACE)
+    given = {token: _NOT_SPACE for token in rules.never_split if token in characters}
     late: dict[str, str] = {}
-    for token in rules.added_tokens:
-        given[token.content] = _WORD if token.single_word else ""
-        if token.normalized:
-            late[token.content] = given.pop(token.content)
+    for token in (token for token in rules.added_tokens if token.content in characters):
+        # Hugging Face's normalised text has spaces round ideographs that are words.
+        apart = word_ranges(not (token.normalized and rules.tokenize_chinese_chars)) if token.single_word else ""
+        given.pop(token.content, None)
+        (late if token.normalized else given)[token.content] = apart
     with tf.init_scope():
         forms = [form.decode() for form in normalize(tf.constant(list(late), tf.string)).numpy()] if late else []
     normalized: dict[str, str] = {}

@@ -25,7 +25,6 @@ IDEOGRAPHS = (
 MAX_EXPANSION = 3
 # How far an ideograph moves that is to be a letter: into planes where Unicode has assigned nothing.
 _MOVE = 0x40000
-MOVED = r"\x{43400}-\x{6FA1F}"  # RE2 ranges
 _CHANGED = 1 << 30
 
 
@@ -170,6 +169,20 @@ def _candidates() -> list[int]:
     for low, high in ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0x20000, 0x2CEAF), (0x2CEB0, 0x2EBEF), (0x30000, 0x3FFFF)):
         named[low : high + 1] = False
     return np.flatnonzero(named)[1:].tolist()
+
+
+@functools.cache
+def word_ranges(ideographs: bool) -> str:
+    """RE2 ranges of letters, marks, digits and connectors, as `\\w` of Hugging Face's tokenizers names them.
+
+    Args:
+        ideographs: with them, wherever they stand (see move_ideographs).
+    """
+    within = np.isin(_categories(), [b"Lu", b"Ll", b"Lt", b"Lm", b"Lo", b"Mn", b"Mc", b"Me", b"Nd", b"Nl", b"Pc"])
+    within[[0x200C, 0x200D]] = True
+    for low, high in IDEOGRAPHS:
+        within[low : high + 1] = within[low + _MOVE : high + _MOVE + 1] = ideographs
+    return _ranges(np.flatnonzero(within).tolist())
 
 
 def _is_ideograph(code: int) -> bool:

@@ -33,10 +33,8 @@ from pipeline import alignment
 from pipeline.added_tokens import RESERVED, Finder, characters_for, finders
 from pipeline.errors import UserError
 from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context
-from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
+from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS, TokenizerRules
 from pipeline.wordpiece_model import wordpiece_model
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # Where FastWordpieceTokenize ends a word in normalised text (RE2 ranges): space, ASCII's punctuation, ideographs.
 _ASCII_BREAKS = r" -/:-@\[-`{-~"
@@ -98,7 +96,7 @@ class TextEncoder:
         unnamed = {c for c in set().union(*self.vocabulary) if unicodedata.category(c) in ("Cn", "Co")}
         self.unknown_character = next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in unnamed)
         ids = {token: number for number, token in enumerate(self.vocabulary)}
-        stand_ins = characters_for(rules, ids.keys() - SPECIAL_TOKENS, source)
+        stand_ins = characters_for(rules, ids.keys(), source)
         table = normalizer_table(switches, self.unknown_character, frozenset({*unnamed, *stand_ins.values()}))
         digest = hashlib.sha256(table)
         digest.update(repr((self.vocabulary, lowercase, sequence_length)).encode())

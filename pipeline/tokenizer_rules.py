@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pipeline.errors import UserError
 
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # google-research/bert's. Hugging Face writes 100, whatever the checkpoint was trained with.
 MAX_WORD_CHARACTERS = 200
 # RE2 counts no further than 1000.

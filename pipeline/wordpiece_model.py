@@ -40,7 +40,7 @@ def wordpiece_model(
     longest = rules.max_word_characters
 
     def possible(token: str) -> bool:
-        return token not in ("", "##") and len(token) <= longest + 2 and absent.isdisjoint(token)
+        return token == "[UNK]" or (token not in ("", "##") and len(token) <= longest + 2 and absent.isdisjoint(token))
 
     tokens = [token if possible(token) else f"\x01{number}" for number, token in enumerate(vocabulary)]
     if not rules.tokenize_chinese_chars:
@@ -52,7 +52,7 @@ def wordpiece_model(
                 "tensorflow-text takes none so long; rename it (for example to [unused])."
             )
     try:
-        # Words are limited in characters (see _LONG_WORD), not in bytes.
+        # Words are limited in characters (see text.py), not in bytes.
         model = builder.build_fast_wordpiece_model([*tokens, *more], 4 * longest, "##", "[UNK]", False, False)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{source} is no WordPiece vocabulary: {error}") from error

@@ -117,8 +117,8 @@ def _check(config: dict, folder: Path) -> None:
     if config.get("auto_map"):
         code = ", ".join(sorted(map(str, config["auto_map"].values())))
         raise UserError(
-            f"{folder}: it is computed by code of its own (auto_map in config.json: {code}), which is not run here: use "
-            "a checkpoint that transformers computes as a BertModel."
+            f"{folder}: it is computed by code of its own (auto_map in config.json: {code}), which is not run here: "
+            "use a checkpoint that transformers computes as a BertModel."
         )
     if config.get("is_decoder"):
         raise UserError(f"{folder}: it is a decoder (is_decoder in config.json); an encoder is needed.")
