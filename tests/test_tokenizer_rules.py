@@ -16,11 +16,13 @@ from pipeline.text import SPECIAL_TOKENS, TextEncoder
 from pipeline.tokenizer_rules import AddedToken, TokenizerRules
 
 TEXTS = [
-    "Hello World!", "naïve café RÉSUMÉ Ångström", "Straße GROẞE Ärger", "İstanbul ISPARTA ığdır", "Привет, МИР! Ёж Й",
-    "안녕하세요 한글", "日本語のガギグ パピプ", "ｶﾞｷﾞ ＡＢＣ１２３", "我爱北京天安门，你好！東京都", "السَّلامُ عَلَيْكُمْ", "שלום עוֹלָם", "हिन्दी में",
-    "Nguyễn Đặng", "e\u0301 A\u0308 o\u0336x", "zero\u200bwidth soft\u00adhyphen bom\ufefftext", "a\u00a0b\u2009c\u3000d\u2028e",
-    "tab\there\nnew\rline\x0bx\x0cy\x85z", "ctrl\x00\x01\x07x\x1fy \ufffd?", "ﬁ ⅷ ① ½ ™ Å K", "𐐀𐐨 𝐁 𠀀𠀁 豈更", "“a” — b… c", "", "  . ",
-    "天安門ab東京x", "中文中文ΐ ǅ ϔ", "[MASK] [x]", "Ab" * 40, "é" * 60, "ab中" * 60,
+    "Hello World!", "naïve café RÉSUMÉ Ångström", "Straße GROẞE Ärger", "İstanbul ISPARTA ığdır",
+    "Привет, МИР! Ёж Й", "안녕하세요 한글", "日本語のガギグ パピプ", "ｶﾞｷﾞ ＡＢＣ１２３",
+    "我爱北京天安门，你好！東京都", "السَّلامُ عَلَيْكُمْ", "שלום עוֹלָם", "हिन्दी में", "Nguyễn Đặng",
+    "e\u0301 A\u0308 o\u0336x", "zero\u200bwidth soft\u00adhyphen bom\ufefftext",
+    "a\u00a0b\u2009c\u3000d\u2028e", "tab\there\nnew\rline\x0bx\x0cy\x85z", "ctrl\x00\x01\x07x\x1fy \ufffd?",
+    "ﬁ ⅷ ① ½ ™ Å K", "𐐀𐐨 𝐁 𠀀𠀁 豈更", "“a” — b… c", "", "  . ", "天安門ab東京x", "中文中文ΐ ǅ ϔ", "[MASK] [x]",
+    "Ab" * 40, "é" * 60, "ab中" * 60,
 ]  # fmt: skip
 ADDED = [
     AddedToken("<user>"), AddedToken("covid-19", normalized=True), AddedToken("Tok", single_word=True),
@@ -50,7 +52,7 @@ def vocabulary(added=()):
         normalizers.BertNormalizer(True, False, strip, lower) for strip in (True, False) for lower in (True, False)
     ]
     forms = {c for text in TEXTS for c in text} | {c for n in normals for text in TEXTS for c in n.normalize_str(text)}
-    letters = sorted(c for c in forms if c.strip() and c.isprintable() or c in "\u200b\u00ad\x07")
+    letters = sorted(c for c in forms if (c.strip() and c.isprintable()) or c in "\u200b\u00ad\x07")
     letters += [*"ok<>@_Е1-,."]
     pieces = [*SPECIAL_TOKENS, *words, *letters, *(f"##{c}" for c in letters), *(token.content for token in added)]
     return list(dict.fromkeys(pieces))
@@ -199,9 +201,9 @@ def test_fingerprint_changes_with_every_rule_and_not_without():
     plain = TextEncoder(pieces).fingerprint
     assert TextEncoder(pieces, rules=TokenizerRules()).fingerprint == plain
     others = [
-        TokenizerRules(strip_accents=False), TokenizerRules(tokenize_chinese_chars=False), TokenizerRules(clean_text=False),
+        TokenizerRules(strip_accents=False), TokenizerRules(False, False), TokenizerRules(clean_text=False),
         TokenizerRules(max_word_characters=100), TokenizerRules(never_split=("hello",)),
-        TokenizerRules(added_tokens=(ADDED[0],)), TokenizerRules(added_tokens=(AddedToken("<user>", single_word=True),)),
+        TokenizerRules(added_tokens=(ADDED[0],)), TokenizerRules(added_tokens=(ADDED[0], ADDED[2])),
     ]  # fmt: skip
     assert len({plain, *(TextEncoder(pieces, rules=rules).fingerprint for rules in others)}) == 8
 

@@ -278,7 +278,7 @@ def _added(
         given.setdefault(token, {"normalized": False})
     found = tuple(
         AddedToken(token, more.get("normalized", not more.get("special")), bool(more.get("single_word")))
-        for token, more in given.items()
+        for token, more in sorted(given.items(), key=lambda one: ids[one[0]])
         if token not in special
     )
     for token in found:
