@@ -186,7 +186,7 @@ RULES = TokenizerRules(False, False, False, 150, ("b",), (AddedToken("l", False,
 @pytest.mark.parametrize("format", [huggingface, tf_checkpoint, preset, hub], ids=lambda format: format.__name__)
 @pytest.mark.parametrize("rules", [TokenizerRules(), TokenizerRules(True, False), RULES])
 def test_every_format_keeps_the_rules(tmp_path, format, rules):
-    if format is hub and rules != RULES:
+    if format is hub and rules != TokenizerRules(True, False):
         pytest.skip("one SavedModel is enough")
     loaded = load(write_folder(tmp_path / "from", hidden_act="gelu_new"))
     loaded.vocabulary = (*VOCABULARY[:-1], "mno")

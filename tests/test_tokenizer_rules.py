@@ -10,6 +10,7 @@ import tensorflow as tf
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from export.server.releases import OLDEST, minimum_version
 from pipeline.added_tokens import RESERVED, Finder, stand_in
 from pipeline.errors import UserError
 from pipeline.text import SPECIAL_TOKENS, TextEncoder
@@ -176,6 +177,7 @@ def test_in_a_served_model_with_operations_that_servers_have(tmp_path):
     definition = module.encode.get_concrete_function().graph.as_graph_def()
     nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
     assert not [node.op for node in nodes if "TFText>" in node.op or "Table" in node.op or "PyFunc" in node.op]
+    assert minimum_version(node.op for node in nodes) == OLDEST
 
 
 def test_thousands_of_added_tokens():

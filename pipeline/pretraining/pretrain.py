@@ -61,6 +61,8 @@ def pretrain(
 
     text = _text_config(config, run_dir, workers)
     loaded, model = _build(config, text, strategy or tf.distribute.get_strategy())
+    for note in loaded.notes:
+        print(f"note: {note}")
     encoder = loaded.text_encoder(text.lowercase, _longest(config.pretraining))
     train, held_out = _corpora(config, encoder, run_dir, workers)
     entropy = unigram_entropy(train, len(encoder.vocabulary))
