@@ -28,7 +28,7 @@ def with_long_words_replaced(
     within = tf.cast(~tf.strings.regex_full_match(characters.flat_values, rf"[{breaks}]"), tf.int64)
     row = characters.value_rowids()
     # Each break is a run of its own.
-    starts_run = (within == 0) | (_previous(within) == 0) | (row != _previous(row))
+    starts_run = (within == 0) | (previous(within) == 0) | (row != previous(row))
     run = tf.cumsum(tf.cast(starts_run, tf.int64)) - 1
     runs = tf.math.reduce_max(tf.concat([[-1], run], axis=0)) + 1
     long = tf.gather(tf.math.unsorted_segment_sum(within, run, runs) > limit, run) & (within == 1)
@@ -36,8 +36,22 @@ def with_long_words_replaced(
     first = long & starts_run
     values = tf.where(first, replacement, characters.flat_values)
     kept = ~long | first
-    characters = tf.ragged.boolean_mask(characters.with_values(values), characters.with_values(kept))
-    starts = tf.ragged.boolean_mask(moved(places, starts), starts.with_values(kept))
+    return rebuilt(characters.with_values(values), starts, characters.with_values(kept), places)
+
+
+def rebuilt(
+    characters: tf.RaggedTensor, starts: tf.RaggedTensor, kept: tf.RaggedTensor, places: tf.RaggedTensor
+) -> tuple[tf.Tensor, tf.RaggedTensor]:
+    """The text of those characters that are kept, and its places.
+
+    Args:
+        characters: string [batch, characters], each as it is to be.
+        starts: int64 [batch, characters], where each began, or what it stands for, in the text that `places` is of.
+        kept: bool [batch, characters].
+        places: of the text so far.
+    """
+    characters = tf.ragged.boolean_mask(characters, kept)
+    starts = tf.ragged.boolean_mask(moved(places, starts), kept)
     return tf.strings.reduce_join(characters, axis=1), _places(characters, starts, _lengths(places))
 
 
@@ -58,7 +72,7 @@ def spans(
     """
     flat = places.flat_values
     row = places.value_rowids()
-    new = (flat != _previous(flat)) | (row != _previous(row))
+    new = (flat != previous(flat)) | (row != previous(row))
     characters = places.with_values(tf.cumsum(tf.cast(new, tf.int64)) - 1)  # number of each byte's character
     starts = tf.boolean_mask(flat, new)
     last = tf.gather(characters, ends - 1, batch_dims=1)
@@ -75,7 +89,7 @@ def _places(characters: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.Tenso
     return tf.concat([repeated, tf.RaggedTensor.from_tensor(ends[:, tf.newaxis])], axis=1)
 
 
-def _previous(values: tf.Tensor) -> tf.Tensor:
+def previous(values: tf.Tensor) -> tf.Tensor:
     """Of each the one before it; of the first -1."""
     return tf.concat([[tf.constant(-1, values.dtype)], values[:-1]], axis=0)
 

@@ -169,12 +169,11 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
 
 def _encoders(config: Config, loaded: LoadedBackbone) -> tuple[TextEncoder, TextEncoder]:
     """The encoders of training and of serving, of the checkpoint's own vocabulary."""
-    lowercase = config.text.lowercase if config.text.lowercase is not None else loaded.lowercase
-    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, config.text.sequence_length)
+    encoder = loaded.text_encoder(config.text.lowercase, config.text.sequence_length)
     served_length = config.export.sequence_length
     if served_length in (None, encoder.sequence_length):
         return encoder, encoder
     longest = loaded.backbone.max_sequence_length
     if served_length > longest:
         raise UserError(f"export.sequence_length {served_length} exceeds the {longest} positions of {loaded.source}.")
-    return encoder, TextEncoder(loaded.vocabulary, encoder.lowercase, served_length)
+    return encoder, loaded.text_encoder(encoder.lowercase, served_length)

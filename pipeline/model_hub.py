@@ -25,7 +25,9 @@ _REFERENCE = re.compile(
 _COMMIT = re.compile("[0-9a-f]{40}")
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # What backbone/huggingface.py reads beside the weights; a checkpoint may lack any but the first.
-_SMALL = (_CONFIG, "tokenizer_config.json", "tokenizer.json", "vocab.txt")
+_SMALL = (
+    _CONFIG, "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+)  # fmt: skip
 _SECONDS = 10
 
 

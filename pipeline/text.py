@@ -1,9 +1,10 @@
-"""Strings to token ids in the TensorFlow graph: exactly the tokens of google-research/bert.
+"""Strings to token ids in the TensorFlow graph: exactly the tokens of google-research/bert, or of one of its kin.
 
 One object serves training and the exported model. Two kernels of tensorflow-text do the work, FastBertNormalize with
 BERT's own table (normalizer.py) and FastWordpieceTokenizeWithOffsets; TensorFlow Serving has both. Three rules
 depend on more than one character, and core string ops apply them in the rows that need it: bytes that are not UTF-8 are
-dropped, a capital sigma at the end of a word becomes "ς", and a word of more than 200 characters becomes [UNK].
+dropped, a capital sigma at the end of a word becomes "ς", and a word of more than 200 characters becomes [UNK]. So are
+a checkpoint's added tokens put in their places (added_tokens.py), where it has any (tokenizer_rules.py).
 
 Known differences, none of them in ordinary text:
 - Uncased BERT sorts neighbouring combining marks into canonical order and then drops those of class Mn. The few others
@@ -12,6 +13,10 @@ Known differences, none of them in ordinary text:
   stems and flags (U+1D165 to U+1D172).
 - A punctuation mark newer than the running Python's Unicode is a letter to that Python. It is so here too, unless the
   vocabulary has a token with it.
+
+Where Hugging Face's tokenizers differ from google-research/bert, the latter is followed: a sigma at the end of a word,
+words of 101 to 200 characters, the names of special tokens in text (which stay text), and characters that Unicode
+leaves to private use or has not assigned (which are parts of words).
 """
 
 import hashlib
@@ -25,19 +30,18 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from pipeline import alignment
+from pipeline.added_tokens import RESERVED, Finder, characters_for, finders
 from pipeline.errors import UserError
-from pipeline.normalizer import MAX_EXPANSION, normalize_character, normalizer_table, sigma_context
-
-MAX_WORD_CHARACTERS = 200
-MAX_TOKEN_BYTES = 256
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context
+from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS, TokenizerRules
+from pipeline.wordpiece_model import wordpiece_model
 
 # Where FastWordpieceTokenize ends a word in normalised text (RE2 ranges): space, ASCII's punctuation, ideographs.
+_ASCII_BREAKS = r" -/:-@\[-`{-~"
 _BREAKS = (
-    r" -/:-@\[-`{-~\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}"
+    _ASCII_BREAKS + r"\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}"
     r"\x{2B740}-\x{2B81F}\x{2B820}-\x{2CEAF}\x{2F800}-\x{2FA1F}"
 )
-_LONG_WORD = rf"[^{_BREAKS}]{{{MAX_WORD_CHARACTERS + 1},}}"
 
 
 class TextEncoder:
@@ -51,8 +55,9 @@ class TextEncoder:
 
     Args:
         vocabulary: path of a vocab.txt (one token a line, its line number from 0 is its id), or the tokens themselves.
-        lowercase: lower-case and strip accents (uncased checkpoints).
+        lowercase: lower-case and, unless `rules` say otherwise, strip accents (uncased checkpoints).
         sequence_length: longest encoded sequence in tokens, with the special ones.
+        rules: what else decides the tokens; google-research/bert's by default.
 
     Attributes:
         vocabulary: tuple of tokens.
@@ -62,12 +67,16 @@ class TextEncoder:
         fingerprint: sha256, in hex, of all that decides the output.
 
     Raises:
-        UserError: a vocabulary that cannot be read, lacks a special token or has a token twice; a sequence_length
-            without room for the special tokens.
+        UserError: a vocabulary that cannot be read, lacks a special or an added token or has a token twice; a
+            sequence_length without room for the special tokens.
     """
 
     def __init__(
-        self, vocabulary: str | os.PathLike | Sequence[str], lowercase: bool = True, sequence_length: int = 128
+        self,
+        vocabulary: str | os.PathLike | Sequence[str],
+        lowercase: bool = True,
+        sequence_length: int = 128,
+        rules: TokenizerRules = BERT_RULES,
     ) -> None:
         source = "the vocabulary"
         if isinstance(vocabulary, (str, os.PathLike)):
@@ -78,25 +87,39 @@ class TextEncoder:
         self.vocabulary = tuple(vocabulary)
         self.lowercase = lowercase
         self.sequence_length = sequence_length
+        self.rules = rules
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = _special_ids(self.vocabulary, source)
 
+        strip_accents = lowercase if rules.strip_accents is None else rules.strip_accents
+        switches = Switches(lowercase, strip_accents, rules.tokenize_chinese_chars, rules.clean_text)
         # What Unicode has not assigned stays only where a token has it; a character that no token has means [UNK].
         unnamed = {c for c in set().union(*self.vocabulary) if unicodedata.category(c) in ("Cn", "Co")}
         self.unknown_character = next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in unnamed)
-        table = normalizer_table(lowercase, self.unknown_character, frozenset(unnamed))
+        ids = {token: number for number, token in enumerate(self.vocabulary)}
+        stand_ins = characters_for(rules, ids.keys(), source)
+        table = normalizer_table(switches, self.unknown_character, frozenset({*unnamed, *stand_ins.values()}))
         digest = hashlib.sha256(table)
         digest.update(repr((self.vocabulary, lowercase, sequence_length)).encode())
+        if rules != BERT_RULES:
+            digest.update(repr(rules).encode())
         self.fingerprint = digest.hexdigest()
 
-        self._ordinary = _ordinary_text(lowercase)
-        cased, ignorable = sigma_context()
+        self._ordinary = _ordinary_text(switches, rules.max_word_characters)
+        self._long_word = rf"[^{_BREAKS}]{{{rules.max_word_characters + 1},}}"
+        cased, ignorable = sigma_context(rules.clean_text)
         self._final_sigma = rf"([{cased}][{ignorable}]*)Σ([{ignorable}]*(?:[^{cased}{ignorable}]|$))"
         # Eager tensors, for all graphs that capture them share one copy; on the CPU, where the string kernels are.
         with tf.init_scope(), tf.device("CPU:0"):
             self._normalizer = tf_text.FastBertNormalizer(model_buffer=tf.constant(np.frombuffer(table, np.uint8)))
-            model = tf.constant(_wordpiece_model(self.vocabulary, source))
+            model = tf.constant(wordpiece_model(self.vocabulary, source, rules, tuple(stand_ins.values())))
             self._wordpiece = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.int32)
             self._spelling = tf_text.FastWordpieceTokenizer(model_buffer=model, token_out_type=tf.string)
+            # Behind the vocabulary the kernel has the characters that stand for added tokens.
+            self._added_ids = tf.constant([ids[token] for token in stand_ins], tf.int32) if stand_ins else None
+            self._names = tf.constant(self.vocabulary) if rules != BERT_RULES else None
+        self._given: Finder | None = None
+        self._normalized: Finder | None = None
+        self._given, self._normalized = finders(rules, stand_ins, self._normalize_fully)
 
     def __call__(self, first, second=None, fixed_length: bool = False) -> dict[str, tf.Tensor]:
         """Encode single texts as [CLS] first [SEP], or pairs as [CLS] first [SEP] second [SEP].
@@ -165,7 +188,19 @@ class TextEncoder:
         Returns:
             int32 [batch, None].
         """
-        return self._wordpiece.tokenize(self._normalize(strings))
+        return self._pieces(self._normalize(strings))
+
+    def _pieces(self, words: tf.Tensor) -> tf.RaggedTensor:
+        """Ids of the pieces of normalised texts: int32 [batch, None]."""
+        pieces = self._wordpiece.tokenize(words)
+        return pieces.with_values(self._own_ids(pieces.values))
+
+    def _own_ids(self, kernel_ids: tf.Tensor) -> tf.Tensor:
+        """Ids in the vocabulary for those of the wordpiece kernel, which has characters for added tokens behind it."""
+        if self._added_ids is None:
+            return kernel_ids
+        behind = kernel_ids - len(self.vocabulary)
+        return tf.where(behind < 0, kernel_ids, tf.gather(self._added_ids, tf.maximum(behind, 0)))
 
     def tokenize_with_offsets(self, strings) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
         """The same tokens by name, and the bytes of the string as it was given that each comes from.
@@ -181,20 +216,32 @@ class TextEncoder:
             tokens, string [batch, None]; begin and end, int64 [batch, None].
         """
         text, places = alignment.valid_text(tf.convert_to_tensor(strings, tf.string))
+        if self._given or self._normalized:
+            text = self._without_reserved(text)  # as many bytes
+        if self._given:
+            text, places = self._given.replaced_with_places(text, places)
         if self.lowercase:
             text = tf.strings.regex_replace(text, self._final_sigma, r"\1ς\2")  # as many bytes
         words, offsets = self._normalizer.normalize_with_offsets(text)
+        places = alignment.moved(places, offsets)
+        if self._normalized:
+            words, places = self._normalized.replaced_with_places(words, places)
         words, places = alignment.with_long_words_replaced(
-            words, alignment.moved(places, offsets), _BREAKS, MAX_WORD_CHARACTERS, self.unknown_character
+            words, places, _BREAKS, self.rules.max_word_characters, self.unknown_character
         )
-        tokens, begins, ends = self._spelling.tokenize_with_offsets(words)
+        if self._names is None:
+            tokens, begins, ends = self._spelling.tokenize_with_offsets(words)
+        else:
+            # The kernel's pieces are spelled otherwise than the vocabulary's.
+            ids, begins, ends = self._wordpiece.tokenize_with_offsets(words)
+            tokens = ids.with_values(tf.gather(self._names, self._own_ids(ids.values)))
         return tokens, *alignment.spans(places, begins, ends)
 
     def words(self, strings) -> tf.RaggedTensor:
         """What WordPiece cuts into tokens: normalised, split at spaces and at punctuation.
 
         Each of them, given to `tokenize`, has the tokens that it has in its text. One that no token can spell holds
-        `unknown_character`.
+        `unknown_character`. Only google-research/bert's own rules make words that can be told.
 
         Args:
             strings: string [batch], any bytes.
@@ -202,6 +249,8 @@ class TextEncoder:
         Returns:
             string [batch, None].
         """
+        if self._names is not None:
+            raise UserError("TextEncoder.words takes the default rules only: leave `rules` out.")
         return tf.strings.split(tf.strings.regex_replace(self._normalize(strings), rf"[{_BREAKS}]", r" \0 "))
 
     def _normalize(self, strings) -> tf.Tensor:
@@ -211,7 +260,13 @@ class TextEncoder:
             raise UserError(f"TextEncoder takes a batch of strings, shape [batch], and was given {strings.shape}.")
         strings = tf.ensure_shape(strings, [None])
         words = self._normalizer.normalize(strings)
-        special = tf.where(~tf.strings.regex_full_match(strings, self._ordinary))
+        special = ~tf.strings.regex_full_match(strings, self._ordinary)
+        if self._given:
+            special |= self._given.found(strings)
+        if self._normalized:
+            # Of the text as it was given only what the finder reserves matters here; it is left in normalised text.
+            special |= self._normalized.found(words)
+        special = tf.where(special)
         return tf.cond(
             tf.size(special) > 0,
             lambda: tf.tensor_scatter_nd_update(words, special, self._normalize_fully(tf.gather_nd(strings, special))),
@@ -223,9 +278,19 @@ class TextEncoder:
         strings = tf.strings.unicode_transcode(
             strings, "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False
         )
+        if self._given or self._normalized:
+            strings = self._without_reserved(strings)
+        if self._given:
+            strings = self._given.replaced(strings)
         if self.lowercase:
             strings = tf.strings.regex_replace(strings, self._final_sigma, r"\1ς\2")
-        return tf.strings.regex_replace(self._normalizer.normalize(strings), _LONG_WORD, self.unknown_character)
+        words = self._normalizer.normalize(strings)
+        if self._normalized:
+            words = self._normalized.replaced(words)
+        return tf.strings.regex_replace(words, self._long_word, self.unknown_character)
+
+    def _without_reserved(self, strings: tf.Tensor) -> tf.Tensor:
+        return tf.strings.regex_replace(strings, f"[{RESERVED}]", self.unknown_character)
 
     def _first_tokens(self, words: tf.Tensor, room: int) -> tf.RaggedTensor:
         """Tokens of normalised texts; of long texts at least the first `room`, but not all, to save the time."""
@@ -237,13 +302,11 @@ class TextEncoder:
                 tf.strings.substr(words, 0, limit, unit="UTF8_CHAR"), rf"[^{_BREAKS}]+$", ""
             )
             heads = tf.where(long, heads, words)
-            rows = self._wordpiece.tokenize(heads)
+            rows = self._pieces(heads)
             missing = long & tf.less(rows.row_lengths(), room)
-            return tf.cond(
-                tf.reduce_any(missing), lambda: self._wordpiece.tokenize(tf.where(missing, words, heads)), lambda: rows
-            )
+            return tf.cond(tf.reduce_any(missing), lambda: self._pieces(tf.where(missing, words, heads)), lambda: rows)
 
-        return tf.cond(tf.reduce_any(long), cut, lambda: self._wordpiece.tokenize(words))
+        return tf.cond(tf.reduce_any(long), cut, lambda: self._pieces(words))
 
     def _framed(self, text: tf.RaggedTensor, room: int | tf.Tensor, fixed_length: bool) -> tf.Tensor:
         """[CLS], the first `room` tokens, and a column for the last [SEP]: int32 [batch, length].
@@ -281,10 +344,12 @@ class TextEncoder:
 def load_vocabulary(path: str | os.PathLike) -> list[str]:
     """The tokens of a vocab.txt, as google-research/bert's load_vocab reads them: one a line, outer spaces stripped.
 
-    A token of nothing but a space character (such as U+3000 in Chinese vocabularies) stays, to keep its place.
+    A token of nothing but a space character (such as U+3000 in Chinese vocabularies) stays, to keep its place. So does
+    an empty line between tokens, and a token that comes again (the last is the one that text becomes), as a token
+    [unusedN] that no text has.
 
     Raises:
-        UserError: no such file, not UTF-8, no tokens, or an empty line between tokens.
+        UserError: no such file, not UTF-8, or no tokens.
     """
     path = Path(path)
     try:
@@ -300,9 +365,21 @@ def load_vocabulary(path: str | os.PathLike) -> list[str]:
         tokens.pop()
     if not tokens:
         raise UserError(f"{path}: the vocabulary is empty.")
-    if "" in tokens:
-        raise UserError(f"{path}: line {tokens.index('') + 1} of the vocabulary is empty: remove it.")
-    return tokens
+    return with_unused(tokens)
+
+
+def with_unused(tokens: Sequence[str]) -> list[str]:
+    """Tokens in their order, with a name of its own, [unusedN], for each that is empty or comes again later."""
+    last = {token: number for number, token in enumerate(tokens)}
+    named = []
+    for number, token in enumerate(tokens):
+        if not token or last[token] != number:
+            free = number
+            while (token := f"[unused{free}]") in last:
+                free += len(tokens)
+            last[token] = number
+        named.append(token)
+    return named
 
 
 def _special_ids(vocabulary: tuple[str, ...], source: str) -> list[int]:
@@ -318,42 +395,18 @@ def _special_ids(vocabulary: tuple[str, ...], source: str) -> list[int]:
     return [ids[token] for token in SPECIAL_TOKENS]
 
 
-def _wordpiece_model(vocabulary: tuple[str, ...], source: str) -> np.ndarray:
-    """The flatbuffer that FastWordpieceTokenizeWithOffsets reads, uint8."""
-    # The builder lives in a private module; passing the vocabulary to FastWordpieceTokenizer would go through a list
-    # of integers, which takes ten times as long.
-    from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as builder
-
-    # Tokens that no word can hold keep their ids, but the kernel must not see them: it would match a token with a
-    # space across two words, and has limits and uses of its own for the others. No text has \x01 by then.
-    absent = {c for c in set().union(*vocabulary) if not normalize_character(c, lowercase=False).strip()}
-
-    def possible(token: str) -> bool:
-        return token not in ("", "##") and len(token) <= MAX_WORD_CHARACTERS + 2 and absent.isdisjoint(token)
-
-    tokens = [token if possible(token) else f"\x01{number}" for number, token in enumerate(vocabulary)]
-    for number, token in enumerate(tokens):
-        if len(token.removeprefix("##").encode()) > MAX_TOKEN_BYTES:
-            raise UserError(
-                f"{source} has in line {number + 1} a token of more than {MAX_TOKEN_BYTES} bytes, {token!r}: "
-                "tensorflow-text takes none so long; rename it (for example to [unused])."
-            )
-    try:
-        # Words are limited in characters (see _LONG_WORD), not in bytes.
-        model = builder.build_fast_wordpiece_model(tokens, 4 * MAX_WORD_CHARACTERS, "##", "[UNK]", False, False)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{source} is no WordPiece vocabulary: {error}") from error
-    return np.frombuffer(model, np.uint8)
-
-
-def _ordinary_text(lowercase: bool) -> str:
+def _ordinary_text(switches: Switches, longest: int) -> str:
     """An RE2 pattern that matches, in one pass, only text to which no rule on more than one character applies.
 
     It is valid UTF-8, it has no capital sigma, and breaks are near enough to each other. Other text may be ordinary
     too; it is only slower.
+
+    Args:
+        switches: what of BERT's normalisation is done.
+        longest: word, in characters.
     """
-    breaks = rf"\t\n\r{_BREAKS}\x{{3000}}-\x{{3002}}"
+    breaks = rf"\t\n\r{_BREAKS if switches.split_ideographs else _ASCII_BREAKS}\x{{3000}}-\x{{3002}}"
     # Surrogates left out by name, RE2 compiles the class to exactly the valid sequences of bytes.
-    word = rf"[^{breaks}\x{{D800}}-\x{{DFFF}}{'Σ' if lowercase else ''}]"
-    near = rf"{word}{{0,{MAX_WORD_CHARACTERS // MAX_EXPANSION if lowercase else MAX_WORD_CHARACTERS}}}"
+    word = rf"[^{breaks}\x{{D800}}-\x{{DFFF}}{'Σ' if switches.lowercase else ''}]"
+    near = rf"{word}{{0,{longest // MAX_EXPANSION if switches.lowercase or switches.strip_accents else longest}}}"
     return rf"{near}(?:[{breaks}]{near})*"

@@ -235,7 +235,7 @@ def _repeated(words: Iterable[tuple[str, int]]) -> Iterator[str]:
 
 
 def _new_words(encoder: "TextEncoder", words: Mapping[str, int], count: int, min_count: int) -> list[str]:
-    from pipeline.text import MAX_TOKEN_BYTES
+    from pipeline.wordpiece_model import MAX_TOKEN_BYTES
 
     if count < 1:
         raise UserError(f"count is {count}: it must be at least 1.")

@@ -204,15 +204,8 @@ def test_lowercase_as_the_tokenizer_says(tmp_path, config, normalizer, lowercase
 
 
 def test_notes_what_differs_from_bert(tmp_path):
-    tokenizer = {"do_lower_case": True, "strip_accents": False, "tokenize_chinese_chars": False}
-    notes = load(write_folder(tmp_path, tokenizer=tokenizer, attention_probs_dropout_prob=0.0)).notes
-    assert [
-        next(word for word in ("strip_accents", "chinese", "attention_probs") if word in note) for note in notes
-    ] == [
-        "strip_accents",
-        "chinese",
-        "attention_probs",
-    ]
+    notes = load(write_folder(tmp_path, attention_probs_dropout_prob=0.0)).notes
+    assert len(notes) == 1 and "attention_probs" in notes[0]
 
 
 def test_vocabulary_from_tokenizer_json(tmp_path):
@@ -224,9 +217,9 @@ def test_vocabulary_from_tokenizer_json(tmp_path):
     tokenizer = {"model": {"type": "WordPiece", "vocab": pieces}, "added_tokens": [{"id": 19, "content": "o"}]}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert load(folder).vocabulary == tuple(VOCABULARY)
-    tokenizer["added_tokens"][0]["id"] = 20
+    tokenizer["added_tokens"][0]["id"] = 18
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(UserError, match="are not 0 to 19, each once"):
+    with pytest.raises(UserError, match="gives the id 18 to both 'n' and 'o'"):
         load(folder)
 
 

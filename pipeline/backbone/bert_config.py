@@ -112,6 +112,7 @@ def own_settings(loaded: LoadedBackbone) -> dict:
         "layer_norm_eps": epsilon_of(loaded.backbone),
         "do_lower_case": loaded.lowercase,
         "has_pooler": loaded.has_pooler,
+        "tokenizer": loaded.rules.to_json(),
     }
 
 

@@ -18,7 +18,8 @@ class TextConfig:
     sequence_length: Count = 128
     """Longest sequence in tokens, special tokens included; longer texts are cut."""
     lowercase: bool | None = None
-    """Lower-case and strip accents (uncased models); none: as the checkpoint says, else true."""
+    """Lower-case and strip accents (uncased models); none: as the checkpoint says, else whether its pieces have no
+    capitals. Whether accents are stripped apart from it, and other rules of tokens, are the checkpoint's."""
     vocabulary: str | None = None
     """vocab.txt of a model from scratch, or a checkpoint's own with words added at its end (python -m
     pipeline.vocabulary extend); none: the checkpoint's own, or one learned from the corpus."""

@@ -18,7 +18,8 @@ from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
 from pipeline.extras import require
-from pipeline.text import TextEncoder, load_vocabulary
+from pipeline.text import load_vocabulary
+from pipeline.tokenizer_rules import TokenizerRules
 
 _HANDLES = ("https://tfhub.dev/", "https://www.kaggle.com/models/", "https://kaggle.com/models/")
 _WORDS = "word_embeddings/embeddings"
@@ -86,6 +87,7 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         vocabulary_source=str(vocabulary),
         notes=tuple(f"{folder}: {note}." for note in notes),
         heads=heads,
+        rules=TokenizerRules.from_json(own.get("tokenizer", {})),
     )
 
 
@@ -126,7 +128,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         activation = hidden_act_of(loaded.backbone).replace("gelu_new", "gelu")
         write_json(encoder / _CONFIG, config_of(loaded.backbone, activation) | {OWN_KEY: own_settings(loaded)})
         length = min(_LENGTH, loaded.backbone.max_sequence_length)
-        text = TextEncoder(loaded.vocabulary, loaded.lowercase is not False, length)
+        text = loaded.text_encoder(sequence_length=length)
         model = reusable_encoder(loaded)
         if loaded.lowercase is not None:
             model.do_lower_case = tf.Variable(loaded.lowercase, trainable=False)

@@ -21,9 +21,9 @@ from pipeline.backbone.heads import (
 )
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
-from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
+from pipeline.backbone.saving import new_folder, write_json
+from pipeline.backbone.tokenizer_files import read_tokenizer, write_tokenizer
 from pipeline.errors import UserError
-from pipeline.text import load_vocabulary
 
 # BertModel's parts; other tensors of a file belong to heads (cls.predictions, classifier, qa_outputs).
 _PARTS = ("embeddings.", "encoder.", "pooler.")
@@ -50,16 +50,17 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
     tensors = _Tensors(folder)
     has_pooler = _assign(backbone, tensors, config["num_hidden_layers"])
     heads, notes = _heads(backbone, tensors)
-    vocabulary, vocabulary_file, lowercase, more = _tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     return LoadedBackbone(
         backbone,
-        vocabulary,
-        lowercase,
+        tokenizer.vocabulary,
+        tokenizer.lowercase,
         has_pooler,
         source=str(folder),
-        vocabulary_source=str(vocabulary_file),
-        notes=tuple(f"{folder}: {note}." for note in (*notes, *more, *dropout_notes(config))),
+        vocabulary_source=str(tokenizer.source),
+        notes=tuple(f"{folder}: {note}." for note in (*notes, *tokenizer.notes, *dropout_notes(config))),
         heads=heads,
+        rules=tokenizer.rules,
     )
 
 
@@ -73,7 +74,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         folder: new or empty.
 
     Returns:
-        What the format cannot hold, one sentence each: nothing.
+        What other readers of the format pass over, one sentence each.
 
     Raises:
         UserError: the folder is not empty, or there is no vocabulary that fits.
@@ -96,28 +97,14 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         "pad_token_id": loaded.vocabulary.index("[PAD]") if "[PAD]" in loaded.vocabulary else 0,
         "position_embedding_type": "absolute",
     }
-    tokenizer = {
-        "tokenizer_class": "BertTokenizer",
-        "model_max_length": backbone.max_sequence_length,
-        "strip_accents": None,
-        "tokenize_chinese_chars": True,
-        "unk_token": "[UNK]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "cls_token": "[CLS]",
-        "mask_token": "[MASK]",
-    }
-    if loaded.lowercase is not None:
-        tokenizer["do_lower_case"] = loaded.lowercase
     with new_folder(folder) as hidden:
         write_json(hidden / "config.json", config)
-        write_vocabulary(loaded, hidden)
-        write_json(hidden / "tokenizer_config.json", tokenizer)
+        notes = write_tokenizer(loaded, hidden)
         # transformers before 5 refuses a file that does not name its framework's layout.
         save_file(tensors, hidden / "model.safetensors", metadata={"format": "pt"})
         # Which safetensors leaves readable to its owner alone.
         (hidden / "model.safetensors").chmod(stat.S_IMODE((hidden / "vocab.txt").stat().st_mode))
-    return ()
+    return notes
 
 
 def _check(config: dict, folder: Path) -> None:
@@ -127,6 +114,12 @@ def _check(config: dict, folder: Path) -> None:
     position = config.get("position_embedding_type") or "absolute"
     if position != "absolute":
         raise UserError(f"{folder}: position_embedding_type {position!r} is not 'absolute'.")
+    if config.get("auto_map"):
+        code = ", ".join(sorted(map(str, config["auto_map"].values())))
+        raise UserError(
+            f"{folder}: it is computed by code of its own (auto_map in config.json: {code}), which is not run here: "
+            "use a checkpoint that transformers computes as a BertModel."
+        )
     if config.get("is_decoder"):
         raise UserError(f"{folder}: it is a decoder (is_decoder in config.json); an encoder is needed.")
 
@@ -204,36 +197,3 @@ def _heads(backbone: keras_nlp.models.BertBackbone, tensors: _Tensors) -> tuple[
         if not np.array_equal(tensors.read(_DECODER), tensors.read(words.huggingface)):
             return None, [f"its pre-training heads are left out: {_DECODER} is not the word embeddings"]
     return heads, notes
-
-
-def _tokenizer(folder: Path) -> tuple[tuple[str, ...], Path, bool | None, list[str]]:
-    """Tokens in order and their file, whether the tokenizer lower-cases (None: not said), and notes."""
-    files = {name: folder / f"{name}.json" for name in ("tokenizer_config", "tokenizer")}
-    settings, tokenizer = (read_json(file) if file.is_file() else {} for file in files.values())
-    normalizer = tokenizer.get("normalizer") or {}
-
-    def setting(name: str, other: str):
-        # transformers lets tokenizer_config.json overrule tokenizer.json.
-        value = settings.get(name)
-        return normalizer.get(other) if value is None else value
-
-    lowercase = setting("do_lower_case", "lowercase")
-    notes = []
-    accents = setting("strip_accents", "strip_accents")
-    if accents is not None and accents != (lowercase is not False):
-        notes.append(
-            f"strip_accents is {accents}, but accents are stripped if and only if text is lower-cased, as in BERT"
-        )
-    if setting("tokenize_chinese_chars", "handle_chinese_chars") is False:
-        notes.append("tokenize_chinese_chars is false, but Chinese characters are split, as in BERT")
-    if (folder / "vocab.txt").is_file():
-        return tuple(load_vocabulary(folder / "vocab.txt")), folder / "vocab.txt", lowercase, notes
-    model = tokenizer.get("model", {})
-    if model.get("type") != "WordPiece":
-        raise UserError(f"{folder}: there is neither a vocab.txt nor a WordPiece tokenizer.json.")
-    ids = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])} | model["vocab"]
-    if sorted(ids.values()) != list(range(len(ids))):
-        raise UserError(
-            f"{files['tokenizer']}: the ids of its {len(ids)} tokens are not 0 to {len(ids) - 1}, each once."
-        )
-    return tuple(sorted(ids, key=ids.get)), files["tokenizer"], lowercase, notes

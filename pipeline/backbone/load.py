@@ -9,13 +9,15 @@ import keras
 from pipeline import model_hub
 from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
+from pipeline.backbone.bert_config import read_json
+from pipeline.backbone.casing import with_casing
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.extend import added_tokens, extend_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import check_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
-from pipeline.text import TextEncoder, load_vocabulary
+from pipeline.text import load_vocabulary
 from pipeline.wheel import local_path
 
 
@@ -41,6 +43,8 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
         loaded = load_checkpoint(model.backbone, model.num_layers, dtype, model.revision)
     if text.vocabulary is not None:
         loaded = _with_vocabulary(loaded, text.vocabulary, text.lowercase)
+    if text.lowercase is None:
+        loaded = with_casing(loaded)
     _check(loaded, text)
     embed_in_float32(loaded.backbone)
     speed_up(loaded.backbone)
@@ -51,16 +55,15 @@ def _with_vocabulary(loaded: LoadedBackbone, path: str, lowercase: bool | None) 
     """The backbone with the vocabulary of the config: another file of the same tokens, or one that adds words."""
     vocabulary = tuple(load_vocabulary(path))
     if len(vocabulary) > loaded.backbone.vocabulary_size == len(loaded.vocabulary):
-        lowercase = lowercase if lowercase is not None else loaded.lowercase
         added = added_tokens(loaded.vocabulary, vocabulary, path)
-        loaded = extend_backbone(loaded, added, TextEncoder(loaded.vocabulary, lowercase is not False))
+        loaded = extend_backbone(loaded, added, loaded.text_encoder(lowercase))
     return dataclasses.replace(loaded, vocabulary=vocabulary, vocabulary_source=path)
 
 
 def load_checkpoint(
     source: str, num_layers: int | None = None, dtype: str | None = None, revision: str | None = None
 ) -> LoadedBackbone:
-    """Load a checkpoint of any format, told by what its folder holds.
+    """Load a checkpoint of any format, told by what its folder holds; cased where only its pieces say so.
 
     Args:
         source: a folder, wheel:..., a name on the Hugging Face Hub (see `pipeline.model_hub`), the address of an
@@ -72,6 +75,10 @@ def load_checkpoint(
     Raises:
         UserError: what the source is or lacks, and what to do.
     """
+    return with_casing(_load_checkpoint(source, num_layers, dtype, revision))
+
+
+def _load_checkpoint(source: str, num_layers: int | None, dtype: str | None, revision: str | None) -> LoadedBackbone:
     hub_model = model_hub.reference(source)
     if hub_model:
         return huggingface.load(model_hub.fetch(hub_model, revision), num_layers, dtype)
@@ -97,6 +104,12 @@ def _format(folder: Path) -> ModuleType:
         return preset if preset.is_preset(folder) else huggingface
     if hub.folder_of(folder):
         return hub
+    if (folder / "adapter_config.json").is_file():
+        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        raise UserError(
+            f"model.backbone {folder} is an adapter (adapter_config.json) of {base}, not a checkpoint: merge it into "
+            "its base with peft (merge_and_unload, then save_pretrained) and name that folder."
+        )
     raise UserError(
         f"model.backbone {folder} has no config.json, bert_config.json or saved_model.pb: "
         "is it the folder of a checkpoint?"

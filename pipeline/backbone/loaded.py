@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import keras_nlp
 
 from pipeline.backbone.heads import PretrainingHeads
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
 
 @dataclass
@@ -28,3 +30,18 @@ class LoadedBackbone:
     """Settings of the checkpoint that are not honoured: one sentence each."""
     heads: PretrainingHeads | None = None
     """The pre-training heads, where the checkpoint has them."""
+    rules: TokenizerRules = BERT_RULES
+    """What else decides its tokens."""
+
+    def text_encoder(self, lowercase: bool | None = None, sequence_length: int = 128) -> TextEncoder:
+        """Strings to the tokens that the checkpoint was trained with.
+
+        Args:
+            lowercase: None: as the checkpoint says, or lower-cased.
+            sequence_length: longest encoded sequence in tokens.
+
+        Raises:
+            UserError: see TextEncoder.
+        """
+        lowercase = self.lowercase if lowercase is None else lowercase
+        return TextEncoder(self.vocabulary, lowercase is not False, sequence_length, self.rules)

@@ -12,6 +12,7 @@ from pipeline.backbone.bert_config import OWN_KEY, hidden_act_of, own_settings, 
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import check_vocabulary, new_folder, write_json
 from pipeline.errors import UserError
+from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
 
 def is_preset(folder: Path) -> bool:
@@ -65,6 +66,7 @@ def load(name: str | Path, num_layers: int | None = None, dtype: str | None = No
         has_pooler=own.get("has_pooler", True),
         source=str(name),
         vocabulary_source=f"the tokenizer of {name}",
+        rules=TokenizerRules.from_json(own.get("tokenizer", {})),
     )
 
 
@@ -100,6 +102,9 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         notes.append("The checkpoint does not record whether it is uncased; keras-nlp's tokenizer will lower-case.")
     if not loaded.has_pooler:
         notes.append("The checkpoint has no pooler; keras-nlp's pooled_output will be of random weights.")
+    if loaded.rules != BERT_RULES:
+        rules = ", ".join(loaded.rules.to_json())
+        notes.append(f"keras-nlp's tokenizer knows nothing of {rules}; this project reads them from the preset.")
     if loaded.heads is not None:
         notes.append("The pre-training heads are left out: a preset has no place for them.")
     check_vocabulary(loaded)

@@ -16,6 +16,7 @@ from pipeline.backbone.bert_config import (
     own_settings,
     read_json,
 )
+from pipeline.backbone.casing import has_capitals
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, NEXT_SENTENCE, TRANSPOSED_GOOGLE, head_arrays, read_heads
 from pipeline.backbone.loaded import LoadedBackbone
@@ -24,6 +25,7 @@ from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
 from pipeline.errors import UserError
 from pipeline.files import literal
 from pipeline.text import load_vocabulary
+from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
 # What google-research/bert computes: its "gelu" is the tanh form, its epsilon is fixed.
 _ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu"}
@@ -34,7 +36,7 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
     """Load a checkpoint of google-research/bert, or one of tensorflow/models beside a bert_config.json.
 
     Slots of optimizers, global_step and heads for tasks are ignored. No such checkpoint records whether it is uncased:
-    unless `save` has written it, its folder's name does (see `lowercase_by_name`).
+    unless `save` has written it, its folder's name does (see `lowercase_by_name`), or else its pieces.
 
     Args:
         folder: with bert_config.json, vocab.txt and bert_model.ckpt.index (or, after further training, another
@@ -69,15 +71,17 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         names = {name.field: name.google for name in (*MASKED, *NEXT_SENTENCE)}
         heads, notes = read_heads(tensors, names, TRANSPOSED_GOOGLE, backbone.hidden_dim, backbone.vocabulary_size)
     vocabulary = folder / "vocab.txt"
+    pieces = tuple(load_vocabulary(vocabulary)) if vocabulary.is_file() else ()
     return LoadedBackbone(
         backbone,
-        tuple(load_vocabulary(vocabulary)) if vocabulary.is_file() else (),
-        own["do_lower_case"] if "do_lower_case" in own else lowercase_by_name(folder.resolve().name),
+        pieces,
+        own["do_lower_case"] if "do_lower_case" in own else _lowercase(folder.resolve().name, pieces),
         has_pooler,
         source=str(folder),
         vocabulary_source=str(vocabulary),
         notes=tuple(f"{folder}: {note}." for note in (*notes, *dropout_notes(config))),
         heads=heads,
+        rules=TokenizerRules.from_json(own.get("tokenizer", {})),
     )
 
 
@@ -105,6 +109,9 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         )
     if activation == "gelu":
         notes.append("google-research/bert computes the tanh form of GELU, where this checkpoint has the exact one.")
+    if loaded.rules != BERT_RULES:
+        rules = ", ".join(loaded.rules.to_json())
+        notes.append(f"google-research/bert's tokenizer knows nothing of {rules}; this project reads them here.")
     if epsilon != _EPSILON:
         notes.append(f"google-research/bert normalises with epsilon 1e-12, where this checkpoint has {epsilon}.")
     arrays = {part.google: part.value() for part in parts(backbone, loaded.has_pooler)}
@@ -133,6 +140,12 @@ def lowercase_by_name(name: str) -> bool | None:
     if match is None:
         return None
     return "uncased" in name.lower() or "cased" not in name.lower()
+
+
+def _lowercase(name: str, pieces: tuple[str, ...]) -> bool | None:
+    """As the folder's name says, unless it only names languages and the pieces have capitals."""
+    found = lowercase_by_name(name)
+    return None if "cased" not in name.lower() and has_capitals(pieces) else found
 
 
 def _prefix(folder: Path) -> Path:

@@ -35,6 +35,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, write_store
+from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
 # Bounds on the default number of shards.
 FEWEST, MOST = 4, 256
@@ -50,11 +51,13 @@ Worker processes import it: a function of a module, or a functools.partial of on
 
 @dataclasses.dataclass(frozen=True)
 class Tokenization:
-    """How tokens are made: path of a vocab.txt, lower-casing, and the name of a word splitter (see word_splitter)."""
+    """How tokens are made: path of a vocab.txt, lower-casing, the name of a word splitter (see word_splitter), and what
+    else decides them."""
 
     vocabulary: str
     lowercase: bool = True
     splitter: str | None = None
+    rules: TokenizerRules = BERT_RULES
 
 
 def prepare(
@@ -161,7 +164,7 @@ def _write_shard(
     from pipeline.text import TextEncoder
 
     splitter = word_splitter(tokenization.splitter)
-    encoder = TextEncoder(tokenization.vocabulary, tokenization.lowercase)
+    encoder = TextEncoder(tokenization.vocabulary, tokenization.lowercase, rules=tokenization.rules)
     store = write_store(read(shard=part), encoder, folder, splitter, key)
     return Path(folder).name, store.meta.tokens
 
@@ -179,6 +182,8 @@ def _key(read: Reader, files: list[str], tokenization: Tokenization) -> str:
     function, settings = (read.func, (read.args, read.keywords)) if isinstance(read, partial) else (read, ())
     reader = (function.__module__, function.__qualname__, settings)
     parts = (VERSION, states, reader, tokenization.lowercase, tokenization.splitter)
+    if tokenization.rules != BERT_RULES:
+        parts = (*parts, tokenization.rules)
     return hashlib.sha256(repr(parts).encode() + vocabulary).hexdigest()
 
 

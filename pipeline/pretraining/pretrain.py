@@ -61,8 +61,9 @@ def pretrain(
 
     text = _text_config(config, run_dir, workers)
     loaded, model = _build(config, text, strategy or tf.distribute.get_strategy())
-    lowercase = text.lowercase if text.lowercase is not None else loaded.lowercase
-    encoder = TextEncoder(loaded.vocabulary, lowercase is not False, _longest(config.pretraining))
+    for note in loaded.notes:
+        print(f"note: {note}")
+    encoder = loaded.text_encoder(text.lowercase, _longest(config.pretraining))
     train, held_out = _corpora(config, encoder, run_dir, workers)
     entropy = unigram_entropy(train, len(encoder.vocabulary))
     print(f"{model.count_params() / 1e6:.1f} M parameters; unigram entropy of the corpus {entropy:.3f} nats a token")
@@ -151,7 +152,7 @@ def _corpora(
     vocabulary = run_dir / "vocab.txt"
     if workers.chief and not vocabulary.is_file():
         save_vocabulary(list(encoder.vocabulary), vocabulary)
-    tokenization = Tokenization(str(vocabulary), encoder.lowercase, config.pretraining.word_splitter)
+    tokenization = Tokenization(str(vocabulary), encoder.lowercase, config.pretraining.word_splitter, encoder.rules)
 
     def tokens(name: str, read: Callable, source: str | list[str]) -> TokenCorpus:
         processes = config.pretraining.workers or os.cpu_count() or 1

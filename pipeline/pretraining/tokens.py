@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import replaced_folder
+from pipeline.tokenizer_rules import BERT_RULES
 
 if TYPE_CHECKING:  # reading a store needs no TensorFlow
     from pipeline.text import TextEncoder
@@ -177,7 +178,10 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def vocabulary_digest(encoder: "TextEncoder") -> str:
     """sha256, in hex, of what decides tokens; unlike `encoder.fingerprint` it leaves the sequence length out."""
-    return hashlib.sha256(repr((encoder.vocabulary, encoder.lowercase)).encode()).hexdigest()
+    parts = (encoder.vocabulary, encoder.lowercase)
+    if encoder.rules != BERT_RULES:
+        parts = (*parts, encoder.rules)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def word_splitter(name: str | None) -> Splitter | None:

@@ -76,6 +76,11 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
             f"{named} has another vocabulary ({len(loaded.vocabulary)} pieces of {loaded.vocabulary_source}) than this "
             f"run ({len(student.vocabulary)} pieces of {student.vocabulary_source}): both must read the same tokens."
         )
+    if loaded.rules != student.rules:
+        raise UserError(
+            f"{named} cuts its texts by other rules than this run ({loaded.rules.to_json()} and "
+            f"{student.rules.to_json()}): both must read the same tokens."
+        )
     if _lowercases(text, loaded) != _lowercases(config.text, student):
         raise UserError(f"{named} lower-cases its texts, or this run does, but not both: set text.lowercase alike.")
     classifier = build_classifier(loaded, task.outputs, pooling=identity.pooling, dropout=identity.dropout, dtype=dtype)
