@@ -126,7 +126,7 @@ def test_deadline_holds_over_all_attempts(protocol, double):
         ({"model": "other"}, "does not serve model 'other': "),
         ({"version": 9}, "does not serve model 'news', version 9: "),
         ({"label": "next"}, r"refused the request to model 'news', label 'next' \(INVALID_ARGUMENT\): .*next"),
-        ({"signature": "none"}, "has no signature 'none' but classify, embed, explain, predict_tokens, "),
+        ({"signature": "none"}, "has no signature 'none' but classify, embed, predict_tokens, "),
     ],
 )
 def test_what_is_not_there_is_named(protocol, options, message, double):

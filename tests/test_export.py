@@ -349,7 +349,7 @@ def test_an_export_with_a_changed_weight_is_refused_and_removed(model, encoder, 
     monkeypatch.setattr(savedmodel.ServedModel, "save", tamper)
     expected = live(model, encoder, TEXTS)
     with pytest.raises(ExportDiffers, match=r"serving_default.*for '.*' it gives .* the model .* 1e-05 is allowed"):
-        export_verified(model, encoder, TASK, tmp_path, HeldOut([TEXTS], expected, 1e-5))
+        export_verified(model, encoder, TASK, tmp_path, HeldOut([TEXTS], expected, 1e-5), settings=SETTINGS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -370,7 +370,8 @@ def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
     model = make_model(pooling="mean")
     texts = [TEXTS, TEXTS[::-1]]
     expected = tf.sigmoid(model(encoder(*map(tf.constant, texts)), training=False)).numpy()
-    folder = export_verified(model, encoder, MultiLabel(LABELS), tmp_path, HeldOut(texts, expected, 1e-5), TWO_TEXTS)
+    held_out = HeldOut(texts, expected, 1e-5)
+    folder = export_verified(model, encoder, MultiLabel(LABELS), tmp_path, held_out, TWO_TEXTS, SETTINGS)
     assert folder == tmp_path / "1"
 
 

@@ -7,6 +7,7 @@ import pytest
 from tiny_export import TEXTS, export_tiny
 
 from export.graph import read_graph, signatures
+from export.savedmodel import ExportSettings
 from export.server.ask import ask
 from export.server.batching import batches, serve
 from export.server.inputs import Row, inputs_for
@@ -34,7 +35,7 @@ def rows_of() -> list[Row]:
 
 @pytest.mark.slow
 def test_every_row_of_ten_thousand_requests_is_answered_as_it_is_alone(tmp_path):
-    folder = export_tiny(tmp_path)
+    folder = export_tiny(tmp_path, settings=ExportSettings())
     wanted = signatures(read_graph(folder))
     rows, chance = rows_of(), random.Random(2)
     requests = {name: [] for name in wanted}

@@ -35,11 +35,13 @@ def tiny_model(outputs: int, seed: int = 7):
 
 
 def export_tiny(directory: Path, seed: int = 7, pair: bool = False, task=None, **options) -> Path:
-    """A version of a tiny model."""
-    from export.savedmodel import export_model
+    """A version of a tiny model; without explain, which takes longest to trace, unless `settings` say so."""
+    from export.savedmodel import ExportSettings, export_model
+    from export.signatures import SignatureOptions
     from pipeline.features import ONE_TEXT, TWO_TEXTS
     from pipeline.tasks.single_label import SingleLabel
 
     task = task or SingleLabel(LABELS)
     model, encoder = tiny_model(task.outputs, seed)
+    options.setdefault("settings", ExportSettings(SignatureOptions(["predict_tokens", "top_k", "embed"])))
     return export_model(model, encoder, task, directory, TWO_TEXTS if pair else ONE_TEXT, **options)
