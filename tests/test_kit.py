@@ -206,7 +206,7 @@ def test_every_flag_is_one_of_the_server(encrypted):
         yaml.safe_load((encrypted / "docker-compose.yml").read_text())["services"]["serving"]["command"],
         documents(encrypted / "kubernetes.yaml")[0]["spec"]["template"]["spec"]["containers"][0]["args"],
         documents(encrypted / "kserve.yaml")[0]["spec"]["containers"][0]["args"],
-        re.findall(r"^    (--\S+=\S+)", (encrypted / "deploy.md").read_text(), re.M),
+        re.findall(r"^    (--\w+=\S+)", (encrypted / "deploy.md").read_text(), re.M),
     ]
     for flags in lists:
         assert flags and {re.fullmatch(r"--(\w+)=.+", flag)[1] for flag in flags} <= FLAGS
