@@ -81,7 +81,8 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path, help="run directory or versions (default: random weights)")
     parser.add_argument("--texts", type=Path, help="csv with a column `text` (default: made up)")
     parser.add_argument("--dtype", default="bfloat16", help="of the random model")
-    parser.add_argument("--settings", type=setting, nargs="+", default=[setting(text) for text in ("1,1,1", "1,-1,1", "1,2,1", "2,2,1", "1,1,0")],
+    defaults = [setting(text) for text in ("1,1,1", "1,-1,1", "1,2,1", "2,2,1", "1,1,0")]
+    parser.add_argument("--settings", type=setting, nargs="+", default=defaults,
                         help="intra-op threads, inter-op threads (-1: the batch's own), frozen weights")  # fmt: skip
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="batches at a time")
     parser.add_argument("--waits", type=float, nargs="+", default=[0, 0.5, 2], help="milliseconds")
