@@ -1,12 +1,80 @@
-"""What an answer consists of where it is written: its columns."""
+"""Answers: what Classifier and Client give, and what an answer consists of where it is written, its columns."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
+from pipeline.data.formats import escaped
+from pipeline.extras import require
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 REASON = "reason"
 """The column that says why a row has no answer."""
+Answer: TypeAlias = dict[str, Any]
+"""Outputs of serving_default for one row, by name, as json.dumps takes them: {"label": "sport", "score": 0.98, ...}."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers to n rows, in their order.
+
+    Example:
+        answers.labels, answers.scores          all of them
+        answers[0]["label"], answers["label"][0]
+        frame.join(answers.to_frame())          beside the rows of the DataFrame that was asked about
+    """
+
+    outputs: dict[str, np.ndarray]
+    """The signature's outputs by name, of n rows each; strings as str in an array of objects."""
+    index: Any = None
+    """Of the DataFrame or Series that was asked about; None: there was none."""
+    version: int | None = None
+    """Of a served model: the version that answered, where the server says it."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Label of each."""
+        return self.outputs["label"].tolist()
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float32 [n], the highest probability of each."""
+        return self.outputs["score"]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32 [n, C], in the order of the model's labels (Classifier.task.names)."""
+        return self.outputs["probabilities"]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.outputs.values()), ()))
+
+    @overload
+    def __getitem__(self, key: int) -> Answer: ...
+    @overload
+    def __getitem__(self, key: str) -> np.ndarray: ...
+    def __getitem__(self, key: int | str) -> Answer | np.ndarray:
+        """One row, or an output of all rows by its name."""
+        if isinstance(key, str):
+            return self.outputs[key]
+        return {name: values[key].tolist() if hasattr(values[key], "tolist") else values[key]
+                for name, values in self.outputs.items()}  # fmt: skip
+
+    def __iter__(self) -> Iterator[Answer]:
+        return (self[row] for row in range(len(self)))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A column for each output of one value a row (label and score), with the index that was asked about.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        pd = require("pandas", "pandas")
+        return pd.DataFrame({k: v for k, v in self.outputs.items() if v.ndim == 1}, index=self.index)
 
 
 def columns_of(
@@ -47,6 +115,6 @@ def line_of(answer: Mapping[str, Any]) -> str:
     """One answer, its cells by column, for people."""
     ranks = [int(name.removeprefix("label_")) for name in answer if name.startswith("label_")]
     if ranks:
-        return "  ".join(f"{answer[f'label_{rank}']} {answer[f'score_{rank}']:.4f}" for rank in ranks)
+        return "  ".join(f"{escaped(answer[f'label_{rank}'])} {answer[f'score_{rank}']:.4f}" for rank in ranks)
     cells = [value for name, value in answer.items() if name != REASON]
-    return " ".join(value if isinstance(value, str) else f"{value:.4f}" for value in cells)
+    return " ".join(escaped(value) if isinstance(value, str) else f"{value:.4f}" for value in cells)

@@ -20,6 +20,7 @@ import numpy as np
 from export.command_line import command_parser
 from export.texts import Texts, add_text_arguments, check_text_arguments
 from export.versions import find_version
+from pipeline.data.formats import escaped
 
 SHOWN = 10
 
@@ -208,7 +209,8 @@ def _table(found: dict) -> str:
     for gate in found["gates"]:
         verdict = "passed" if gate["passed"] else "FAILED"
         lines.append(f"{gate['gate']} {gate['value']:.4f}, {gate['bound']} {gate['limit']:g}: {verdict}")
-    return "\n".join(lines)
+    # Labels and texts may hold anything.
+    return "\n".join(map(escaped, lines))
 
 
 if __name__ == "__main__":

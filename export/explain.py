@@ -18,26 +18,32 @@ from export.fused import FusedClassifier
 # Where on the way from baseline to text the log-odds change most, and over which stretch.
 CENTRE, WIDTH = 0.3, 0.1
 LEAST_DIFFERENCE = 1e-2
+# Tokens that go through the model at a time (measured: benchmarks/README.md).
+TOKENS = 512
+# Of a text; whoever writes more in so few tokens does it to fill a server's memory.
+MOST_BYTES = 100_000
 
 
 def integrated_gradients(
     model: FusedClassifier,
     inputs: dict[str, tf.Tensor],
     pieces: tf.Tensor,
-    explained: Callable[[tf.Tensor], tf.Tensor],
+    explained: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     mask_id: int,
     steps: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What each piece adds to a quantity that the logits give.
 
-    The integral is a sum over `steps` points, one forward and one backward pass after the other, in float32 whatever
-    the model computes in: memory is that of one step of training.
+    The integral is a sum over `steps` points. One text is worked on after the other, without padding, and as many of
+    its points at a time as have TOKENS tokens together: memory is that of one step of training on so many, however
+    large the batch, and no text's explanation follows from its company. All is in float32, whatever the model computes
+    in.
 
     Args:
-        inputs: token_ids, segment_ids and padding_mask, int32 [batch, length].
-        pieces: bool [batch, length], the tokens that the baseline replaces.
-        explained: from logits, float32 [batch, C], to the quantity, float32 [batch]; each row's follows from its own
-            logits.
+        inputs: token_ids, segment_ids and padding_mask, int32 [batch, length]; padding comes last.
+        pieces: bool [batch, length], the tokens that the baseline replaces; the length is static.
+        explained: from logits, float32 [n, C], and the row that each is of, int32 [n], to the quantity, float32 [n];
+            each follows from its own logits.
         mask_id: of the token that the baseline has in their place.
         steps: points of the integral.
 
@@ -46,30 +52,54 @@ def integrated_gradients(
         how much their sum misses the difference of the quantity at text and baseline, relative to that difference, or
         to LEAST_DIFFERENCE where that is more, as for a text without pieces.
     """
-    words = model.words(inputs["token_ids"])
-    baseline = tf.where(pieces[..., tf.newaxis], model.words(tf.constant(mask_id)), words)
-    way = words - baseline
+    length = pieces.shape[1]
+    points, weights, signs = _path(steps)
 
-    points, weights = (tf.constant(values, tf.float32) for values in quadrature(steps))
+    def of_row(row):
+        size = tf.reduce_sum(inputs["padding_mask"][row])
+        own = {name: values[row, :size] for name, values in inputs.items()}
+        words = model.words(own["token_ids"])
+        baseline = tf.where(pieces[row, :size, tf.newaxis], model.words(tf.constant(mask_id)), words)
+        way = words - baseline
+        at_a_time = _share(steps + 2, TOKENS // tf.maximum(size, 1))
 
-    def step(number, total):
-        at = baseline + points[number] * way
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(at)
-            value = explained(model(inputs, at))
-        return number + 1, total + weights[number] * tape.gradient(value, at)
+        def step(start, total, difference):
+            part = slice(start, start + at_a_time)
+            at = baseline + points[part, tf.newaxis, tf.newaxis] * way
+            count = tf.shape(at)[0]
+            tiled = {name: tf.tile(values[tf.newaxis], [count, 1]) for name, values in own.items()}
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(at)
+                value = explained(model(tiled, at), tf.fill([count], row))
+            slope = tf.tensordot(weights[part], tape.gradient(value, at), 1)
+            return start + at_a_time, total + slope, difference + tf.tensordot(signs[part], value, 1)
 
-    _, total = tf.while_loop(
-        lambda number, total: number < steps, step, (0, tf.zeros_like(words)), parallel_iterations=1
-    )
-    attributions = tf.reduce_sum(way * total, axis=-1)
-    # Both in one pass: a second one would be as large a part of the graph again.
-    twice = {name: tf.tile(values, [2, 1]) for name, values in inputs.items()}
-    logits = model(twice, tf.concat([words, baseline], axis=0))
-    count = tf.shape(words)[0]
-    difference = explained(logits[:count]) - explained(logits[count:])
-    gap = tf.abs(tf.reduce_sum(attributions, axis=1) - difference)
-    return attributions, gap / tf.maximum(tf.abs(difference), LEAST_DIFFERENCE)
+        _, total, difference = tf.while_loop(
+            lambda start, *_: start < steps + 2, step, (0, tf.zeros_like(words), 0.0), parallel_iterations=1
+        )
+        attributions = tf.reduce_sum(way * total, axis=-1)
+        gap = tf.abs(tf.reduce_sum(attributions) - difference) / tf.maximum(tf.abs(difference), LEAST_DIFFERENCE)
+        return tf.ensure_shape(tf.pad(attributions, [[0, length - size]]), [length]), gap
+
+    specs = tf.TensorSpec([length], tf.float32), tf.TensorSpec([], tf.float32)
+    return tf.map_fn(of_row, tf.range(tf.shape(pieces)[0]), fn_output_signature=specs, parallel_iterations=1)
+
+
+def _path(steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Points, their weights in the integral and in the difference of the ends, float32 [steps + 2] each.
+
+    The two ends are points of no weight, whose quantities the difference is of.
+    """
+    points, weights = quadrature(steps)
+    columns = ((0, points, 1), (0, weights, 0), (-1, 0 * points, 1))
+    points, weights, signs = (tf.constant([first, *between, last], tf.float32) for first, between, last in columns)
+    return points, weights, signs
+
+
+def _share(number: int, most: tf.Tensor) -> tf.Tensor:
+    """Into what parts to cut `number` things, at most `most` in each but at least 1, so that they are nearly equal."""
+    parts = -(-number // tf.clip_by_value(most, 1, number))
+    return -(-number // parts)
 
 
 def quadrature(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,13 +117,30 @@ def quadrature(steps: int) -> tuple[np.ndarray, np.ndarray]:
 def pieces_of(encoder, texts: list[tf.Tensor], inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What stands at each place of encoded texts.
 
+    One row after the other: to find the bytes of a text takes more than a hundred times their number.
+
     Args:
         encoder: the TextEncoder that gave `inputs` for `texts`.
+        inputs: their length is static.
 
     Returns:
         pieces, string [batch, length], "[CLS]" and "[SEP]" with them and "" for padding; begin and end, int32 [batch,
         length]: bytes of the text that the piece is of, 0 and 0 for what is in no text.
     """
+    length = inputs["padding_mask"].shape[1]
+
+    def of_row(row):
+        own = _pieces_of(
+            encoder, [text[row : row + 1] for text in texts], {n: v[row : row + 1] for n, v in inputs.items()}
+        )
+        return tuple(tf.ensure_shape(values[0], [length]) for values in own)
+
+    specs = tuple(tf.TensorSpec([length], dtype) for dtype in (tf.string, tf.int32, tf.int32))
+    rows = tf.range(tf.shape(inputs["padding_mask"])[0])
+    return tf.map_fn(of_row, rows, fn_output_signature=specs, parallel_iterations=1)
+
+
+def _pieces_of(encoder, texts: list[tf.Tensor], inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     mask, segment_ids = inputs["padding_mask"], inputs["segment_ids"]
     position = tf.range(tf.shape(mask)[1])[tf.newaxis]
     pieces = tf.where(position == 0, "[CLS]", tf.where(mask == 1, "[SEP]", ""))

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from export.answers import REASON, line_of, prefix_of
 from export.texts import Row, Texts
-from pipeline.data.formats import as_text, printable
+from pipeline.data.formats import as_text, escaped, printable
 
 # The strongest piece of a text is shown in full colour, others in the share of theirs.
 FOR, AGAINST = (0, 140, 60), (200, 40, 40)
@@ -51,7 +51,7 @@ def table(file: TextIO, rows: Texts) -> Callable:
             line = Text(f"  {value:+.3f}  ")
             line.append(printable(surface), style=_style(value / strongest))
             if surface != piece:
-                line.append(f"  {piece}", style="dim")
+                line.append(f"  {escaped(piece)}", style="dim")
             console.print(line)
 
     return write

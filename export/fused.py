@@ -38,6 +38,7 @@ class FusedClassifier(tf.Module):
     Attributes:
         dtype: what the model computes in.
         max_length: positions that it knows.
+        num_segments: segments that it knows.
 
     Raises:
         UnsupportedModel: any other architecture.
@@ -58,7 +59,7 @@ class FusedClassifier(tf.Module):
         self.pools_first = parts.pooling.first_only
         names = ("token_embedding", "position_embedding", "segment_embedding")
         self.embeddings = [self._variable(backbone.get_layer(name).weights[0], name) for name in names]
-        self.max_length = backbone.max_sequence_length
+        self.max_length, self.num_segments = backbone.max_sequence_length, backbone.num_segments
         self.embedding_norm = self._norm(backbone.get_layer("embeddings_layer_norm"))
         self.layers = [self._layer(layer) for layer in backbone.transformer_layers]
         self._pooling_weights: list[tf.Module] = []

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
+from export.answers import Answer, Answers
 from export.versions import ModelError, find_version, read_metadata
 from pipeline import tasks
 from pipeline.files import is_pattern
@@ -20,55 +20,6 @@ if TYPE_CHECKING:
 Text: TypeAlias = str | bytes
 Row: TypeAlias = Text | Sequence[Text] | Mapping[str, Any]
 """One text, two texts for a model of pairs, or a mapping that has them under the model's columns."""
-Answer: TypeAlias = dict[str, Any]
-"""Outputs of serving_default for one row, by name, as json.dumps takes them: {"label": "sport", "score": 0.98, ...}."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """Answers to n rows, in their order.
-
-    Example:
-        answers.labels, answers.scores          all of them
-        answers[0]["label"], answers.outputs["score"][0]
-        frame.join(answers.to_frame())          beside the rows of the DataFrame that was asked about
-    """
-
-    outputs: dict[str, np.ndarray]
-    """The outputs of serving_default by name, of n rows each; strings as str in an array of objects."""
-    index: Any = None
-    """Of the DataFrame or Series that was asked about; None: there was none."""
-
-    @property
-    def labels(self) -> list[str]:
-        """Label of each."""
-        return self.outputs["label"].tolist()
-
-    @property
-    def scores(self) -> np.ndarray:
-        """float32 [n], the highest probability of each."""
-        return self.outputs["score"]
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """float32 [n, C], in the order of Classifier.task.names."""
-        return self.outputs["probabilities"]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.outputs.values())))
-
-    def __getitem__(self, row: int) -> Answer:
-        return {name: values[row].tolist() if hasattr(values[row], "tolist") else values[row]
-                for name, values in self.outputs.items()}  # fmt: skip
-
-    def __iter__(self) -> Iterator[Answer]:
-        return (self[row] for row in range(len(self)))
-
-    def to_frame(self) -> "pd.DataFrame":
-        """A column for each output of one value a row (label and score), with the index that was asked about."""
-        import pandas as pd
-
-        return pd.DataFrame({k: v for k, v in self.outputs.items() if v.ndim == 1}, index=self.index)
 
 
 class Explanation(NamedTuple):

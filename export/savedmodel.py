@@ -21,7 +21,7 @@ from export.recorded import write_recorded
 from export.server.releases import minimum_version
 from export.signatures import SignatureOptions, build_signatures, chosen
 from export.verify import verify
-from export.versions import METADATA
+from export.versions import METADATA, version_number
 from export.warmup import write_warmup
 from pipeline.errors import UserError
 from pipeline.features import ONE_TEXT, Features
@@ -226,7 +226,7 @@ def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[
 def _publish(hidden: Path, directory: Path, version: int | None) -> Path:
     """Rename to the wanted or the next free number; os.rename fails where another process has taken it."""
     while True:
-        taken = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
+        taken = [number for path in directory.iterdir() if (number := version_number(path)) is not None]
         target = directory / str(max(taken, default=0) + 1 if version is None else version)
         try:
             os.rename(hidden, target)

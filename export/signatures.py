@@ -3,20 +3,25 @@
 serving_default: `text`, string [batch] (pairs: `text_a` and `text_b`), to what the task answers. Tasks with labels:
 `label`, string [batch], `score`, float32 [batch] (the highest probability), and `probabilities`, float32 [batch,
 C]. A number: `value` and, where there were validation rows, `low` and `high`, float32 [batch].
-classify (a number: regress): `inputs`, serialized tf.Example [batch] with features of the same names (a missing one
-counts as empty), to `classes`, string [batch, C], and `scores`, float32 [batch, C], both in the order of
-`label_names` (a number: `outputs`, float32 [batch, 1]). Bytes that are no tf.Example fail the call, as TensorFlow's
-parser does; any bytes are a text.
-predict_tokens: `token_ids`, `segment_ids` and `padding_mask`, int32 [batch, length], to the outputs of
-serving_default.
+classify (a number: regress): `inputs`, serialized tf.Example [batch] with features of the same names, to `classes`,
+string [batch, C], and `scores`, float32 [batch, C], both in the order of `label_names` (a number: `outputs`, float32
+[batch, 1]). A feature that is missing, has numbers in place of bytes or not exactly one value counts as an empty text,
+and so does everything in bytes that are no tf.Example (see export.examples).
+predict_tokens: `token_ids`, `segment_ids` and `padding_mask`, int32 [batch, L], L being the model's sequence_length, to
+the outputs of serving_default. Any numbers are taken (see export.tokens).
 top_k, embed and explain take what serving_default takes.
 top_k (tasks with labels): `top_labels`, string [batch, k], and `top_scores`, float32 [batch, k], best first.
 embed: `embedding`, float32 [batch, H], what the last layer sees.
-explain: `attributions`, float32 [batch, length], what each token adds to the log-odds of the most probable label,
-or to the value (see export.explain); `pieces`, string [batch, length]; `begin` and `end`, int32 [batch, length],
-the bytes of the text that a token is of; `completeness_gap`, float32 [batch]; `label`, string [batch], the name
-explained, also where serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch,
-length], 1 for tokens of `text_b`. Special tokens and padding have attribution 0 and no bytes.
+explain: `attributions`, float32 [batch, L], what each token adds to the log-odds of the most probable label, or to the
+value (see export.explain); `pieces`, string [batch, L]; `begin` and `end`, int32 [batch, L], the bytes of the text that
+a token is of; `completeness_gap`, float32 [batch]; `label`, string [batch], the name explained, also where
+serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch, L], 1 for tokens of `text_b`.
+Special tokens and padding have attribution 0 and no bytes; padding, up to L, comes last and has the piece "". Of a
+text the first 100,000 bytes are read.
+
+A server cuts and merges the requests of its clients as it likes, concatenates what comes back along the batch, and
+compares nothing else. Hence no input and no output has a size, other than the batch, that follows from what is sent;
+no row fails, whatever it holds; and none depends on its company, but for rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +29,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from export.explain import integrated_gradients, pieces_of
+from export.examples import texts_of
+from export.explain import MOST_BYTES, integrated_gradients, pieces_of
+from export.tokens import known_tokens
 from pipeline.errors import UserError
 from pipeline.features import Features
 from pipeline.tasks.task import Task
@@ -71,25 +78,23 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
         function = two if len(names) == 2 else one
         return of(function, *(tf.TensorSpec([None], tf.string, name) for name in names))
 
-    def of_examples(inputs):
-        parsed = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string, "") for name in names})
-        return task.example_answer(served.predictions([parsed[name] for name in names]))
-
     def predict_tokens(token_ids, segment_ids, padding_mask):
-        length, longest = tf.shape(token_ids)[1], served.encoder.sequence_length
-        message = f"predict_tokens takes at most {longest} tokens a text."
-        with tf.control_dependencies([tf.debugging.assert_less_equal(length, longest, message)]):
-            token_ids = tf.identity(token_ids)
-        inputs = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
+        segments = served.forward.num_segments if served.fused else len(names)
+        inputs = known_tokens(token_ids, segment_ids, padding_mask, served.encoder, segments)
         return task.answer(served.predictions_of_tokens(inputs))
+
+    tokens = (tf.TensorSpec([None, served.encoder.sequence_length], tf.int32, name) for name in TOKENS)
 
     def optional(name: str) -> Callable:
         return of_texts(lambda texts: task.optional_answer(name, served.predictions(texts), options.top_k))
 
     signatures = {
         "serving_default": of_texts(lambda texts: task.answer(served.predictions(texts))),
-        task.example_signature: of(of_examples, tf.TensorSpec([None], tf.string, "inputs")),
-        "predict_tokens": of(predict_tokens, *(tf.TensorSpec([None, None], tf.int32, name) for name in TOKENS)),
+        task.example_signature: of(
+            lambda inputs: task.example_answer(served.predictions(texts_of(inputs, names))),
+            tf.TensorSpec([None], tf.string, "inputs"),
+        ),
+        "predict_tokens": of(predict_tokens, *tokens),
         "embed": of_texts(
             lambda texts: {"embedding": tf.cast(served.pooled(served.encoder(*texts)), tf.float32)},
         ),
@@ -101,14 +106,16 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
 
 def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]:
     """The outputs of the signature explain."""
+    texts = [tf.strings.substr(text, 0, MOST_BYTES) for text in texts]
     inputs = served.encoder(*texts)
     about, shown = served.task.explained(served.predictions_of_tokens(inputs))
+    inputs = {name: _widened(values, served.encoder.sequence_length) for name, values in inputs.items()}
     pieces, begin, end = pieces_of(served.encoder, texts, inputs)
     attributions, gap = integrated_gradients(
         served.forward,
         inputs,
         pieces=end > begin,
-        explained=lambda logits: served.task.contribution(logits, about),
+        explained=lambda logits, rows: served.task.contribution(logits, tf.gather(about, rows)),
         mask_id=served.encoder.mask_id,
         steps=steps,
     )
@@ -122,6 +129,11 @@ def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]
         # Says which of the two texts begin and end are of.
         **({"segment_ids": inputs["segment_ids"]} if len(texts) == 2 else {}),
     }
+
+
+def _widened(values: tf.Tensor, width: int) -> tf.Tensor:
+    """[batch, length] with zeros at the end up to [batch, width], which is static."""
+    return tf.ensure_shape(tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]]), [None, width])
 
 
 def chosen(options: SignatureOptions, task: Task, fused: bool) -> list[str]:

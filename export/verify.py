@@ -136,7 +136,8 @@ def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | N
     columns = [list(column) for column in texts]
     tokens = None
     if encoder is not None:
-        encoded = encoder(*([text.encode("utf-8", "replace") for text in column] for column in columns))
+        rows = ([text.encode("utf-8", "replace") for text in column] for column in columns)
+        encoded = encoder(*rows, fixed_length=True)
         tokens = {name: values.numpy().tolist() for name, values in encoded.items()}
     with tempfile.TemporaryDirectory() as temporary:
         request, answer = Path(temporary) / "texts.json", Path(temporary) / "answers.json"

@@ -63,9 +63,8 @@ def write_warmup(
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size, name in asked:
             columns = {key: _taken(column, size) for key, column in texts.items()}
-            values = {
-                key: value.numpy() for key, value in encoder(*columns.values(), fixed_length=False).items()
-            } | columns
+            tokens = encoder(*columns.values(), fixed_length=True)
+            values = {key: value.numpy() for key, value in tokens.items()} | columns
             values["inputs"] = serialized_examples(columns)
             writer.write(_request(name, wanted[name], values, size).SerializeToString())
     return count

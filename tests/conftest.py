@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,17 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no shared reference data (set BERT_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory) -> Path:
+    """A version made by hand that breaks no rule of export.check."""
+    from hand_made import HandMade, save
+
+    return save(HandMade(), tmp_path_factory.mktemp("models") / "saved_model" / "1")
+
+
+@pytest.fixture
+def sound_copy(sound, tmp_path) -> Path:
+    """One to be spoilt."""
+    return Path(shutil.copytree(sound, tmp_path / "1"))

@@ -11,9 +11,11 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import grpc
 import numpy as np
@@ -56,7 +58,9 @@ class ServingDouble:
 
     Attributes:
         grpc, rest: addresses, host:port.
-        faults: names of status codes that the next requests get, one each.
+        faults: what the next predict requests meet, one each: the name of a status code, or a function that is called
+            before the answer.
+        withdrawn: versions that are served no more.
         delay: seconds that each request takes longer.
         hold: None, or an Event; until it is set no request is answered, and those that waited for it are refused.
         batches: number of rows of each predict request that was answered.
@@ -68,7 +72,8 @@ class ServingDouble:
         self._model, self._labels = model, labels or {}
         self._versions = {int(path.name): _Version(path, batching) for path in Path(folder).iterdir()}
         self._credentials = credentials
-        self.faults: list[str] = []
+        self.faults: list[str | Callable[[], object]] = []
+        self.withdrawn: set[int] = set()
         self.delay = 0.0
         self.hold: threading.Event | None = None
         self.batches: list[int] = []
@@ -100,13 +105,14 @@ class ServingDouble:
         """What a request means, as tensorflow_serving/model_servers/server_core.cc finds it."""
         if label and label not in self._labels:
             raise Refused("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
-        number = self._labels[label] if label else number if number is not None else max(self._versions)
-        if name != self._model or number not in self._versions:
+        served = self._versions.keys() - self.withdrawn
+        number = self._labels[label] if label else number if number is not None else max(served)
+        if name != self._model or number not in served:
             raise Refused("NOT_FOUND", f"Servable not found for request: Specific({name}, {number})")
         return self._versions[number]
 
     def predict(self, version: "_Version", signature: str, inputs) -> dict[str, np.ndarray]:
-        """Answer, after what was ordered to go wrong. `inputs` is a function of the signature's inputs."""
+        """Answer, after what was ordered to happen. `inputs` is a function of the signature's inputs."""
         with self._lock:
             self._running += 1
             self.peak = max(self.peak, self._running)
@@ -116,7 +122,9 @@ class ServingDouble:
             if self.hold:
                 self.hold.wait(60)
                 raise Refused("UNAVAILABLE", "held")
-            if fault:
+            if callable(fault):
+                fault()
+            elif fault:
                 raise Refused(fault, "ordered by the test")
             signature = signature or "serving_default"
             if signature not in version.functions:
@@ -137,20 +145,23 @@ class ServingDouble:
             with self._lock:
                 self._running -= 1
 
-    def states(self, name: str, number: int | None, label: str | None) -> GetModelStatusResponse:
-        if label and label not in self._labels:
-            raise Refused("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
-        number = self._labels[label] if label else number
-        chosen = [n for n in sorted(self._versions) if name == self._model and number in (None, n)]
+    def states(self, name: str, number: int | None) -> GetModelStatusResponse:
+        """Of one version or of all, whatever the label: get_model_status_impl.cc reads name and version alone."""
+        chosen = [n for n in sorted(self._versions, reverse=True) if name == self._model and number in (None, n)]
         if not chosen:
             raise Refused("NOT_FOUND", f"Could not find any versions of model {name}")
-        rows = [ModelVersionStatus(version=n, state="AVAILABLE", status={"error_code": "OK"}) for n in chosen]
+        rows = [
+            ModelVersionStatus(
+                version=n, state="END" if n in self.withdrawn else "AVAILABLE", status={"error_code": "OK"}
+            )
+            for n in chosen
+        ]
         return GetModelStatusResponse(model_version_status=rows)
 
 
 class _Version:
     def __init__(self, folder: Path, batching: dict | None):
-        self._model = tf.saved_model.load(str(folder))
+        self.number, self._model = int(folder.name), tf.saved_model.load(str(folder))
         self.functions = {name: _Function(f, batching) for name, f in self._model.signatures.items()}
         content = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         self.signature_map = SignatureDefMap()
@@ -163,15 +174,15 @@ class _Function:
 
     def __init__(self, function, batching: dict | None):
         self.inputs = sorted(function.structured_input_signature[1])
-        names = sorted(function.structured_outputs)
+        names, specs = sorted(function.structured_outputs), function.structured_input_signature[1]
         run = lambda *columns: [function(**dict(zip(self.inputs, columns, strict=True)))[name] for name in names]  # noqa: E731
         if batching is not None:
-            batched, specs = tf.nondifferentiable_batch_function(**batching)(run), function.structured_input_signature
-            run = tf.function(lambda *columns: batched(*columns), [specs[1][name] for name in self.inputs])
-        self._run, self._outputs = run, names
+            batched = tf.nondifferentiable_batch_function(**batching)(run)
+            run = tf.function(lambda *columns: batched(*columns), [specs[name] for name in self.inputs])
+        self._run, self._outputs, self._specs = run, names, specs
 
     def __call__(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = self._run(*(tf.constant(tensors[name]) for name in self.inputs))
+        found = self._run(*(tf.constant(tensors[name], self._specs[name].dtype) for name in self.inputs))
         return {name: tensor.numpy() for name, tensor in zip(self._outputs, found, strict=True)}
 
 
@@ -190,14 +201,21 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             outputs = self._double.predict(version, request.model_spec.signature_name, lambda names: tensors)
         except Refused as refusal:
             context.abort(grpc.StatusCode[refusal.args[0]], refusal.args[1])
-        return PredictResponse(outputs={name: tf.make_tensor_proto(array) for name, array in outputs.items()})
+        spec = {
+            "name": request.model_spec.name,
+            "signature_name": request.model_spec.signature_name or "serving_default",
+            "version": {"value": version.number},
+        }
+        tensors = {name: tf.make_tensor_proto(array) for name, array in outputs.items()}
+        return PredictResponse(model_spec=spec, outputs=tensors)
 
     def GetModelMetadata(self, request, context):
         try:
             version = self._double.version(*_spec(request.model_spec))
         except Refused as refusal:
             context.abort(grpc.StatusCode[refusal.args[0]], refusal.args[1])
-        response = GetModelMetadataResponse(model_spec=request.model_spec)
+        spec = {"name": request.model_spec.name, "version": {"value": version.number}}
+        response = GetModelMetadataResponse(model_spec=spec)
         response.metadata["signature_def"].Pack(version.signature_map)
         return response
 
@@ -208,7 +226,7 @@ class _Status(model_service_pb2_grpc.ModelServiceServicer):
 
     def GetModelStatus(self, request, context):
         try:
-            return self._double.states(*_spec(request.model_spec))
+            return self._double.states(*_spec(request.model_spec)[:2])
         except Refused as refusal:
             context.abort(grpc.StatusCode[refusal.args[0]], refusal.args[1])
 
@@ -228,11 +246,12 @@ class _Rest(BaseHTTPRequestHandler):
     def _describe(self, model, version, label, metadata):
         number = int(version) if version else None
         if not metadata:
-            states = self.double.states(model, number, label)
+            states = self.double.states(model, number)
             return json_format.MessageToDict(states, preserving_proto_field_name=True)
-        found = self.double.version(model, number, label).signature_map
-        signatures = json_format.MessageToDict(found, preserving_proto_field_name=True)
-        return {"model_spec": {"name": model}, "metadata": {"signature_def": signatures}}
+        found = self.double.version(model, number, label)
+        signatures = json_format.MessageToDict(found.signature_map, preserving_proto_field_name=True)
+        spec = {"name": model, "signature_name": "", "version": str(found.number)}
+        return {"model_spec": spec, "metadata": {"signature_def": signatures}}
 
     def _predict(self, model, version, label, method):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -246,7 +265,7 @@ class _Rest(BaseHTTPRequestHandler):
                 columns = {name: [row[name] for row in rows] for name in rows[0]}
             else:
                 columns = body["inputs"] if isinstance(body["inputs"], dict) else {names[0]: body["inputs"]}
-            return {name: np.array([_bytes(text) for text in column], object) for name, column in columns.items()}
+            return {name: _column(values) for name, values in columns.items()}
 
         outputs = self.double.predict(version, body.get("signature_name", ""), inputs)
         plain = {name: _plain(array.tolist()) for name, array in outputs.items()}
@@ -260,7 +279,7 @@ class _Rest(BaseHTTPRequestHandler):
         try:
             if match is None:
                 raise Refused("INVALID_ARGUMENT", f"Malformed request: {self.command} {self.path}")
-            status, content = 200, handler(*match.groups())
+            status, content = 200, handler(*(part and unquote(part) for part in match.groups()))
         except Refused as refusal:
             status, content = HTTP_STATUS.get(refusal.args[0], 500), {"error": refusal.args[1]}
         body = json.dumps(content, indent=1).encode()
@@ -272,6 +291,12 @@ class _Rest(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def _column(values: list) -> np.ndarray:
+    """Texts, or numbers, which become those of the signature later."""
+    texts = values and isinstance(values[0], str | dict)
+    return np.array([_bytes(text) for text in values], object) if texts else np.array(values)
 
 
 def _bytes(text: str | dict) -> bytes:

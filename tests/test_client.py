@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from serving_double import ServingDouble
 from tiny_export import LABELS, TEXTS, export_tiny
 
 from export import client as module
+from export.answers import Answers
 from export.client import Client, Limits
 from export.loading import Classifier
-from export.transport import OutOfTime, RequestFailed, TryAgain
+from export.transport import BadAnswer, NotServed, OutOfTime, RequestFailed, TryAgain
 
 PROTOCOLS = ("grpc", "rest")
 
@@ -38,6 +40,7 @@ def running(versions):
 @pytest.fixture
 def double(running):
     running.faults, running.delay, running.hold, running.batches, running.peak = [], 0.0, None, [], 0
+    running.withdrawn = set()
     return running
 
 
@@ -63,8 +66,10 @@ def make_client(target, **options) -> Client:
 def test_answers_are_those_of_the_version_that_was_asked(protocol, options, number, double, expected):
     with connect(double, protocol, **options) as client:
         answer = client(TEXTS)
-    assert sorted(answer) == ["label", "probabilities", "score"]
-    assert answer["label"].tolist() == expected[number].labels
+        one = client(TEXTS[3])
+    assert isinstance(answer, Answers) and sorted(answer.outputs) == ["label", "probabilities", "score"]
+    assert answer.labels == answer["label"].tolist() == expected[number].labels
+    assert one["label"] == answer[3]["label"] and one["score"] == pytest.approx(answer[3]["score"], abs=1e-6)
     np.testing.assert_allclose(answer["probabilities"], expected[number].probabilities, atol=1e-6)
     assert answer["probabilities"].dtype == answer["score"].dtype == np.float32
     assert expected[1].labels != expected[2].labels
@@ -81,8 +86,8 @@ def test_large_inputs_are_cut_and_keep_their_order(protocol, double, expected):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_unavailable_is_tried_again(protocol, double, expected):
-    double.faults = ["UNAVAILABLE"] * 2
+def test_unavailable_and_busy_are_tried_again(protocol, double, expected):
+    double.faults = ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]
     with connect(double, protocol) as client:
         assert client(TEXTS)["label"].tolist() == expected[2].labels
         assert double.batches == [len(TEXTS)]
@@ -143,10 +148,15 @@ def test_no_server_is_a_sentence(protocol):
     ("options", "message"),
     [
         ({"target": "localhost"}, "'localhost' is no address: give host:port"),
-        ({"target": "http://localhost:8501"}, "is no address"),
         ({"protocol": "soap"}, "it is grpc or rest"),
+        ({"model": ""}, "has no name"),
         ({"version": 1, "label": "stable"}, "give one of them"),
+        ({"version": -1}, "a number from 0"),
+        ({"version": 2**63}, "a number from 0"),
         ({"timeout": 0}, "must be above 0"),
+        ({"timeout": float("nan")}, "must be above 0"),
+        ({"timeout": float("inf")}, "86400 seconds at most"),
+        ({"parallel": 0}, "must be above 0"),
     ],
 )
 def test_wrong_arguments_are_refused(options, message):
@@ -159,24 +169,80 @@ def test_status_inputs_and_lists_that_do_not_fit(protocol, double):
     with connect(double, protocol) as client:
         assert client.versions() == {1: "AVAILABLE", 2: "AVAILABLE"}
         assert client.inputs == ["text"]
-        assert client([]) == {}
+        none = client([])
+        assert len(none) == 0 and none.labels == [] and none.probabilities.shape == (0, len(LABELS))
         with pytest.raises(RequestFailed, match="takes text, not 2 lists"):
             client(["a"], ["b"])
         with pytest.raises(RequestFailed, match="differ in length: 1, 2"):
             client.predict({"text": ["a"], "other": ["b", "c"]})
+        with pytest.raises(RequestFailed, match="takes text, not 'other'"):
+            client.predict({"other": ["b", "c"]})
+        with pytest.raises(RequestFailed, match="the input 'text' takes a list, not 'a text'"):
+            client.predict({"text": "a text"})
+        for value, kind in ((None, "NoneType"), (float("nan"), "float"), (3, "int"), (["a"], "list")):
+            with pytest.raises(RequestFailed, match=f"row 2: .* is no text but {kind}"):
+                client(["a", value])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_pairs(protocol, tmp_path):
+def test_a_call_is_answered_by_one_version(protocol, double, expected):
+    """Version 2 appears while the parts of a call of version 1 are under way."""
+    limits = {"batch_size": 5, "parallel": 1}
+    double.withdrawn = {2}
+    with connect(double, protocol, **limits) as client:
+        double.faults = [double.withdrawn.clear]
+        answers = client(TEXTS)
+        assert answers.labels == expected[1].labels and answers.version == 1
+        answers = client(TEXTS)
+        assert answers.labels == expected[2].labels and answers.version == 2
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_call_whose_version_is_withdrawn_is_asked_again_of_the_next(protocol, double, expected):
+    limits = {"batch_size": 5, "parallel": 1}
+    with connect(double, protocol, **limits) as client:
+        double.faults = [lambda: double.withdrawn.add(2)]
+        answers = client(TEXTS)
+        assert answers.labels == expected[1].labels and answers.version == 1
+        assert double.batches == [5, 5, 5, 2]
+    with connect(double, protocol, version=2, **limits) as client, pytest.raises(NotServed, match="version 2"):
+        client(TEXTS)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_pinned_client_stays_with_its_version(protocol, double, expected):
+    double.withdrawn = {2}
+    with connect(double, protocol) as client:
+        pinned = client.pinned()
+        double.withdrawn = set()
+        assert pinned(TEXTS).labels == expected[1].labels and client(TEXTS).labels == expected[2].labels
+        double.withdrawn = {1}
+        with pytest.raises(NotServed, match="does not serve model 'news', version 1"):
+            pinned(TEXTS)
+    with pytest.raises(RequestFailed, match="is closed"):
+        pinned(TEXTS)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_many_threads_share_a_client(protocol, double, expected):
+    with connect(double, protocol) as client, ThreadPoolExecutor(16) as pool:
+        labels = list(pool.map(lambda text: client(text)["label"], TEXTS * 8))
+    assert labels == expected[2].labels * 8
+
+
+def test_pairs(tmp_path):
     export_tiny(tmp_path, pair=True)
     first, second = TEXTS, TEXTS[::-1]
     wanted = Classifier(tmp_path)(first, second)
-    with ServingDouble(tmp_path, "pairs") as double, connect(double, protocol, model="pairs", batch_size=5) as client:
-        assert client(first, second)["label"].tolist() == wanted.labels
+    with ServingDouble(tmp_path, "pairs") as double:
+        for protocol in PROTOCOLS:
+            with connect(double, protocol, model="pairs", batch_size=5) as client:
+                assert client(first, second).labels == wanted.labels
+                assert client(first[0], second[0])["label"] == wanted.labels[0]
 
 
-def test_rows_of_unequal_width_and_a_single_output(tmp_path):
-    """As token-wise signatures give: as wide as the longest text of a request."""
+def test_a_single_output_and_rows_whose_width_follows_the_batch(tmp_path):
+    """Such as a server's own batching cannot join either."""
     import tensorflow as tf
 
     class Words(tf.Module):
@@ -189,8 +255,9 @@ def test_rows_of_unequal_width_and_a_single_output(tmp_path):
     with ServingDouble(tmp_path, "words") as double:
         for protocol in PROTOCOLS:
             with connect(double, protocol, model="words", signature="words", batch_size=1) as client:
-                answer = client(["a b c", "d", "e f"])
-            assert answer["words"].tolist() == [["a", "b", "c"], ["d", "", ""], ["e", "f", ""]]
+                assert client(["a b", "c d"])["words"].tolist() == [["a", "b"], ["c", "d"]]
+                with pytest.raises(BadAnswer, match=r"'words' has rows of object\[1\] and object\[2\] in different"):
+                    client(["a", "b c"])
 
 
 def test_any_bytes_arrive_as_they_are(tmp_path):
@@ -207,6 +274,7 @@ def test_any_bytes_arrive_as_they_are(tmp_path):
         for protocol in PROTOCOLS:
             with connect(double, protocol, model="echo", signature="hex") as client:
                 answer = client(texts)
+                assert client(b"\xff")["size"] == 1
             wanted = [base64.urlsafe_b64encode(text).rstrip(b"=").decode() for text in texts]
             assert answer["base64"].tolist() == wanted
             assert answer["size"].tolist() == [len(text) for text in texts]
@@ -253,6 +321,8 @@ def test_command_line(protocol, double, expected, tmp_path, capsys, monkeypatch)
     [
         (["--label", "next", "a"], [], 2, "label 'next'"),
         (["--version", "7", "a"], [], 2, "version 7"),
+        (["--timeout", "nan", "a"], [], 2, "timeout must be above 0"),
+        (["a"], ["RESOURCE_EXHAUSTED"] * 5, 75, "too busy: ordered by the test"),
         (["a"], ["UNAVAILABLE"] * 5, 75, "not available"),
         (["--input", "absent.txt"], [], 2, "no such file"),
         (["--key", "key.pem", "a"], [], 2, "go together"),
@@ -264,6 +334,42 @@ def test_command_line_errors_are_one_sentence(arguments, faults, status, message
     found, _, error = ask(capsys, double, *arguments)
     assert found == status
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_numbers_are_of_the_signatures_type(tmp_path):
+    import tensorflow as tf
+
+    class Sum(tf.Module):
+        @tf.function(
+            input_signature=[tf.TensorSpec([None, 2], tf.int32, "ids"), tf.TensorSpec([None], tf.float32, "x")]
+        )
+        def sum(self, ids, x):
+            return {"sum": tf.reduce_sum(ids, 1), "x": x, "even": tf.reduce_sum(ids, 1) % 2 == 0}
+
+    module = Sum()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"sum": module.sum})
+    with ServingDouble(tmp_path, "sum") as double:
+        for protocol in PROTOCOLS:
+            with connect(double, protocol, model="sum", signature="sum", batch_size=2) as client:
+                answers = client.predict({"ids": [[1, 2], [3, 4], [5, 7]], "x": np.array([1, 2, 0.5])})
+                assert [(name, answers[name].dtype) for name in ("sum", "x", "even")] == [
+                    ("sum", np.int32), ("x", np.float32), ("even", bool)
+                ]  # fmt: skip
+                assert list(answers)[2] == {"even": True, "sum": 12, "x": 0.5}
+                for ids in ([[1, 2], [3]], [[1, 2.5]], [[1, 2**40]], [["1", "2"]], [[1, None]]):
+                    with pytest.raises(
+                        RequestFailed, match="the input 'ids' takes int32 numbers, in rows of one length"
+                    ):
+                        client.predict({"ids": ids, "x": [1.0] * len(ids)})
+
+
+def test_the_versions_of_a_command_are_one(double, expected, capsys, tmp_path):
+    (tmp_path / "a.txt").write_text("bank\n" * 3)
+    options = ["--input", tmp_path / "a.txt", "--batch-size", 1, "--parallel", 1]
+    double.faults = [lambda: double.withdrawn.add(2)]
+    status, output, error = ask(capsys, double, *options, protocol="rest")
+    assert (status, output) == (75, "")
+    assert "does not serve model 'news', version 2: " in error and "It was replaced after 0 rows: ask again" in error
 
 
 def test_rest_needs_no_tensorflow(double, expected):

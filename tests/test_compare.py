@@ -95,9 +95,11 @@ def test_gates_decide_the_exit_status(versions, answers, tmp_path, capsys):
 
 def test_lines_of_text_without_labels_and_the_table(versions, answers, tmp_path, capsys):
     data = tmp_path / "a.txt"
-    data.write_text("\n".join(ROWS) + "\n")
+    # The tokenizer leaves out control characters; a terminal would not.
+    data.write_text("".join(f"{text}\x1b\x9b\n" for text in ROWS))
     assert compare.main([*map(str, versions), "--data", str(data), "--latency-requests", "2"]) == 1
     output = capsys.readouterr().out
+    assert "\\u001b\\u009b" in output and output.replace("\n", "").isprintable()
     moves = {(a, b) for a, b in zip(answers[0].labels, answers[1].labels, strict=True) if a != b}
     assert all(f"  {a} -> {b}: " in output for a, b in moves)
     assert "accuracy" not in output and "one text, p50/p95/p99 in ms" in output

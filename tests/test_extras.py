@@ -76,8 +76,9 @@ def test_a_package_that_does_not_import_says_why(tmp_path, monkeypatch):
                 "load_checkpoint('https://tfhub.dev/tensorflow/bert_en_uncased_L-2_H-128_A-2/2')"),
         ("client", "from export.client import main\n"
                    "raise SystemExit(main(['--target', 'localhost:1', '--model', 'm', 'text']))"),
+        ("pandas", "from export.loading import Answers; Answers({}).to_frame()"),
     ],
-    ids=["tfds", "hub", "client"],
+    ids=["tfds", "hub", "client", "pandas"],
 )  # fmt: skip
 def test_each_use_names_its_extra(tmp_path, extra, code):
     process = run_without(code, "--config", str(write_config(tmp_path, rows=9)), "--run_dir", str(tmp_path / "run"))

@@ -257,6 +257,8 @@ def test_columns_of_answers():
     assert list(found) == ["label", "score", "label_1", "score_1", "label_2", "score_2"]
     assert (found["label_1"], found["label_2"]) == (["b"], ["a"])
     assert answers.line_of({name: column[0] for name, column in found.items()}) == "b 0.7000  a 0.3000"
+    assert answers.line_of({"label": "b\x1b\nc", "score": 0.5}) == r"b\u001b\nc 0.5000"
+    assert answers.line_of({"label_1": "b\x9b", "score_1": 0.5}) == r"b\u009b 0.5000"
     assert list(columns([], [])) == list(found)
     numbers = answers.columns_of({"value": np.float32([2.5]), "low": np.float32([2])}, ["value", "low"])
     assert answers.line_of({name: column[0] for name, column in numbers.items()}) == "2.5000 2.0000"
@@ -313,8 +315,12 @@ class _Served:
 
     inputs = ["text"]  # noqa: RUF012
 
+    def pinned(self):
+        return self
+
     def __call__(self, texts):
-        return {"label": np.array([t.upper() for t in texts], object), "score": np.full(len(texts), 0.5, np.float32)}
+        labels, scores = np.array([t.upper() for t in texts], object), np.full(len(texts), 0.5, np.float32)
+        return answers.Answers({"label": labels, "score": scores})
 
 
 def test_the_client_reads_and_keeps_columns_likewise(tmp_path, capsys, monkeypatch):

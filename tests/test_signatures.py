@@ -55,11 +55,30 @@ def loaded(exported):
 
 def test_predict_tokens_answers_as_serving_default(loaded, encoder):
     expected = loaded.signatures["serving_default"](text=tf.constant(TEXTS))
-    found = loaded.signatures["predict_tokens"](**encoder(tf.constant(TEXTS)))
+    found = loaded.signatures["predict_tokens"](**encoder(tf.constant(TEXTS), fixed_length=True))
     np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=1e-6)
     assert found["label"].numpy().tolist() == expected["label"].numpy().tolist()
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 24 tokens"):
-        loaded.signatures["predict_tokens"](**{n: tf.ones([1, 25], tf.int32) for n in encoder(["a"])})
+
+
+def test_tokens_that_the_model_does_not_know_are_replaced_and_the_first_counts(loaded, encoder):
+    def ask(ids, segments=(0,), mask=(1,)):
+        rows = (np.resize(np.array(row), 24) if len(row) == 1 else np.pad(row, (0, 24 - len(row)))
+                for row in (ids, segments, mask))  # fmt: skip
+        named = zip(("token_ids", "segment_ids", "padding_mask"), rows, strict=True)
+        found = loaded.signatures["predict_tokens"](**{name: tf.constant([row], tf.int32) for name, row in named})
+        return found["probabilities"].numpy()[0]
+
+    unknown, least, most = encoder.unk_id, -(2**31), 2**31 - 1
+    strange = [2, len(VOCABULARY), -1, least, most, 3]
+    expected = ask([2, *[unknown] * 4, 3], mask=[1] * 6)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(ask(strange, mask=[1, most, least, -1, 2, 1]), expected, atol=1e-6)
+    np.testing.assert_allclose(ask(strange, [0, 2, -1, most, least, 0], [1] * 6), expected, atol=1e-6)
+    assert np.abs(ask(strange, [0, 1, 1, 1, 1, 0], [1] * 6) - expected).max() > 1e-6
+    np.testing.assert_allclose(ask(strange, mask=[0]), ask([2], mask=[1, 0]), atol=1e-6)
+    # Padding between tokens is padding.
+    assert np.abs(ask([2, 5, 6, 3], mask=[1, 1, 0, 1]) - ask([2, 5, 6, 3], mask=[1, 1, 1, 1])).max() > 1e-6
+    np.testing.assert_allclose(ask([2, 5, 6, 3], mask=[1, 1, 0, 1]), ask([2, 5, 7, 3], mask=[1, 1, 0, 1]), atol=1e-6)
 
 
 def test_top_k_is_sorted_and_is_capped(loaded, model, encoder, tmp_path):
@@ -106,7 +125,7 @@ def test_explain_names_pieces_and_bytes_and_adds_up(exported, loaded, model, enc
     expected = live(model, encoder, TEXTS)
     assert [label.decode() for label in found["label"]] == [LABELS[i] for i in expected.argmax(axis=1)]
     np.testing.assert_allclose(found["score"], expected.max(axis=1), atol=1e-6)
-    ids = encoder(tf.constant(TEXTS))["token_ids"].numpy()
+    ids = encoder(tf.constant(TEXTS), fixed_length=True)["token_ids"].numpy()
     names = [["" if i == encoder.pad_id else VOCABULARY[i] for i in row] for row in ids]
     assert [[piece.decode() for piece in row] for row in found["pieces"]] == names
     special = np.isin(ids, (encoder.pad_id, encoder.cls_id, encoder.sep_id))
@@ -161,7 +180,7 @@ def test_log_odds_and_quadrature():
         np.testing.assert_allclose([weights.sum(), (weights * points).sum()], [1, 0.5], rtol=1e-3)
 
 
-def test_attributions_of_a_linear_function_are_its_terms():
+def test_attributions_of_a_linear_function_are_its_terms(monkeypatch):
     """Where only embeddings are added up, each piece's share is exactly its own."""
 
     class Sum:
@@ -169,13 +188,22 @@ def test_attributions_of_a_linear_function_are_its_terms():
             return tf.one_hot(ids, 8)
 
         def __call__(self, inputs, words):
+            assert inputs["token_ids"].shape == words.shape[:2]
             return tf.reduce_sum(words, axis=1)[:, :2] * [3.0, 1.0]
 
-    inputs = {"token_ids": tf.constant([[0, 1, 0, 5]])}
-    pieces = tf.constant([[True, True, False, True]])
-    found, gap = integrated_gradients(Sum(), inputs, pieces, lambda logits: logits[:, 0], 4, 16)
-    np.testing.assert_allclose(found, [[3, 0, 0, 0]], atol=1e-6)
-    assert gap[0] < 1e-6
+    inputs = {
+        "token_ids": tf.constant([[0, 1, 0, 5], [0, 0, 1, 0]]),
+        "padding_mask": tf.constant([[1, 1, 1, 1], [1, 1, 0, 0]]),
+    }
+    pieces = tf.constant([[True, True, False, True], [True, True, False, False]])
+    quantity = lambda logits, rows: logits[:, 0] * tf.cast(rows + 1, tf.float32)  # noqa: E731
+    for tokens in (1, 2, 7, 16, 1000):
+        monkeypatch.setattr("export.explain.TOKENS", tokens)
+        found, gap = integrated_gradients(Sum(), inputs, pieces, quantity, 4, 16)
+        np.testing.assert_allclose(found, [[3, 0, 0, 0], [6, 6, 0, 0]], atol=1e-5)
+        assert max(gap) < 1e-6
+    none, gap = integrated_gradients(Sum(), {k: v[:0] for k, v in inputs.items()}, pieces[:0], quantity, 4, 16)
+    assert none.shape == (0, 4) and gap.shape == (0,)
 
 
 def test_the_graph_that_explains_fits_a_server_and_weights_are_saved_once(exported, model, encoder, tmp_path):
@@ -245,7 +273,12 @@ def test_a_planted_decisive_word_ranks_first(planted):
     fused, label = FusedClassifier(model), tf.constant(numbers, tf.int32)
     explain = tf.function(
         lambda: integrated_gradients(
-            fused, inputs, pieces, lambda logits: TASK.contribution(logits, label), encoder.mask_id, 32
+            fused,
+            inputs,
+            pieces,
+            lambda logits, rows: TASK.contribution(logits, tf.gather(label, rows)),
+            encoder.mask_id,
+            32,
         ),
         autograph=False,
     )

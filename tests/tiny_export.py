@@ -12,16 +12,13 @@ TEXTS = [
 ]  # fmt: skip
 
 
-def export_tiny(directory: Path, seed: int = 7, pair: bool = False, task=None, **options) -> Path:
-    """A version of a model with random weights, large enough for clearly different answers."""
+def tiny_model(outputs: int, seed: int = 7):
+    """A model with random weights, large enough for clearly different answers, and its encoder."""
     import keras_nlp
     import tensorflow as tf
 
-    from export.savedmodel import export_model
     from pipeline.backbone.loaded import LoadedBackbone
     from pipeline.classifier import build_classifier
-    from pipeline.features import ONE_TEXT, TWO_TEXTS
-    from pipeline.tasks.single_label import SingleLabel
     from pipeline.text import TextEncoder
 
     backbone = keras_nlp.models.BertBackbone(
@@ -29,11 +26,20 @@ def export_tiny(directory: Path, seed: int = 7, pair: bool = False, task=None, *
         max_sequence_length=16, dtype="float32",
     )  # fmt: skip
     loaded = LoadedBackbone(backbone, tuple(VOCABULARY), True, True)
-    model = build_classifier(loaded, task.outputs if task else len(LABELS), pooling="mean", dtype="float32")
+    model = build_classifier(loaded, outputs, pooling="mean", dtype="float32")
     random = np.random.default_rng(seed)
     for variable in model.weights:
         center = 1.0 if variable.path.endswith("gamma") else 0.0
         variable.assign(tf.cast(random.normal(center, 0.5, variable.shape), variable.dtype))
-    features = TWO_TEXTS if pair else ONE_TEXT
-    encoder, task = TextEncoder(VOCABULARY, True, 16), task or SingleLabel(LABELS)
-    return export_model(model, encoder, task, directory, features, **options)
+    return model, TextEncoder(VOCABULARY, True, 16)
+
+
+def export_tiny(directory: Path, seed: int = 7, pair: bool = False, task=None, **options) -> Path:
+    """A version of a tiny model."""
+    from export.savedmodel import export_model
+    from pipeline.features import ONE_TEXT, TWO_TEXTS
+    from pipeline.tasks.single_label import SingleLabel
+
+    task = task or SingleLabel(LABELS)
+    model, encoder = tiny_model(task.outputs, seed)
+    return export_model(model, encoder, task, directory, TWO_TEXTS if pair else ONE_TEXT, **options)

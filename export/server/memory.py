@@ -32,22 +32,23 @@ class Memory:
     """The signature that was ended at the time limit: what is said of it is what it had taken by then."""
 
 
-def peaks(folder: Path, rows: int = 32) -> dict[str, int]:
+def peaks(folder: Path, rows: int = 32, seconds: float = 60.0) -> dict[str, int]:
     """Most resident memory of a process that serves a model, in bytes.
 
     Args:
         folder: the SavedModel.
         rows: of the request, each of a text that fills the model's sequence length.
+        seconds: that a request may take.
 
     Returns:
         By signature, what the whole process had while it answered; and for "loaded", what it had when the model was
-        loaded. A signature that takes longer than a minute is ended then, with what it had by that time.
+        loaded. `explain`, which may take longer than `seconds`, is ended then: it counts with what it had by that time.
 
     Raises:
         ModelError: there is no model, it does not load, or a signature does not answer.
         FileNotFoundError: TensorFlow's libraries cannot be called here as on Linux.
     """
-    memory = measure(folder, rows)
+    memory = measure(folder, rows, limits=Limits(seconds))
     return {LOADED: memory.loaded, **memory.signatures}
 
 

@@ -42,7 +42,7 @@ class Questions:
     """Texts as hostile as clients may send them."""
     asked: list[Question] = field(default_factory=list)
     thorough: bool = True
-    """Requests are cut at every place; False: in two ways."""
+    """Requests are cut at every place; False: at some."""
     known_batch: int = 1
     """Rows of the largest request among the recorded and those of the warm-up."""
 
@@ -60,9 +60,13 @@ class Questions:
         """(requests, rows of a batch) in all the ways in which a signature is asked: there and back, cut in pieces."""
         rows = self.rows_for(signature)
         there_and_back = [rows, rows[::-1]]
-        whole = 2 * len(rows)
-        sizes = [*range(2, len(rows) + 1), whole] if self.thorough else [2 if signature in COSTLY else 4, whole]
+        # Of 5: a batch with rows of both, and a request in pieces.
+        sizes = [*range(2, len(rows) + 1), 2 * len(rows)] if self.thorough else [5]
         return [(there_and_back, size) for size in sizes]
+
+    def largest_batch(self, signature: str) -> int:
+        """Rows of the largest in `requests_for`."""
+        return max(min(most, sum(map(len, requests))) for requests, most in self.requests_for(signature))
 
 
 def about_length(characters: int) -> str:
@@ -125,8 +129,8 @@ def _batches(questions: Questions, name: str) -> list[tuple[str, list[int]]]:
     asked = [(ROWS, batch) for batch in found]
     if name not in COSTLY:
         size = min(MOST_MANY, max(LEAST_MANY, 2 * questions.known_batch))
-        # Long texts are asked in the batches above.
-        usual = [i for i in rows if len(questions.rows[i].text) < 2_000]
+        # Long texts, which cost most, are asked in the batches above.
+        usual = [i for i in rows if len(questions.rows[i].text) < 100]
         asked.append((MANY, [usual[i % len(usual)] for i in range(size)]))
     return asked
 

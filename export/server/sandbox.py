@@ -27,7 +27,7 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TF_ENABLE_ONEDNN_OPTS", "O
 class Limits:
     """Bounds of a program."""
 
-    seconds: float = 60.0
+    seconds: float = 300.0
     """That it may take to start, and for each of its lines."""
     memory_bytes: int = 16 << 30
     """Of the data that it allocates; memory-mapped libraries do not count."""
@@ -67,9 +67,12 @@ class Child:
             # What it starts itself is killed with it.
             start_new_session=True,
         )
+        # For those who read types: PIPE makes each of them.
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._in, self._out, self._err = self._process.stdin, self._process.stdout, self._process.stderr
         self._said: deque[bytes] = deque(maxlen=20)
         # Read all the time: a full pipe would stop it.
-        self._listener = threading.Thread(target=self._said.extend, args=(self._process.stderr,), daemon=True)
+        self._listener = threading.Thread(target=self._said.extend, args=(self._err,), daemon=True)
         self._listener.start()
         self._received = bytearray()
         self.peak_bytes = 0
@@ -80,18 +83,18 @@ class Child:
 
     def __exit__(self, *exception) -> None:
         self._kill()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._in, self._out):
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
         self._listener.join()
-        self._process.stderr.close()
+        self._err.close()
         self._folder.cleanup()
 
     def send(self, content: Any) -> None:
         """Raises Ended where it listens no more."""
         try:
-            pickle.dump(content, self._process.stdin)
-            self._process.stdin.flush()
+            pickle.dump(content, self._in)
+            self._in.flush()
         except BrokenPipeError:
             raise Ended(self._how()) from None
 
@@ -102,14 +105,13 @@ class Child:
             Ended: there is none, or none within the time limit.
         """
         deadline = time.monotonic() + self._limits.seconds
-        stream = self._process.stdout
         while (end := self._received.find(b"\n")) < 0:
-            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 self.peak_bytes = peak_of(self._process.pid)
                 self._kill()
                 raise TimedOut(f"did not answer within {self._limits.seconds:g} s")
-            part = os.read(stream.fileno(), 1 << 20)
+            part = os.read(self._out.fileno(), 1 << 20)
             if not part:
                 raise Ended(self._how())
             self._received += part

@@ -80,12 +80,16 @@ def _compare(subject: Subject, name: str) -> str:
     if recorded is None:
         raise NotChecked(f"there is no {FILE} to compare with")
     answers = subject.answers(RECORDED, name)
-    failed = next((answer for answer in answers if isinstance(answer, str)), None if answers else "it was not asked")
-    if failed:
-        raise Broken(failed[:500])
+    if not answers:
+        raise Broken("it was not asked")
+    tensors = []
+    for answer in answers:
+        if isinstance(answer, str):
+            raise Broken(answer[:500])
+        tensors.append(answer)
     keys = sorted(signature_of(subject, name).outputs)
     try:
-        together, single = answers[0], [np.concatenate(parts) for parts in zip(*answers[1:], strict=True)]
+        together, single = tensors[0], [np.concatenate(parts) for parts in zip(*tensors[1:], strict=True)]
     except ValueError as error:
         raise Broken(f"its answers to one text each do not fit together: {error}") from error
     ways = {

@@ -14,7 +14,7 @@ from export.versions import ModelError
 from export.warmup import COSTLY
 
 # Of an output, where the export does not say what its own is.
-USUAL_TOLERANCE = 1e-4
+USUAL_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 # Outputs that a near tie of the probabilities turns over, and those that follow from them.
 TIED = ("label", "top_labels")
 
@@ -39,13 +39,15 @@ def any_batch_size(subject: Subject) -> str:
     if not questions:
         raise NotChecked("there is nothing to ask")
     costly = [name for name in subject.signatures if name in COSTLY]
-    less = "".join(f"; {name} in batches of {2 * len(subject.questions.rows_for(name))}" for name in costly)
+    less = "".join(f"; {name} in batches of {subject.questions.largest_batch(name)}" for name in costly)
     return f"{len(questions[0].rows)} rows{less}"
 
 
 def company(subject: Subject) -> str:
     """Each row is answered as it is alone, whatever other texts share its batch and wherever the server cuts it."""
     count = 0
+    if not subject.questions.rows:
+        raise NotChecked("there is nothing to ask")
     for name in subject.signatures:
         comparison = _Comparison(subject, name)
         keys = sorted(subject.signatures[name].outputs)
@@ -60,7 +62,7 @@ def company(subject: Subject) -> str:
             for rows, outputs in zip(requests, found, strict=True):
                 comparison.require(rows, dict(zip(keys, outputs, strict=True)), way)
             count += len(requests)
-    cut = "cut at every place" if subject.questions.thorough else "cut in two ways"
+    cut = "cut at every place" if subject.questions.thorough else "cut at some places"
     return f"{count} requests, {cut}, differences of at most {comparison_tolerance(subject)}"
 
 
@@ -102,7 +104,13 @@ def _tolerance(subject: Subject) -> tuple[float, bool]:
         recorded = read_recorded(subject.folder)
     except ModelError:
         recorded = None
-    return (recorded.tolerance, True) if recorded else (USUAL_TOLERANCE, False)
+    if recorded:
+        return recorded.tolerance, True
+    try:
+        dtype = subject.metadata["run"]["dtype"]
+    except (ModelError, KeyError, TypeError):
+        dtype = "float32"
+    return USUAL_TOLERANCE.get(dtype, USUAL_TOLERANCE["float32"]), False
 
 
 def _answered(subject: Subject, about: list[str]) -> str:

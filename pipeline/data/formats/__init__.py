@@ -4,7 +4,16 @@ A format is a function in a file of this folder and a line in `table.FORMATS`. N
 TensorFlow is imported only where TFRecord files are read.
 """
 
-from pipeline.data.formats.cells import NO_TEXT, Nothing, as_text, looks_misread, printable, text_of
+from pipeline.data.formats.cells import (
+    NO_TEXT,
+    Nothing,
+    as_text,
+    encodable,
+    escaped,
+    looks_misread,
+    printable,
+    text_of,
+)
 from pipeline.data.formats.compression import opened
 from pipeline.data.formats.lines import cells_of, text_writer
 from pipeline.data.formats.notices import Notices
@@ -21,6 +30,8 @@ __all__ = [
     "add_read_arguments",
     "as_text",
     "cells_of",
+    "encodable",
+    "escaped",
     "format_by_name",
     "format_of",
     "looks_misread",

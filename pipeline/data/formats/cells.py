@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from typing import Any
 
 # UTF-8 that was read as latin-1 or cp1252: its lead byte, then one that goes on.
@@ -43,6 +44,19 @@ def looks_misread(cell: Any) -> bool:
 def printable(text: str) -> str:
     """On one line, whatever it holds."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def escaped(text: str) -> str:
+    """On one line, and with no power over a terminal: control characters, line ends and marks of direction as in JSON.
+
+    JSON stays JSON of the same meaning. The joiners of emoji and of Indic and Persian words are let through.
+    """
+    if text.isprintable():
+        return text
+    return "".join(json.dumps(c)[1:-1] if unicodedata.category(c) in _UNSEEN and c not in _JOINERS else c for c in text)
+
+
+_UNSEEN, _JOINERS = ("Cc", "Cf", "Cs", "Zl", "Zp"), "\u200c\u200d"
 
 
 def encodable(cell: Any) -> Any:

@@ -3,7 +3,7 @@
 import datetime
 import numbers
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from pipeline.data.formats.cells import Nothing, as_text, encodable
@@ -55,7 +55,7 @@ def write_xlsx(stream: BinaryIO, columns: list[str], types: dict) -> Iterator[Ca
     """One sheet."""
     openpyxl = _openpyxl("an .xlsx output")
     from openpyxl.cell import WriteOnlyCell
-    from openpyxl.utils.exceptions import IllegalCharacterError
+    from openpyxl.utils.exceptions import IllegalCharacterError, WorkbookAlreadySaved
 
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet()
@@ -83,9 +83,14 @@ def write_xlsx(stream: BinaryIO, columns: list[str], types: dict) -> Iterator[Ca
         for row in rows:
             sheet.append([cell_of(value) for value in row])
 
-    write([columns])
-    yield write
-    book.save(stream)
+    try:
+        write([columns])
+        yield write
+        book.save(stream)
+    finally:
+        # A sheet that was not saved would complain when it is collected.
+        with suppress(WorkbookAlreadySaved):
+            sheet.close()
 
 
 def _openpyxl(what: str) -> Any:
