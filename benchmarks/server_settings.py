@@ -5,7 +5,7 @@
 
 Each setting is a process with the SavedModel under TensorFlow's C API, XLA off as in the server; all take turns. They
 are asked one text after the other, batches of 32 one after the other, batches of 32 from one and from several threads
-at a time (the server's num_batch_threads), and, of the settings in --arrivals, texts that arrive at random, which wait
+at a time (the server's num_batch_threads), and, with frozen weights, texts that arrive at random, which wait
 for each other as the server's scheduler makes them wait. Processor time tells more than time where a machine is shared.
 """
 
@@ -71,16 +71,20 @@ class Process:
         return pickle.load(self._process.stdout)
 
 
+def setting(text: str) -> tuple[int, int, bool]:
+    intra, inter, frozen = map(int, text.split(","))
+    return intra, inter, bool(frozen)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path, help="run directory or versions (default: random weights)")
     parser.add_argument("--texts", type=Path, help="csv with a column `text` (default: made up)")
     parser.add_argument("--dtype", default="bfloat16", help="of the random model")
-    parser.add_argument("--intra", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--inter", type=int, nargs="+", default=[1, 2, -1], help="-1: no threads, the batch's own")
-    parser.add_argument("--frozen", type=int, nargs="+", default=[1, 0])
+    defaults = [setting(text) for text in ("1,1,1", "1,-1,1", "1,2,1", "2,2,1", "1,1,0")]
+    parser.add_argument("--settings", type=setting, nargs="+", default=defaults,
+                        help="intra-op threads, inter-op threads (-1: the batch's own), frozen weights")  # fmt: skip
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="batches at a time")
-    parser.add_argument("--arrivals", default="1/-1,1/1,2/2", help="settings intra/inter for texts at random times")
     parser.add_argument("--waits", type=float, nargs="+", default=[0, 0.5, 2], help="milliseconds")
     parser.add_argument("--rates", type=float, nargs="*", default=[20, 100, 300], help="texts a second")
     parser.add_argument("--singles", type=int, default=100, help="requests of one text a turn")
@@ -92,25 +96,21 @@ def main() -> None:
         random = np.random.default_rng(0)
         texts = read_texts(options.texts) if options.texts else made_up(version, random)
         random.shuffle(texts)
-        processes = {
-            (intra, inter, bool(frozen)): stack.enter_context(Process(version, intra, inter, bool(frozen)))
-            for intra, inter, frozen in product(options.intra, options.inter, options.frozen)
-        }
+        processes = {chosen: stack.enter_context(Process(version, *chosen)) for chosen in options.settings}
         print(
             f"{np.mean([len(text.split()) for text in texts]):.1f} words a text; load {os.getloadavg()[0]:.1f} before"
         )
         report_batches(processes, texts, options)
         print(f"load {os.getloadavg()[0]:.1f} in between")
-        chosen = [tuple(map(int, pair.split("/"))) for pair in options.arrivals.split(",")]
-        report_arrivals({pair: processes[(*pair, True)] for pair in chosen}, texts, options)
+        report_arrivals({chosen: process for chosen, process in processes.items() if chosen[2]}, texts, options)
 
 
 def report_batches(processes: dict, texts: list[str], options) -> None:
     batches = [texts[start : start + BATCH] for start in range(0, options.batches * BATCH, BATCH)]
     singles = [[text] for text in texts[: options.singles]]
-    found = {setting: [] for setting in processes}
+    found = {chosen: [] for chosen in processes}
     for turn in range(options.repeats + 1):
-        for setting, process in processes.items():
+        for chosen, process in processes.items():
             one, one_processor = process("one_by_one", singles)
             many, many_processor = process("one_by_one", batches)
             row = [1e3 * statistics.median(one), 1e3 * one_processor / len(singles)]
@@ -119,7 +119,7 @@ def report_batches(processes: dict, texts: list[str], options) -> None:
                 seconds, processor = process("saturated", batches, threads)
                 row += [len(batches) * BATCH / seconds, processor / seconds]
             if turn:
-                found[setting].append(row)
+                found[chosen].append(row)
         print(f"turn {turn} of {options.repeats}, load {os.getloadavg()[0]:.1f}", flush=True)
     at_a_time = "".join(f" | {n} at a time: texts/s, cores" for n in options.threads)
     print(f"\nintra, inter, frozen | one text: ms, CPU ms | {BATCH} texts: ms, CPU ms{at_a_time}")
@@ -134,18 +134,16 @@ def report_arrivals(processes: dict, texts: list[str], options) -> None:
     settings = list(product(processes, options.threads, options.waits))
     for rate in options.rates:
         part = texts[: int(min(len(texts), max(60, 2 * rate)))]
-        found = {setting: [] for setting in settings}
+        found = {chosen: [] for chosen in settings}
         for turn in range(options.repeats + 1):
-            for setting in settings:
-                pair, threads, wait = setting
-                latencies = processes[pair]("arrivals", part, rate, threads, wait / 1e3, BATCH)
+            for chosen in settings:
+                key, threads, wait = chosen
+                latencies = processes[key]("arrivals", part, rate, threads, wait / 1e3, BATCH)
                 if turn:
-                    found[setting].append([1e3 * np.percentile(latencies, q) for q in (50, 99)])
-        for (pair, threads, wait), rows in found.items():
+                    found[chosen].append([1e3 * np.percentile(latencies, q) for q in (50, 99)])
+        for ((intra, inter, _), threads, wait), rows in found.items():
             median, tail = (statistics.median(column) for column in zip(*rows, strict=True))
-            print(
-                f"{rate:6.0f} | {pair[0]}, {pair[1]:2} | {threads} | {wait:4g} | {median:7.2f}, {tail:7.2f}", flush=True
-            )
+            print(f"{rate:6.0f} | {intra}, {inter:2} | {threads} | {wait:4g} | {median:7.2f}, {tail:7.2f}", flush=True)
 
 
 def read_texts(path: Path) -> list[str]:
