@@ -124,7 +124,7 @@ def test_ten_thousand_requests_are_answered_as_alone(served):
     _, functions, _ = served
     for number, function in enumerate(functions.values()):
         random = np.random.default_rng(100 + number)
-        check_requests(function, random, rows=150, requests=2500 // len(functions) + 1, most=32)
+        check_requests(function, random, rows=150, requests=10_000 // len(CASES) // len(functions) + 1, most=32)
 
 
 def test_what_the_emulated_server_does_to_outputs_of_other_sizes():
