@@ -63,7 +63,7 @@ class Assembly:
             self.data.features.metadata(),
             self.data.task.metadata(),
             self.config.model.pooling,
-            backbone_identity(self.loaded.backbone, self.loaded.source),
+            backbone_identity(self.loaded.backbone, self.loaded.source, self.loaded.family.model_type),
             self.config.model.dropout,
             self.dtype,
             self.encoder.sequence_length,

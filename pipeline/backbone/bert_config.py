@@ -6,7 +6,15 @@ from pathlib import Path
 import keras_nlp
 
 from pipeline.backbone.activations import ACTIVATIONS, name_of
-from pipeline.backbone.architecture import activation_of, configure, epsilon_of
+from pipeline.backbone.architecture import (
+    activation_of,
+    configure,
+    embedding_dim_of,
+    epsilon_of,
+    is_projected,
+    new_backbone,
+)
+from pipeline.backbone.families import BERT, FAMILIES, Family
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.errors import UserError
 
@@ -65,11 +73,12 @@ def build(
         raise UserError(
             f"model.num_layers {num_layers} exceeds the {config['num_hidden_layers']} layers of {file.parent}."
         )
-    backbone = keras_nlp.models.BertBackbone(
+    backbone = new_backbone(
         vocabulary_size=config["vocab_size"],
         num_layers=num_layers or config["num_hidden_layers"],
         num_heads=config["num_attention_heads"],
         hidden_dim=config["hidden_size"],
+        embedding_dim=config.get("embedding_size"),
         intermediate_dim=config["intermediate_size"],
         dropout=config.get("hidden_dropout_prob", 0.1),
         max_sequence_length=config["max_position_embeddings"],
@@ -90,7 +99,8 @@ def dropout_notes(config: dict) -> list[str]:
 
 def config_of(backbone: keras_nlp.models.BertBackbone, activation: str) -> dict:
     """The keys of both formats for a backbone, with `activation` as its hidden_act."""
-    return {
+    width = {"embedding_size": embedding_dim_of(backbone)} if is_projected(backbone) else {}
+    return width | {
         "attention_probs_dropout_prob": backbone.dropout,
         "hidden_act": activation,
         "hidden_dropout_prob": backbone.dropout,
@@ -112,7 +122,13 @@ def own_settings(loaded: LoadedBackbone) -> dict:
         "layer_norm_eps": epsilon_of(loaded.backbone),
         "do_lower_case": loaded.lowercase,
         "has_pooler": loaded.has_pooler,
+        "model_type": loaded.family.model_type,
     }
+
+
+def own_family(own: dict) -> Family:
+    """The family that `own_settings` has written; BERT where there is none."""
+    return FAMILIES.get(own.get("model_type", ""), BERT)
 
 
 def hidden_act_of(backbone: keras_nlp.models.BertBackbone) -> str:

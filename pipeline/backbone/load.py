@@ -9,10 +9,13 @@ import keras
 from pipeline import model_hub
 from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
+from pipeline.backbone.bert_config import read_json
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.extend import added_tokens, extend_backbone
+from pipeline.backbone.folder_tensors import SAFETENSORS, TORCH
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.backbone.saving import check_vocabulary
+from pipeline.backbone.places import MODULES, model_folder, modules
+from pipeline.backbone.saving import check_vocabulary, notes_on_rows, use_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.text import TextEncoder, load_vocabulary
@@ -42,6 +45,7 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
     if text.vocabulary is not None:
         loaded = _with_vocabulary(loaded, text.vocabulary, text.lowercase)
     _check(loaded, text)
+    loaded = dataclasses.replace(loaded, notes=loaded.notes + notes_on_rows(loaded))
     embed_in_float32(loaded.backbone)
     speed_up(loaded.backbone)
     return loaded
@@ -50,11 +54,12 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
 def _with_vocabulary(loaded: LoadedBackbone, path: str, lowercase: bool | None) -> LoadedBackbone:
     """The backbone with the vocabulary of the config: another file of the same tokens, or one that adds words."""
     vocabulary = tuple(load_vocabulary(path))
-    if len(vocabulary) > loaded.backbone.vocabulary_size == len(loaded.vocabulary):
+    # A checkpoint may have rows for more than its own vocabulary.
+    if loaded.vocabulary and len(loaded.vocabulary) < len(vocabulary) != loaded.backbone.vocabulary_size:
         lowercase = lowercase if lowercase is not None else loaded.lowercase
         added = added_tokens(loaded.vocabulary, vocabulary, path)
         loaded = extend_backbone(loaded, added, TextEncoder(loaded.vocabulary, lowercase is not False))
-    return dataclasses.replace(loaded, vocabulary=vocabulary, vocabulary_source=path)
+    return use_vocabulary(loaded, path, vocabulary)
 
 
 def load_checkpoint(
@@ -72,31 +77,51 @@ def load_checkpoint(
     Raises:
         UserError: what the source is or lacks, and what to do.
     """
+    loaded = _load(source, num_layers, dtype, revision)
+    if not loaded.family.has_segments:
+        # The zeros in their place are what the family computes with.
+        loaded.backbone.get_layer("segment_embedding").trainable = False
+    return loaded
+
+
+def _load(source: str, num_layers: int | None, dtype: str | None, revision: str | None) -> LoadedBackbone:
     hub_model = model_hub.reference(source)
-    if hub_model:
-        return huggingface.load(model_hub.fetch(hub_model, revision), num_layers, dtype)
-    if revision:
+    if revision and not hub_model:
         raise UserError(f"model.backbone {source} is no name on the Hugging Face Hub here: unset model.revision.")
     if hub.is_handle(source):
         return hub.load(hub.resolve(source), num_layers, dtype)
-    folder = local_path(source)
+    folder = model_hub.fetch(hub_model, revision) if hub_model else local_path(source)
     if not folder.is_dir():
         if folder.exists() or Path(f"{folder}.index").exists():
             raise UserError(f"model.backbone {source} is a file: name the folder of the checkpoint.")
         return preset.load(source, num_layers, dtype)
-    return _format(folder).load(folder, num_layers, dtype)
+    inner = model_folder(folder)
+    loaded = _format(inner).load(inner, num_layers, dtype)
+    kinds = [module["type"] for module in modules(folder) if module["type"] != "Transformer"]
+    if kinds:
+        loaded.left_out += (f"{MODULES} ({', '.join(kinds)})",)
+    return loaded
 
 
 def _format(folder: Path) -> ModuleType:
     """The module that loads what a folder holds."""
     has = {name: (folder / name).is_file() for name in ("config.json", "bert_config.json")}
-    # Some folders hold a checkpoint twice: TensorFlow's, and one of PyTorch that may not be readable.
-    if has["bert_config.json"] and not any(folder.glob("model.safetensors*")):
-        return tf_checkpoint
+    if has["config.json"] and preset.is_preset(folder):
+        return preset
+    # Some folders hold a checkpoint twice: TensorFlow's, and PyTorch's.
+    if has["bert_config.json"] and not any(folder.glob(f"{SAFETENSORS}*")):
+        return huggingface if (folder / TORCH).is_file() and not any(folder.glob("*.index")) else tf_checkpoint
     if has["config.json"]:
-        return preset if preset.is_preset(folder) else huggingface
+        return huggingface
     if hub.folder_of(folder):
         return hub
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = read_json(adapter).get("base_model_name_or_path")
+        raise UserError(
+            f"model.backbone {folder} is an adapter on {base}: merge the two with peft (merge_and_unload, then "
+            "save_pretrained), and name that folder."
+        )
     raise UserError(
         f"model.backbone {folder} has no config.json, bert_config.json or saved_model.pb: "
         "is it the folder of a checkpoint?"
