@@ -1,6 +1,5 @@
 """The keys that a google-research bert_config.json and a Hugging Face config.json have in common."""
 
-import json
 from pathlib import Path
 
 import keras_nlp
@@ -28,19 +27,6 @@ _SIZES = (
     "intermediate_size",
     "max_position_embeddings",
 )
-
-
-def read_json(path: Path) -> dict:
-    """The object in a JSON file; UserError if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return content
 
 
 def build(

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from pipeline.backbone.bert_config import read_json
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.torch_file import TorchFile
 from pipeline.errors import UserError
 

@@ -8,11 +8,12 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbone.bert_config import OWN_KEY, build, config_of, hidden_act_of, own_family, own_settings, read_json
+from pipeline.backbone.bert_config import OWN_KEY, build, config_of, hidden_act_of, own_family, own_settings
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, PretrainingHeads, read_heads
 from pipeline.backbone.hub_encoder import reusable_encoder
 from pipeline.backbone.hub_preprocess import preprocessor
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, refuse_projection, write_json, write_vocabulary

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pipeline.backbone.architecture import epsilon_of
-from pipeline.backbone.bert_config import build, config_of, dropout_notes, hidden_act_of, read_json
+from pipeline.backbone.bert_config import build, config_of, dropout_notes, hidden_act_of
 from pipeline.backbone.families import BERT, ERNIE, Family, family_of, other_family
 from pipeline.backbone.folder_tensors import FolderTensors
 from pipeline.backbone.heads import (
@@ -19,6 +19,7 @@ from pipeline.backbone.heads import (
     head_arrays,
     read_heads,
 )
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import Part, fill, parts
 from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
@@ -61,7 +62,7 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         backbone.get_layer("segment_embedding").embeddings.assign_add(tensors.read(_TASKS)[:1])
         notes.append("its embedding of task 0 is added to those of segments, which computes the same")
     heads, more = _heads(backbone, tensors, family)
-    used |= set(_head_names(tensors, family).values()) if heads else set()
+    used |= _names_of_heads(tensors, family) if heads else set()
     vocabulary, vocabulary_file, lowercase, further = _tokenizer(folder)
     return LoadedBackbone(
         backbone,
@@ -185,10 +186,8 @@ def _assign(
 def _heads(
     backbone: keras_nlp.models.BertBackbone, tensors: FolderTensors, family: Family
 ) -> tuple[PretrainingHeads | None, list[str]]:
-    names, decoder = _head_names(tensors, family), family.tensor(_DECODER)
-    heads, notes = read_heads(
-        tensors, {field: name for field, name in names.items() if field != "decoder"}, TRANSPOSED_HUGGINGFACE, backbone
-    )
+    decoder = family.tensor(_DECODER)
+    heads, notes = read_heads(tensors, _head_fields(tensors, family), TRANSPOSED_HUGGINGFACE, backbone)
     if heads is not None and decoder in tensors:
         words = next(iter(parts(backbone))).huggingface
         same = tensors.shape(decoder) == tensors.shape(words)
@@ -197,20 +196,28 @@ def _heads(
     return heads, notes
 
 
-def _head_names(tensors: FolderTensors, family: Family) -> dict[str, str]:
-    """The tensors of the pre-training heads, by PretrainingHeads' fields; the decoder's, which is another copy."""
+def _head_fields(tensors: FolderTensors, family: Family) -> dict[str, str]:
+    """The tensors of the pre-training heads, by PretrainingHeads' fields."""
     names = {name.field: family.tensor(name.huggingface) for name in (*MASKED, *NEXT_SENTENCE)}
     if names["output_bias"] not in tensors:
         names["output_bias"] = family.tensor(_DECODER_BIAS)
-    return names | {"decoder": family.tensor(_DECODER)}
+    return names
+
+
+def _names_of_heads(tensors: FolderTensors, family: Family) -> set[str]:
+    """The tensors of the pre-training heads, and second copies of what the heads share."""
+    names = _head_fields(tensors, family)
+    bias, second = names["output_bias"], family.tensor(_DECODER_BIAS)
+    same = second in tensors and np.array_equal(tensors.read(bias), tensors.read(second))
+    return {*names.values(), family.tensor(_DECODER), *([second] if same else [])}
 
 
 def _left_out(tensors: FolderTensors, used: set[str], config: dict) -> tuple[str, ...]:
     """What of the folder is no part of the backbone: tensors of other heads, and the labels of a classifier."""
     found = [f"{tensors.stored[name]} {list(tensors.shape(name))}" for name in tensors if name not in used]
     labels = list((config.get("id2label") or {}).values())
-    # transformers gives every model two labels of these names.
-    if labels and labels != ["LABEL_0", "LABEL_1"]:
+    # transformers calls labels so that nobody has named.
+    if labels != [f"LABEL_{i}" for i in range(len(labels))]:
         found.append(f"id2label ({', '.join(map(str, labels[:5]))}{' ...' if len(labels) > 5 else ''})")
     return tuple(found)
 

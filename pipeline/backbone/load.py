@@ -9,10 +9,10 @@ import keras
 from pipeline import model_hub
 from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
-from pipeline.backbone.bert_config import read_json
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.extend import added_tokens, extend_backbone
 from pipeline.backbone.folder_tensors import SAFETENSORS, TORCH
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.places import MODULES, model_folder, modules
 from pipeline.backbone.saving import check_vocabulary, notes_on_rows, use_vocabulary
@@ -128,12 +128,27 @@ def _format(folder: Path) -> ModuleType:
     )
 
 
+def require_segments(loaded: LoadedBackbone, setting: str) -> None:
+    """Refuse a checkpoint that cannot tell the two texts of a pair apart.
+
+    Args:
+        loaded: the checkpoint.
+        setting: that asks for pairs, with its value, for the message.
+
+    Raises:
+        UserError: it has embeddings of one segment alone.
+    """
+    if loaded.backbone.num_segments < 2:
+        raise UserError(
+            f"{setting} asks for pairs of texts, but {loaded.source} has one segment alone (type_vocab_size 1): give "
+            "it one text a row."
+        )
+
+
 def _check(loaded: LoadedBackbone, text: TextConfig) -> None:
     if not loaded.vocabulary:
         raise UserError(f"{loaded.source} has no tokenizer: set text.vocabulary to its vocab.txt.")
     check_vocabulary(loaded)
     longest = loaded.backbone.max_sequence_length
-    if text.sequence_length > longest:
-        raise UserError(
-            f"text.sequence_length {text.sequence_length} exceeds the {longest} positions of {loaded.source}."
-        )
+    if text.length > longest:
+        raise UserError(f"text.sequence_length {text.length} exceeds the {longest} positions of {loaded.source}.")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-MODULES = "modules.json"
+# Of sentence-transformers: what follows what, and the longest sequence.
+MODULES, LENGTHS = "modules.json", "sentence_bert_config.json"
 
 
 def model_folder(folder: Path) -> Path:

@@ -8,7 +8,8 @@ import keras_nlp
 
 from pipeline.backbone.activations import ACTIVATIONS
 from pipeline.backbone.architecture import configure, epsilon_of, like
-from pipeline.backbone.bert_config import OWN_KEY, hidden_act_of, own_family, own_settings, read_json
+from pipeline.backbone.bert_config import OWN_KEY, hidden_act_of, own_family, own_settings
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import check_vocabulary, new_folder, refuse_projection, write_json
 from pipeline.errors import UserError

@@ -15,10 +15,10 @@ from pipeline.backbone.bert_config import (
     hidden_act_of,
     own_family,
     own_settings,
-    read_json,
 )
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, NEXT_SENTENCE, TRANSPOSED_GOOGLE, head_arrays, read_heads
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, refuse_projection, write_json, write_vocabulary
