@@ -27,8 +27,8 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
         cluster: of which this process is a worker. The chief alone writes; each worker has a lock of its own.
 
     Returns:
-        The config, with the commit of a checkpoint on the Hugging Face Hub, the settings that a checkpoint decides where
-        nobody does and, where the run is taken up from another folder, the paths that it was begun with; and a
+        The config, with the commit of a checkpoint on the Hugging Face Hub, the settings that a checkpoint decides
+        where nobody does and, where the run is taken up from another folder, the paths that it was begun with; and a
         fingerprint, equal for workers of equal settings.
 
     Raises:

@@ -80,7 +80,7 @@ def read(folder: Path) -> SentenceEncoder | None:
     return SentenceEncoder(pooling, longest or None, tuple(lost))
 
 
-def _mode(config: dict) -> str:
+def _mode(config: dict[str, object]) -> str:
     """cls, mean or another; several are joined by a plus sign."""
     names = {"cls_token": "cls", "mean_tokens": "mean"}
     prefix = "pooling_mode_"

@@ -36,6 +36,13 @@ class _Storage(NamedTuple):
     count: int
 
 
+class _Place(NamedTuple):
+    """Where the bytes of a storage are in the file."""
+
+    start: int
+    size: int
+
+
 class _Tensor(NamedTuple):
     """A tensor as the pickle describes it: whatever stands there, until `_fault` has looked at it."""
 
@@ -99,9 +106,8 @@ class TorchFile:
         if not math.prod(shape):
             return np.zeros(shape, np.float32)
         dtype = np.dtype("<u2" if storage.dtype == _BFLOAT16 else storage.dtype)
-        flat = np.memmap(
-            self._path, dtype, "r", self._places[storage.key] + offset * dtype.itemsize, _reach(shape, stride)
-        )
+        start = self._places[storage.key].start + offset * dtype.itemsize
+        flat = np.memmap(self._path, dtype, "r", start, _reach(shape, stride))
         values = np.lib.stride_tricks.as_strided(flat, shape, [step * dtype.itemsize for step in stride])
         if storage.dtype == _BFLOAT16:
             # The upper half of a float32.
@@ -109,7 +115,7 @@ class TorchFile:
         return values.astype(np.float32)
 
 
-def _read_archive(file: BinaryIO, path: Path) -> tuple[Any, dict[str, int]]:
+def _read_archive(file: BinaryIO, path: Path) -> tuple[Any, dict[str, _Place]]:
     """What is pickled in a zip archive, and where in the file its storages begin."""
     with zipfile.ZipFile(file) as archive:
         # All names begin with the archive's own.
@@ -127,11 +133,11 @@ def _read_archive(file: BinaryIO, path: Path) -> tuple[Any, dict[str, int]]:
                 # The name and the extra field in front of the data may be longer than those in the directory.
                 file.seek(info.header_offset)
                 lengths = struct.unpack("<26xHH", file.read(30))
-                places[name.removeprefix("data/")] = info.header_offset + 30 + sum(lengths)
+                places[name.removeprefix("data/")] = _Place(info.header_offset + 30 + sum(lengths), info.file_size)
     return content, places
 
 
-def _read_legacy(file: BinaryIO, path: Path) -> tuple[Any, dict[str, int]]:
+def _read_legacy(file: BinaryIO, path: Path) -> tuple[Any, dict[str, _Place]]:
     """The same of torch before 1.6: magic number, version and machine, object and keys are pickles in turn."""
     magic, _, machine = (_Unpickler(file, path).load() for _ in range(3))
     if magic != _LEGACY_MAGIC or not machine.get("little_endian", True):
@@ -141,8 +147,8 @@ def _read_legacy(file: BinaryIO, path: Path) -> tuple[Any, dict[str, int]]:
     places = {}
     for key in _Unpickler(file, path).load():
         (count,) = struct.unpack("<q", file.read(8))
-        places[key] = file.tell()
-        file.seek(count * _item_size(unpickler.storages[key].dtype), io.SEEK_CUR)
+        places[key] = _Place(file.tell(), count * _item_size(unpickler.storages[key].dtype))
+        file.seek(places[key].size, io.SEEK_CUR)
     return content, places
 
 
@@ -203,7 +209,7 @@ def _named(content: Any, prefix: str = "") -> Iterator[tuple[str, _Tensor]]:
                 yield from _named(value, f"{prefix}{key}.")
 
 
-def _fault(tensor: _Tensor, places: dict[str, int], size: int) -> str | None:
+def _fault(tensor: _Tensor, places: dict[str, _Place], size: int) -> str | None:
     """What is wrong with a tensor, which must lie within its storage, and that in the file of `size` bytes."""
     storage, offset, shape, stride = tensor
     if not isinstance(storage, _Storage) or storage.key not in places:
@@ -217,7 +223,8 @@ def _fault(tensor: _Tensor, places: dict[str, int], size: int) -> str | None:
         return None
     if offset + _reach(shape, stride) > storage.count or math.prod(shape) > storage.count:
         return f"it reaches beyond the {storage.count} numbers of its storage"
-    if places[storage.key] + storage.count * _item_size(storage.dtype) > size:
+    start, room = places[storage.key]
+    if storage.count * _item_size(storage.dtype) > min(room, size - start):
         return "the file ends before it"
     return None
 
