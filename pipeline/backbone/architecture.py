@@ -116,7 +116,8 @@ def like(
         backbone: left as it is.
         num_layers: keep only the first ones; None: all.
         dtype: Keras dtype policy; weights are rounded to it. None: the current policy.
-        plain: of keras-nlp's own layer classes, even where the backbone has been sped up.
+        plain: of keras-nlp's own layer classes, even where the backbone has been sped up, and nothing frozen: for other
+            programs.
         words: float [words, hidden], in place of the word embeddings.
     """
     copy = new_backbone(
@@ -134,7 +135,7 @@ def like(
     configure(copy, activation=activation_of(backbone), epsilon=epsilon_of(backbone))
     for layer in copy.layers:
         old = backbone.get_layer(layer.name)
-        layer.trainable = old.trainable
+        layer.trainable = plain or old.trainable
         if words is not None and layer is copy.token_embedding:
             layer.embeddings.assign(tf.cast(words, layer.embeddings.dtype))
         elif layer.weights:

@@ -37,9 +37,6 @@ def reusable_encoder(loaded: LoadedBackbone) -> tf.train.Checkpoint:
     # Of Keras' own layers: gradients of functions are derived from their graph where they are loaded, and the custom
     # ones of this project's are not there.
     backbone = like(loaded.backbone, dtype="float32", plain=True)
-    # Other programs decide themselves what they freeze.
-    for layer in backbone.layers:
-        layer.trainable = True
     if hidden_act_of(backbone) == "gelu":
         configure(backbone, activation=_gelu)
     outputs = {
