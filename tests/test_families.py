@@ -16,8 +16,10 @@ from checkpoints import (
     random_tensors,
     write_folder,
 )
-from family_folders import DISTILBERT_CONFIG, FAMILIES, write_family
+from family_folders import DISTILBERT_CONFIG, FAMILIES, SMALL_ELECTRA, write_family
 from safetensors.numpy import load_file
+from tiny import VOCABULARY as WORDS
+from tiny import write_config
 
 from export.fused import FusedClassifier
 from pipeline.backbone.convert import convert, main
@@ -25,6 +27,7 @@ from pipeline.backbone.load import load_checkpoint
 from pipeline.classifier import build_classifier, serving_copy, with_hidden_states
 from pipeline.errors import UserError
 from pipeline.pretraining.model import build_pretraining_model, heads_of
+from pipeline.run import main as run
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -149,3 +152,17 @@ def _first_layers(folder, stored):
 def _without_segments():
     tensors = random_tensors(CONFIG, pooler=False)
     return tensors | {"embeddings.token_type_embeddings.weight": np.zeros((2, HIDDEN), np.float32)}
+
+
+def test_a_whole_run(tmp_path, capsys):
+    """ELECTRA-small, which differs most: trained, served, verified in a fresh process, and known by its family."""
+    sizes = SMALL_ELECTRA | {"vocab_size": len(WORDS), "max_position_embeddings": 32}
+    tensors = {f"electra.{name}": value for name, value in random_tensors(sizes, pooler=False).items()}
+    folder = write_folder(tmp_path / "small", tensors, **sizes | {"model_type": "electra"})
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    config = write_config(
+        tmp_path / "work", rows=90, text={"vocabulary": None}, model={"backbone": str(folder)}, training={"epochs": 1}
+    )
+    assert run(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert "exported and verified" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "identity.json").read_text())["backbone"]["family"] == "electra"
