@@ -11,14 +11,15 @@ from checkpoints import (
     HIDDEN,
     ROWS,
     assert_computes,
-    distilbert,
     load,
-    random_heads,
     random_inputs,
     random_tensors,
     write_folder,
 )
+from family_folders import DISTILBERT_CONFIG, FAMILIES, SMALL_ELECTRA, write_family
 from safetensors.numpy import load_file
+from tiny import VOCABULARY as WORDS
+from tiny import write_config
 
 from export.fused import FusedClassifier
 from pipeline.backbone.convert import convert, main
@@ -26,43 +27,7 @@ from pipeline.backbone.load import load_checkpoint
 from pipeline.classifier import build_classifier, serving_copy, with_hidden_states
 from pipeline.errors import UserError
 from pipeline.pretraining.model import build_pretraining_model, heads_of
-
-NARROW = 8
-SMALL_ELECTRA = CONFIG | {"embedding_size": NARROW}
-DISTILBERT_CONFIG = {
-    "model_type": "distilbert", "vocab_size": ROWS, "dim": HIDDEN, "n_layers": 3, "n_heads": 4, "hidden_dim": 24,
-    "max_position_embeddings": 12, "activation": "gelu", "dropout": 0.2, "attention_dropout": 0.2,
-}  # fmt: skip
-
-
-def write_family(folder, family):
-    """A folder as transformers would save a masked-token model of the family; what BertModel's tensors would be."""
-    if family == "distilbert":
-        tensors = random_tensors(CONFIG, pooler=False)
-        write_folder(folder, distilbert(tensors | random_heads()))
-        (folder / "config.json").write_text(json.dumps(DISTILBERT_CONFIG))
-        return tensors | {"embeddings.token_type_embeddings.weight": np.zeros((2, HIDDEN), np.float32)}
-    if family.startswith("electra"):
-        config = SMALL_ELECTRA if family == "electra-small" else CONFIG | {"embedding_size": HIDDEN}
-        tensors = random_tensors(config, pooler=False)
-        names = (
-            ("cls.predictions.transform", "generator_predictions"),
-            ("cls.predictions.bias", "generator_lm_head.bias"),
-        )
-        heads = random_heads(width=config["embedding_size"])
-        renamed = {name.replace(*names[0]).replace(*names[1]): value for name, value in heads.items()}
-        stored = {f"electra.{name}": value for name, value in tensors.items()}
-        stored |= {name: value for name, value in renamed.items() if name.startswith("generator")}
-        write_folder(folder, stored, **config | {"model_type": "electra"})
-        return tensors
-    tensors = random_tensors(CONFIG)
-    write_folder(
-        folder, {f"ernie.{name}": value for name, value in tensors.items()} | random_heads(), model_type="ernie"
-    )
-    return tensors
-
-
-FAMILIES = ["distilbert", "electra-base", "electra-small", "ernie"]
+from pipeline.run import main as run
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -187,3 +152,17 @@ def _first_layers(folder, stored):
 def _without_segments():
     tensors = random_tensors(CONFIG, pooler=False)
     return tensors | {"embeddings.token_type_embeddings.weight": np.zeros((2, HIDDEN), np.float32)}
+
+
+def test_a_whole_run(tmp_path, capsys):
+    """ELECTRA-small, which differs most: trained, served, verified in a fresh process, and known by its family."""
+    sizes = SMALL_ELECTRA | {"vocab_size": len(WORDS), "max_position_embeddings": 32}
+    tensors = {f"electra.{name}": value for name, value in random_tensors(sizes, pooler=False).items()}
+    folder = write_folder(tmp_path / "small", tensors, **sizes | {"model_type": "electra"})
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    config = write_config(
+        tmp_path / "work", rows=90, text={"vocabulary": None}, model={"backbone": str(folder)}, training={"epochs": 1}
+    )
+    assert run(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert "exported and verified" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "identity.json").read_text())["backbone"]["family"] == "electra"
