@@ -157,6 +157,7 @@ def train(strategy, accumulation=1):
     return student.get_weights()
 
 
+@pytest.mark.slow
 def test_two_devices_and_parts_give_the_weights_of_one():
     one = train(tf.distribute.get_strategy())
     assert_equal_weights(one, train(tf.distribute.get_strategy(), accumulation=4))

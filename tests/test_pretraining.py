@@ -75,7 +75,7 @@ def train(strategy, accumulation=1, optimizer=AdamW):
     return [weight.numpy() for weight in model.weights if not weight.path.endswith("key/bias")]
 
 
-@pytest.mark.parametrize("optimizer", [AdamW, Lamb])
+@pytest.mark.parametrize("optimizer", [AdamW, pytest.param(Lamb, marks=pytest.mark.slow)])
 def test_two_devices_and_parts_give_the_weights_of_one(optimizer):
     one = train(tf.distribute.get_strategy(), optimizer=optimizer)
     two = train(choose_strategy("mirrored"), accumulation=2, optimizer=optimizer)

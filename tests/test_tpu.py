@@ -287,7 +287,9 @@ def test_the_compiler_gets_an_environment_of_its_own_whole_or_not_at_all(tmp_pat
     subprocess.run([python, "-c", f"import {jax}, {libtpu}"], check=True)
 
 
-@pytest.mark.parametrize("name", GENERATIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "v5e-8" else pytest.mark.slow) for name in GENERATIONS]
+)
 def test_a_tiny_step_compiles_for_every_generation(name, tiny, compiler):
     target = read_target(name)
     config = adapt(parse([*tiny, "--model.num_layers", "1"]), target)

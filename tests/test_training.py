@@ -65,8 +65,10 @@ def assert_equal_weights(first, second, tolerance=2e-6):
         np.testing.assert_allclose(a, b, atol=tolerance)
 
 
-@pytest.mark.parametrize("lazy", ["lazy", "dense"])
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(
+    ("accumulation", "lazy"),
+    [(1, "dense"), (2, "lazy"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, "lazy"), (2, "dense")))],
+)
 def test_two_devices_give_the_weights_of_one(lazy, accumulation):
     """With clipping that bites, uneven weights, and a device without any weight in the last batch."""
     one = train(tf.distribute.get_strategy(), lazy=lazy)
@@ -75,14 +77,18 @@ def test_two_devices_give_the_weights_of_one(lazy, accumulation):
 
 
 @pytest.mark.parametrize("lazy", ["lazy", "dense"])
-@pytest.mark.parametrize("accumulation", [2, 4])
+@pytest.mark.parametrize("accumulation", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_parts_give_the_weights_of_the_whole_batch(lazy, accumulation):
     whole = train(tf.distribute.get_strategy(), lazy=lazy)
     assert_equal_weights(whole, train(tf.distribute.get_strategy(), lazy=lazy, accumulation=accumulation))
 
 
 @pytest.mark.parametrize(
-    ("strategy", "accumulation", "lazy"), [("one", 1, "lazy"), ("mirrored", 1, "dense"), ("mirrored", 2, "lazy")]
+    ("strategy", "accumulation", "lazy"),
+    [
+        ("mirrored", 1, "dense"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("one", 1, "lazy"), ("mirrored", 2, "lazy"))),
+    ],
 )
 def test_xla_gives_the_weights_of_single_operations(strategy, accumulation, lazy):
     plain = train(tf.distribute.get_strategy(), lazy=lazy)

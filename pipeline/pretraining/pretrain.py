@@ -83,9 +83,8 @@ def pretrain(
     }
     if workers.chief:
         write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
-        pooler = loaded.has_pooler or model.next_sentence
-        heads = heads_of(model)
-        loaded = dataclasses.replace(loaded, lowercase=encoder.lowercase, has_pooler=pooler, heads=heads)
+        own = {"has_pooler": loaded.has_pooler or model.next_sentence, "heads": heads_of(model)}
+        loaded = dataclasses.replace(loaded, lowercase=encoder.lowercase, **own)
         # Fine-tuning and other programs load it. Its existence says that pre-training is complete.
         huggingface.save(loaded, target)
         print(f"pre-trained: {target}")
