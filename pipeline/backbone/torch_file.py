@@ -86,7 +86,7 @@ class TorchFile:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise UserError(
                 f"{path} cannot be read as a file of torch.save ({reason}): was it copied as a whole?"
-            ) from (error)
+            ) from error
         size = path.stat().st_size
         for name, tensor in self._tensors.items():
             if fault := _fault(tensor, self._places, size):
