@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.answers import REASON, line_of
+from export.answers import REASON, line_of, prefix_of
 from export.command_line import command_parser
 from export.served import Client, Limits
 from export.texts import Row, Texts, add_text_arguments, check_text_arguments
@@ -90,7 +90,7 @@ def _answer(client: Client, options: argparse.Namespace) -> None:
                 raise
             raise TryAgain(f"{error} It was replaced after {count} rows: ask again for all of one version.") from error
         answers = ({name: _json(array[i]) for name, array in outputs.items()} for i in range(len(asked)))
-        prefix = "predicted_" if {*outputs, REASON} & {*rows.columns} else ""
+        prefix = prefix_of(rows.columns, {*outputs, REASON})
         for row in window:
             answer = next(answers) if row.texts else {REASON: row.reason}
             if options.format == "lines":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.kit_quoting import quote_json, quote_shell, text_of
-from export.versions import find_version, versions_in
+from export.versions import find_version, version_number, versions_in
 
 # By tag: a digest that nobody here has seen is not made up. --server-image and --proxy-image take one.
 SERVER_IMAGE = "tensorflow/serving:2.20.0"
@@ -79,7 +79,7 @@ def values_of(options: argparse.Namespace) -> dict:
         "canary": canary,
         "ready": f"/v1/models/{name}/labels/stable/metadata",
         **example,
-        **_flags(options),
+        **_flags(security["tls"]),
         **security,
         "server_image": options.server_image,
         "proxy_image": options.proxy_image,
@@ -104,11 +104,11 @@ def values_of(options: argparse.Namespace) -> dict:
 def _chosen_versions(options: argparse.Namespace) -> tuple[Path, list[Version], int, int]:
     """The folder of all versions, those that are served, the stable one and the canary."""
     newest = find_version(options.model)
-    if not newest.name.isdigit() or newest == options.model:
+    if version_number(newest) is None or newest == options.model:
         raise ValueError(f"{options.model} is one version: give the folder that its numbered versions are in.")
     folder = newest.parent
     present = {int(version.name): version.name for version in versions_in(folder)}
-    numbers = sorted(present)
+    numbers = list(present)
     canary = numbers[-1] if options.canary is None else options.canary
     before = [number for number in numbers if number < canary] or [canary]
     stable = before[-1] if options.stable is None else options.stable
@@ -139,12 +139,12 @@ def _storage(uri: str) -> str:
 
 def _memory(folders: list[Path], options: argparse.Namespace) -> Memory:
     """Of the version that needs most."""
-    from export.server.memory import peaks
+    from export.server.memory import LOADED, peaks
 
     found = []
     for folder in folders:
         by_signature = peaks(folder, options.max_batch_size)
-        loaded = by_signature.pop("loaded")
+        loaded = by_signature.pop(LOADED)
         name, peak = max(by_signature.items(), key=lambda item: item[1])
         found.append(Memory(-(-loaded // 2**20), -(-max(peak - loaded, 0) // 2**20), name))
     return max(found, key=lambda memory: 2 * memory.loaded + options.cpus * memory.request)
@@ -214,9 +214,8 @@ def _security(options: argparse.Namespace, name: str) -> dict:
     }
 
 
-def _flags(options: argparse.Namespace) -> dict[str, list[str]]:
+def _flags(tls: bool) -> dict[str, list[str]]:
     """Command lines of the server: in a container, without one, and under KServe, which sets ports and model itself."""
-    tls = options.tls or options.client_certificates or options.cert_manager is not None
     flags = [
         "--port=8500",
         "--rest_api_port=8501",
@@ -257,17 +256,15 @@ def _warmup_example(version: Path, names: list[str]) -> list[str]:
     """The beginning of the first text in the model's warm-up requests, where there are any and they can be read."""
     import tensorflow as tf
 
-    from export.serving_protos import PredictionLog
+    from export.warmup import read_warmup
 
-    path = version / "assets.extra" / "tf_serving_warmup_requests"
-    if path.is_file():
-        for record in tf.data.TFRecordDataset(str(path)):
-            inputs = PredictionLog.FromString(record.numpy()).predict_log.request.inputs
-            if set(inputs) == set(names):
-                texts = [tf.make_ndarray(inputs[name]).ravel()[0].decode("utf-8", "replace") for name in names]
-                texts = [" ".join(text.split())[:200] for text in texts]
-                if all(texts):
-                    return texts
+    for log in read_warmup(version):
+        inputs = log.predict_log.request.inputs
+        if set(inputs) == set(names):
+            texts = [tf.make_ndarray(inputs[name]).ravel()[0].decode("utf-8", "replace") for name in names]
+            texts = [" ".join(text.split())[:200] for text in texts]
+            if all(texts):
+                return texts
     return list(EXAMPLE[: len(names)])
 
 
@@ -282,7 +279,8 @@ def _name(folder: str) -> str:
 def _signatures(version: Path) -> list[dict]:
     """Names of all signatures, names and forms of their tensors, read from the graph."""
     import tensorflow as tf
-    from tensorflow.core.protobuf import saved_model_pb2
+
+    from export.graph import read_graph, signatures
 
     def described(tensors) -> list[tuple[str, str]]:
         rows = []
@@ -291,9 +289,7 @@ def _signatures(version: Path) -> list[dict]:
             rows.append((name, f"{tf.as_dtype(tensor.dtype).name} [{', '.join(sizes)}]"))
         return rows
 
-    content = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     return [
         {"name": name, "inputs": described(signature.inputs), "outputs": described(signature.outputs)}
-        for name, signature in sorted(content.meta_graphs[0].signature_def.items())
-        if not name.startswith("__")
+        for name, signature in signatures(read_graph(version)).items()
     ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scheduler import Aborted, Refused, concatenated, serve
+from scheduler import serve
 from tiny import VOCABULARY
 from tiny_export import LABELS, export_tiny, tiny_model
 
@@ -11,6 +11,7 @@ from export.graph import read_graph, signatures
 from export.loading import Classifier
 from export.savedmodel import ExportSettings, ServedModel
 from export.server.ask import ask
+from export.server.batching import BatchFails, ServerEnds, joined
 from export.signatures import TOKENS, SignatureOptions, build_signatures
 from export.warmup import serialized_examples
 from pipeline.features import ONE_TEXT, TWO_TEXTS
@@ -137,15 +138,15 @@ def test_what_the_emulated_server_does_to_outputs_of_other_sizes():
     short, long = {"text": np.array([b"a"] * 3, object)}, {"text": np.array([b"abcd"] * 3, object)}
     both = {name: np.concatenate([short[name], long[name]]) for name in short}
     assert [answer["letters"].shape for answer in serve(ragged, [short, long], 3)] == [(3, 1), (3, 4)]
-    with pytest.raises(Aborted):
+    with pytest.raises(ServerEnds):
         serve(ragged, [both], 3)
     turned = {name: values[::-1] for name, values in both.items()}
     assert serve(ragged, [turned], 3)[0]["letters"].tolist()[3:] == [[97, 97, 97, 0], [0] * 4, [0] * 4]
-    with pytest.raises(Refused, match="different shapes"):
+    with pytest.raises(BatchFails, match="different shapes"):
         serve(ragged, [{"text": np.zeros((1, 2))}, {"text": np.zeros((1, 3))}], 8)
-    with pytest.raises(Refused, match="0th dimension"):
+    with pytest.raises(BatchFails, match="0th dimension"):
         serve(lambda inputs: {"one": np.zeros(1)}, [short], 8)
-    assert concatenated([np.ones([1, 2]), np.ones([2, 2])]).tolist() == [[1, 1]] * 3
+    assert joined([np.ones([1, 2]), np.ones([2, 2])]).tolist() == [[1, 1]] * 3
 
 
 def test_tokens_of_another_width_do_not_change_their_neighbours(tmp_path):

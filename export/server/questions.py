@@ -50,6 +50,10 @@ class Questions:
     def calls(self) -> list[Call]:
         return [question.call for question in self.asked]
 
+    def named(self, rows: Sequence[int]) -> str:
+        """The rows of one request, for messages."""
+        return self.rows[rows[0]].about if len(rows) == 1 else f"a batch of {len(rows)}"
+
     def rows_for(self, signature: str) -> list[int]:
         """Those that a signature is asked: a few of one that runs the model dozens of times for each."""
         if signature not in COSTLY:

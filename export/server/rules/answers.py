@@ -28,8 +28,7 @@ def every_request_ends(subject: Subject) -> str:
     if subject.replies.ended:
         question = subject.questions.asked[count]
         rows = question.rows
-        about = subject.questions.rows[rows[0]].about if len(rows) == 1 else f"a batch of {len(rows)}"
-        what = about if rows else f"a {question.purpose} request"
+        what = subject.questions.named(rows) if rows else f"a {question.purpose} request"
         raise Broken(f"{question.signature}, asked for {what}, {subject.replies.ended}")
     return f"{count} requests"
 

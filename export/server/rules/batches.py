@@ -130,8 +130,7 @@ def _outputs(subject: Subject, name: str, rows, purpose: str = ROWS) -> dict[str
     """What a signature gave for rows, by output; raises Broken where it failed, NotChecked where it was not asked."""
     answer = subject.answer_to(purpose, name, tuple(rows))
     if isinstance(answer, str):
-        about = subject.questions.rows[rows[0]].about if len(rows) == 1 else f"a batch of {len(rows)}"
-        raise Broken(f"{name} fails for {about}: {answer[:300]}")
+        raise Broken(f"{name} fails for {subject.questions.named(rows)}: {answer[:300]}")
     for key, values in zip(sorted(subject.signatures[name].outputs), answer, strict=True):
         if not values.ndim or len(values) != len(rows):
             raise Broken(f"{name}'s {key} has shape {list(values.shape)} for {len(rows)} rows")
@@ -143,11 +142,10 @@ def _all_answers(subject: Subject) -> Iterator[tuple[str, dict[str, np.ndarray]]
     found = False
     for question, answer in subject.answered():
         if question.purpose in (ROWS, MANY) and not isinstance(answer, str):
-            rows = question.rows
-            about = subject.questions.rows[rows[0]].about if len(rows) == 1 else f"a batch of {len(rows)}"
             found = True
             keys = sorted(subject.signatures[question.signature].outputs)
-            yield f"{question.signature}, asked for {about},", dict(zip(keys, answer, strict=True))
+            asked = f"{question.signature}, asked for {subject.questions.named(question.rows)},"
+            yield asked, dict(zip(keys, answer, strict=True))
     if not found:
         raise NotChecked("nothing was answered")
 
