@@ -182,6 +182,7 @@ def facts(options: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         config = DataConfig(train=str(options.data), max_examples=options.rows, validation_fraction=0, test_fraction=0)
         data = load(config, Path(folder))
+        assert data.train is not None
         rates = []
         for epoch in range(4):
             started = time.perf_counter()

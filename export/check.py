@@ -64,8 +64,8 @@ def check(
         tensorflow: a folder with other TensorFlow libraries than the installed (`pip install --target`).
         bytes_outputs: outputs that REST clients shall get in base64.
         limits: of the process that runs it; None: `Limits()`.
-        at_export: the folder is not yet called by its version, and what takes long is left out: memory, and requests
-            that are cut at every place.
+        at_export: the folder is not yet called by its version, and what takes long is left out: memory, requests that
+            are cut at every place, and long texts to explain.
 
     Raises:
         ModelError: there is no model.

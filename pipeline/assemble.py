@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier
+from pipeline.classifier import build_classifier, take_head
 from pipeline.config import Config, TrainingConfig
 from pipeline.data.batching import steps_per_epoch
 from pipeline.data.load import DataSplits
@@ -78,7 +78,7 @@ class Assembly:
 
     def fit(self, task: Task, workers: Workers) -> Progress:
         """Train the model in the run's folder, from its newest checkpoint where there is one, and leave it with its
-        best weights.
+        best weights; where training.epochs is 0, leave it as it is.
 
         Args:
             task: as it is served, which scores the validation rows.
@@ -88,11 +88,13 @@ class Assembly:
             UserError: the loss is not finite any more, or the checkpoint is of other data or tokens.
             Stopped: SIGTERM or Ctrl-C came; the state is saved.
         """
-        run_dir, validation = Path(str(self.config.run_dir)), self.data.validation
-        model, identity = self.model, self.resume_identity
-        checkpoints = Checkpoints(run_dir / "checkpoints", model, model.optimizer, identity, workers=workers)
+        run_dir, train, validation = Path(str(self.config.run_dir)), self.data.train, self.data.validation
         if workers.chief:
             self.identity.save(run_dir)
+        if train is None or self.config.training.epochs == 0:
+            return Progress(finished=True)
+        model, identity = self.model, self.resume_identity
+        checkpoints = Checkpoints(run_dir / "checkpoints", model, model.optimizer, identity, workers=workers)
         validate = self.predictor(model, self.encoder, workers)
 
         def score() -> dict:
@@ -100,7 +102,7 @@ class Assembly:
             return task.scores(validation.targets(), validate(validation))
 
         lesson = Lesson(
-            self.data.train,
+            train,
             self.encoder,
             self.data.task,
             self.config.training,
@@ -124,6 +126,8 @@ def seed_all(training: TrainingConfig) -> None:
 
 def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy) -> Assembly:
     """Load the backbone, put a fresh head on it and compile it, in the strategy's scope; say what was made.
+
+    Where nothing is trained the head is the checkpoint's, and nothing is compiled.
 
     Raises:
         UserError: settings, checkpoint, data and teacher that do not go together.
@@ -152,14 +156,10 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
-        model.accumulation, model.xla = training.accumulation, training.xla
-        total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
-        model.compile(
-            optimizer=make_optimizer(training, model, total_steps),
-            loss=data.task.loss(training.label_smoothing),
-            jit_compile=False,
-            steps_per_execution=training.steps_per_execution,
-        )
+        if data.train is not None and training.epochs:
+            _compile(model, training, data.task, len(data.train))
+        else:
+            _finish(model, loaded)
     encoder, serving_encoder = _encoders(config, loaded)
     for note in loaded.notes:
         print(f"note: {note}")
@@ -167,6 +167,28 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     if teacher:
         print(f"taught by {config.distillation.teacher}, {teacher.model.count_params() / 1e6:.1f} M parameters")
     return Assembly(config, data, loaded, model, encoder, serving_encoder, dtype, policy, devices, teacher)
+
+
+def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, rows: int) -> None:
+    """Ready to be trained on so many rows."""
+    model.accumulation, model.xla = training.accumulation, training.xla
+    total_steps = training.epochs * steps_per_epoch(rows, training.batch_size)
+    model.compile(
+        optimizer=make_optimizer(training, model, total_steps),
+        loss=task.loss(training.label_smoothing),
+        jit_compile=False,
+        steps_per_execution=training.steps_per_execution,
+    )
+
+
+def _finish(model: TrainableClassifier, loaded: LoadedBackbone) -> None:
+    """With the head of the checkpoint."""
+    if loaded.classifier is None:
+        raise UserError(
+            f"training.epochs 0: {loaded.source} has no head of a {loaded.family.title} classifier among its weights, "
+            "or one of other sizes than its id2label says."
+        )
+    take_head(model, loaded.classifier)
 
 
 def _encoders(config: Config, loaded: LoadedBackbone) -> tuple[TextEncoder, TextEncoder]:

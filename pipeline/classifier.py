@@ -7,10 +7,21 @@ import keras_nlp
 from keras import ops
 
 from pipeline.backbone.architecture import copy_weights, last_embedding_layer, like
+from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.poolings import Pooling, pooling_class
+from pipeline.tasks.task import Task
 
-__all__ = ["Parts", "build_classifier", "copy_weights", "parts_of", "serving_copy", "with_hidden_states"]
+__all__ = [
+    "Parts",
+    "build_classifier",
+    "copy_weights",
+    "head_of",
+    "parts_of",
+    "serving_copy",
+    "take_head",
+    "with_hidden_states",
+]
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,44 @@ def build_classifier(
 def parts_of(model: keras.Model) -> Parts | None:
     """What a model is made of; None: `build_classifier` has not made it."""
     return getattr(model, "classifier_parts", None)
+
+
+def take_head(model: keras.Model, head: ClassifierHead) -> None:
+    """Put the head of a finished classifier in place of a fresh one.
+
+    Args:
+        model: from `build_classifier`, of the same encoder and pooling, with as many outputs.
+        head: of the checkpoint.
+    """
+    parts: Parts = model.classifier_parts
+    parts.head.kernel.assign(head.kernel)
+    parts.head.bias.assign(head.bias)
+    for layer in parts.pooling.layers:
+        layer.kernel.assign(head.pooler_kernel)
+        layer.bias.assign(head.pooler_bias)
+
+
+def head_of(model: keras.Model, task: Task) -> ClassifierHead | None:
+    """The head of a trained classifier; None: its pooling is none that a ClassifierHead has.
+
+    The pooler of the pooling `fresh` is BERT's own kind: it becomes the encoder's.
+
+    Args:
+        model: from `build_classifier`; its backbone gets the pooler.
+        task: what its outputs mean.
+    """
+    parts: Parts = model.classifier_parts
+    pooling, pooler = parts.pooling_name, None
+    if pooling == "fresh":
+        copy_weights(parts.pooling.layers[0], parts.backbone.pooled_dense)
+        pooling = "cls"
+    elif pooling in ("relu", "gelu"):
+        pooler = parts.pooling.layers[0]
+    elif pooling != "cls":
+        return None
+    kernel, bias, names = task.last_layer(*(ops.convert_to_numpy(weight) for weight in parts.head.weights))
+    dense = () if pooler is None else (ops.convert_to_numpy(ops.cast(weight, "float32")) for weight in pooler.weights)
+    return ClassifierHead(pooling, kernel, bias, task.name, names, *dense)
 
 
 def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> keras.Model:

@@ -1,6 +1,7 @@
 """From a trained model to the one that is served: a copy in its numerics, proved equal, scored, and exported."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from pipeline.assemble import Assembly
 from pipeline.classifier import serving_copy
 from pipeline.data.sources import read_metadata
 from pipeline.errors import UserError
+from pipeline.evaluation.made_texts import made_texts
 from pipeline.evaluation.predict import BatchPredictor
+from pipeline.evaluation.transformers_judge import judge
 from pipeline.tasks.task import Task
 
 # Largest differences of a prediction between a trained and a served model, in the task's scale: float32 is as good as
@@ -30,7 +33,8 @@ class Served:
     Attributes:
         model: in the numerics that it is served in.
         predict: with it.
-        texts: held-out texts, a list a column, on which it and its export are compared with what was trained.
+        texts: held-out texts, a list a column, on which it and its export are compared with what was trained; where
+            there are no rows, made ones.
         predictions: of these texts, float32 [n, K].
     """
 
@@ -41,22 +45,46 @@ class Served:
 
 
 def serve(run: Assembly) -> Served:
-    """Copy the trained model into the numerics of serving.
+    """Copy the trained model into the numerics of serving; a finished checkpoint is compared with transformers too.
 
     Raises:
         UserError: the copy answers otherwise than the trained model.
     """
     model = serving_copy(run.model, run.serving_dtype, run.config.export.weights)
     predict = run.predictor(model, run.serving_encoder)
-    held_out = run.data.test or run.data.validation or run.data.train
-    every = -(-len(held_out) // run.config.export.verify_examples)
-    texts = tuple([text.decode() for text in column] for column in held_out.texts(slice(None, None, every)))
+    texts = _held_out_texts(run)
     # In the tokens of training, also where longer texts are served.
     trained, served = (run.predictor(of, run.encoder).texts(texts) for of in (run.model, model))
     exact = (run.dtype, run.serving_dtype) == ("float32", "float32") and run.config.export.weights != "bfloat16"
     require_equal(trained, served, (EXACT if exact else ROUNDED) * run.data.task.scale)
+    if run.config.training.epochs == 0:
+        _judge(run, texts, trained)
     predictions = served if run.serving_encoder is run.encoder else predict.texts(texts)
     return Served(model, predict, texts, predictions)
+
+
+def _held_out_texts(run: Assembly) -> tuple[list[str], ...]:
+    """Of at most export.verify_examples rows."""
+    count = run.config.export.verify_examples
+    held_out = run.data.test or run.data.validation or run.data.train
+    if held_out is None:
+        return made_texts(run.encoder, len(run.data.features.inputs), count)
+    every = math.ceil(len(held_out) / count)
+    return tuple([text.decode() for text in column] for column in held_out.texts(slice(None, None, every)))
+
+
+def _judge(run: Assembly, texts: tuple[list[str], ...], predictions: np.ndarray) -> None:
+    """Compare a finished checkpoint's predictions with transformers', say the outcome, and put it into the summary."""
+    task, tolerance = run.data.task, EXACT if run.dtype == "float32" else ROUNDED
+    found = judge(Path(run.loaded.source), texts, predictions, run.encoder, task, tolerance)
+    if not found:
+        print("note: not compared with transformers' answers: it is not installed, or torch is not (the extra bench)")
+        return
+    run.data.summary["compared with transformers"] = found
+    print(
+        f"compared with transformers on {found['texts']} texts: the largest difference is "
+        f"{found['largest difference']:.2g}; {found['texts of other tokens']} texts have other tokens there"
+    )
 
 
 def require_equal(trained: np.ndarray, served: np.ndarray, tolerance: float) -> None:

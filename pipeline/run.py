@@ -138,7 +138,6 @@ def road(config: Config, strategy, workers) -> dict:
 
     run_dir = Path(str(config.run_dir))
     seed_all(config.training)
-
     # ---- Pre-training: raw text to a checkpoint, which fine-tuning begins with.
     start, metrics = pretraining_stage(config, strategy, workers)
     content = ReportContent(run_dir.name, metrics, to_yaml(config), environment())
@@ -150,11 +149,12 @@ def road(config: Config, strategy, workers) -> dict:
 
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
     with workers.chief_first():
-        data = load(start.data, run_dir / "data", begun=any((run_dir / "checkpoints").glob("[0-9]*")))
+        begun = any((run_dir / "checkpoints").glob("[0-9]*"))
+        data = load(start.data, run_dir / "data", begun, start.training.epochs > 0)
     announce(data)
     task = data.task.served(config.evaluation, config.export)
 
-    # ---- Model: a backbone from its checkpoint, a pooling, a fresh head; the checkpoint's own vocabulary.
+    # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
     run = assemble(start, data, strategy)
     if workers.chief:
         warn(data, read_splits(data, run.encoder, run.loaded.backbone.max_sequence_length))
@@ -167,7 +167,7 @@ def road(config: Config, strategy, workers) -> dict:
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
     found = evaluate(served.predict, data, task, config.evaluation)
-    metrics |= {"task": task.name, **found.scores, "train": training_summary(progress, len(data.train))}
+    metrics |= {"task": task.name, **found.scores, **training_summary(progress, data.train)}
     content.add(found.task, found.mistakes, data.summary, data.warnings)
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype}
     write_results(run_dir, content)
@@ -185,7 +185,8 @@ def announce(data) -> None:
         print(f"note: {note}")
     for warning in data.warnings:
         print(f"warning: {warning}")
-    print(f"{', '.join(f'{len(split)} {split.name}' for split in data.splits)} rows, {data.task.describe()}")
+    rows = ", ".join(f"{len(split)} {split.name}" for split in data.splits)
+    print(f"{rows or 'no'} rows, {data.task.describe()}")
 
 
 def warn(data, found: list[str]) -> None:

@@ -3,7 +3,18 @@
 import json
 
 import numpy as np
-from checkpoints import CONFIG, HIDDEN, ROWS, distilbert, random_heads, random_tensors, write_folder
+from checkpoints import (
+    ACTIVATIONS,
+    CONFIG,
+    HIDDEN,
+    ROWS,
+    distilbert,
+    random_heads,
+    random_tensors,
+    reference,
+    write_folder,
+)
+from safetensors.numpy import load_file, save_file
 
 FAMILIES = ["distilbert", "electra-base", "electra-small", "ernie"]
 NARROW = 8
@@ -39,3 +50,47 @@ def write_family(folder, family):
         folder, {f"ernie.{name}": value for name, value in tensors.items()} | random_heads(), model_type="ernie"
     )
     return tensors
+
+
+CLASSIFIERS = ["bert", "distilbert", "electra-base", "electra-small", "ernie"]
+
+
+def write_classifier(folder, family, outputs=3, **settings):
+    """A folder as transformers would save a classifier of the family, of fixed weights; what BertModel's tensors and
+    the dense layers above them would be (the one before the last is None where it is the pooler)."""
+    if family == "bert":
+        tensors = random_tensors(CONFIG)
+        write_folder(folder, {f"bert.{name}": value for name, value in tensors.items()})
+    else:
+        tensors = write_family(folder, family)
+    stored = load_file(folder / "model.safetensors")
+    stored = {name: value for name, value in stored.items() if not name.startswith(("vocab_", "generator", "cls."))}
+    random = np.random.default_rng(7)
+
+    def dense(rows):
+        return random.normal(0, 1, (rows, HIDDEN)).astype(np.float32), random.normal(0, 1, rows).astype(np.float32)
+
+    names = {"distilbert": ("pre_classifier", "classifier"), "electra": ("classifier.dense", "classifier.out_proj")}
+    pooler, last = names.get(family.split("-")[0], (None, "classifier"))
+    layers = (dense(HIDDEN) if pooler else None, dense(outputs))
+    for name, layer in zip((pooler, last), layers, strict=True):
+        if layer:
+            stored |= {f"{name}.weight": layer[0], f"{name}.bias": layer[1]}
+    save_file(stored, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    title = {"bert": "Bert", "distilbert": "DistilBert", "ernie": "Ernie"}.get(family, "Electra")
+    labels = {str(i): name for i, name in enumerate(["good", "bad", "so so", "other"][:outputs])}
+    config |= {"architectures": [f"{title}ForSequenceClassification"], "id2label": labels} | settings
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return tensors, layers
+
+
+def classify(family, tensors, layers, inputs):
+    """Logits, float64 [batch, outputs], of a classifier of `write_classifier`, as its class in transformers computes
+    them."""
+    sequence, pooled = reference(CONFIG, tensors, inputs)
+    pooler, (kernel, bias) = layers
+    if pooler:
+        pooled = sequence[:, 0] @ pooler[0].T + pooler[1]
+        pooled = ACTIVATIONS["relu" if family == "distilbert" else "gelu"](pooled)
+    return pooled @ kernel.T + bias

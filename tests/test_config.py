@@ -61,7 +61,7 @@ def test_every_recipe_is_valid(recipe):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--training.epochs", "0"], "training.epochs is 0"),
+        (["--training.epochs", "-1"], "training.epochs is -1"),
         (["--training.accumulation", "3"], "no multiple of training.accumulation 3"),
         (["--data.text_columns", "[label]"], "data.label_column 'label'"),
         (["--data.test_fraction", "1.5"], "data.test_fraction is 1.5"),
@@ -91,7 +91,7 @@ WRONG = {
     "--trainig.epochs 3": "--trainig.epochs is not a setting; did you mean --training.epochs?",
     "--learning_rate 1": "did you mean --pretraining.learning_rate or --training.learning_rate?",
     "--training.colour red": "there are --training.epochs",
-    "--training.epochs many": "training.epochs is many: it must be an integer of at least 1.",
+    "--training.epochs many": "training.epochs is many: it must be an integer of at least 0.",
     "--training.epochs 1.5": "training.epochs is 1.5",
     "--training.epochs null": "training.epochs is null",
     "--training.learning_rate nan": "training.learning_rate is nan: it must be a number above 0.",
@@ -236,7 +236,8 @@ def test_help_explains_every_setting_and_one_section_alone(capsys):
         assert end.value.code == 0
     every, _, section = capsys.readouterr().out.rpartition("training: ")
     assert all(f"  --{key}\n" in every for key in keys_of(Config) if not key.startswith("export."))
-    assert "--training.epochs\n      Passes over the training rows. (an integer of at least 1; default: 3)" in section
+    explained = "Examples a weight update, over all devices. (an integer of at least 1; default: 32)"
+    assert f"--training.batch_size\n      {explained}" in section
     assert "--data." not in section
     for item in dataclasses.fields(Config):
         if dataclasses.is_dataclass(item.type):
@@ -263,7 +264,7 @@ def test_a_config_from_python_is_as_safe_as_one_from_a_shell(tmp_path):
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
-        ("training", "epochs", 0, "training.epochs is 0"),
+        ("training", "epochs", -1, "training.epochs is -1"),
         ("training", "epochs", True, "training.epochs is True"),
         ("training", "epochs", 1.5, "training.epochs is 1.5"),
         ("training", "ema", float("nan"), "training.ema is nan"),

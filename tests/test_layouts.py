@@ -166,7 +166,7 @@ def test_an_adapter_is_named(tmp_path):
 
 def test_convert_names_what_has_no_place(tmp_path, capsys):
     heads = {"classifier.weight": np.zeros((3, HIDDEN), np.float32), "classifier.bias": np.zeros(3, np.float32)}
-    labels = {"id2label": {"0": "good", "1": "bad", "2": "neither"}}
+    labels = {"id2label": {"0": "good", "1": "bad", "2": "neither"}, "architectures": ["BertForTokenClassification"]}
     folder = write_folder(tmp_path / "from", prefixed("bert.", random_tensors(CONFIG)) | heads, **labels)
     assert main([str(folder), str(tmp_path / "to")]) == 0
     lines = capsys.readouterr()

@@ -42,7 +42,7 @@ class Questions:
     """Texts as hostile as clients may send them."""
     asked: list[Question] = field(default_factory=list)
     thorough: bool = True
-    """Requests are cut at every place; False: at some."""
+    """Requests are cut at every place, and long texts are explained; False: at some places, and none."""
     known_batch: int = 1
     """Rows of the largest request among the recorded and those of the warm-up."""
 
@@ -55,10 +55,12 @@ class Questions:
         return self.rows[rows[0]].about if len(rows) == 1 else f"a batch of {len(rows)}"
 
     def rows_for(self, signature: str) -> list[int]:
-        """Those that a signature is asked: a few of one that runs the model dozens of times for each."""
+        """Those that a signature is asked: a few of one that runs the model dozens of times for each, and short ones
+        unless there is time."""
         if signature not in COSTLY:
             return list(range(len(self.rows)))
-        return [i for i, row in enumerate(self.rows) if row.about in _FOR_COSTLY]
+        wanted = (SHORT, ABOUT_INVALID, about_length(1_000 if self.thorough else 10))
+        return [i for i, row in enumerate(self.rows) if row.about in wanted]
 
     def requests_for(self, signature: str) -> list[tuple[list[list[int]], int]]:
         """(requests, rows of a batch) in all the ways in which a signature is asked: there and back, cut in pieces."""
@@ -79,7 +81,6 @@ def about_length(characters: int) -> str:
 
 
 SHORT, ABOUT_INVALID = "a short text", "a text that is no UTF-8"
-_FOR_COSTLY = (SHORT, ABOUT_INVALID, about_length(1_000))
 
 
 def questions_for(folder: Path, graph: meta_graph_pb2.MetaGraphDef, thorough: bool) -> Questions:

@@ -4,9 +4,11 @@ python -m pipeline.backbone.convert uncased_L-12_H-768_A-12 bert_hf             
 python -m pipeline.backbone.convert bert_hf bert_tf --format tf_checkpoint              to google-research/bert's layout
 python -m pipeline.backbone.convert bert_hf bert_preset --format keras_preset           to a keras-nlp preset
 python -m pipeline.backbone.convert bert_hf bert_hub --format tf_hub                    to SavedModels for TF-Hub
+python -m pipeline.backbone.convert runs/reviews reviews_hf                             a finished run, with its head
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -20,15 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.backbone.convert",
         description="Convert a BERT checkpoint: weights, vocabulary, settings and, where both formats hold them, "
-        "pre-training heads. What was written is read back and compared.",
+        "heads, of pre-training or a classifier. What was written is read back and compared.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "source",
         metavar="FROM",
-        help="folder of a Hugging Face checkpoint, a google-research/bert checkpoint, a TF-Hub encoder or a keras-nlp "
-        "preset; name on the Hugging Face Hub (bert-base-uncased, owner/name@revision); wheel:...; address of a TF-Hub "
-        "encoder; or name of a keras-nlp preset",
+        help="folder of a finished run, a Hugging Face checkpoint, a google-research/bert checkpoint, a TF-Hub encoder "
+        "or a keras-nlp preset; name on the Hugging Face Hub (bert-base-uncased, owner/name@revision); wheel:...; "
+        "address of a TF-Hub encoder; or name of a keras-nlp preset",
     )
     parser.add_argument("target", metavar="TO", type=Path, help="new folder")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of TO (default: %(default)s)")
@@ -50,7 +52,7 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
     """Write a checkpoint in another format, read it back and compare.
 
     Args:
-        source: what `load_checkpoint` takes.
+        source: what `load_checkpoint` takes, or the folder of a finished run, whose classifier is written.
         target: new or empty folder.
         format: one of FORMATS.
         vocabulary: a vocab.txt in place of the checkpoint's; None: its own.
@@ -66,14 +68,21 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
     from pipeline.backbone.load import load_checkpoint
     from pipeline.backbone.saving import notes_on_rows, use_vocabulary
     from pipeline.text import load_vocabulary
+    from pipeline.training.finished_run import as_checkpoint, is_run
 
-    loaded = load_checkpoint(source, dtype="float32")
+    loaded = as_checkpoint(Path(source)) if is_run(Path(source)) else load_checkpoint(source, dtype="float32")
     if vocabulary is not None:
         loaded = use_vocabulary(loaded, vocabulary, load_vocabulary(vocabulary))
     elif not loaded.vocabulary:
         raise UserError(f"{source} has no tokenizer: give its vocab.txt as --vocabulary.")
-    left_out = f"{source}: left out, for want of a place: {', '.join(loaded.left_out)}."
-    beside = (*notes_on_rows(loaded), *([left_out] if loaded.left_out else []))
+    left_out, head = list(loaded.left_out), loaded.classifier
+    # keras-nlp's BertTextClassifier is of BERT's own pooling alone.
+    if head and format != "huggingface" and (format, head.pooling) != ("keras_preset", "cls"):
+        left_out.append(f"the classifier ({', '.join(head.names[:5])}{' ...' if head.names[5:] else ''})")
+        loaded = dataclasses.replace(loaded, classifier=None)
+    beside = list(notes_on_rows(loaded))
+    if left_out:
+        beside.append(f"{source}: left out, for want of a place: {', '.join(left_out)}.")
     modules = {"huggingface": huggingface, "tf_checkpoint": tf_checkpoint, "keras_preset": preset, "tf_hub": hub}
     notes = modules[format].save(loaded, target)
     again = modules[format].load(target, dtype="float32")
@@ -115,10 +124,15 @@ def different(first, second, heads: bool = True, next_sentence: bool = True) -> 
         names += [name for name in bits[0] | bits[1] if name not in left_out and bits[0].get(name) != bits[1].get(name)]
 
     def settings(loaded) -> dict:
-        return config_of(loaded.backbone, "") | own_settings(loaded) | {"vocabulary": loaded.vocabulary}
+        head = dataclasses.asdict(loaded.classifier) if loaded.classifier else {}
+        plain = {f"classifier {key}": as_bytes(value) for key, value in head.items() if key != "sequence_length"}
+        return config_of(loaded.backbone, "") | own_settings(loaded) | {"vocabulary": loaded.vocabulary} | plain
+
+    def as_bytes(value):
+        return value.tobytes() if hasattr(value, "tobytes") else value
 
     one, other = settings(first), settings(second)
-    return names + [name for name in one if one[name] != other[name]]
+    return names + [name for name in one | other if one.get(name) != other.get(name)]
 
 
 if __name__ == "__main__":

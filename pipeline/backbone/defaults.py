@@ -1,4 +1,5 @@
-"""Pooling and length where nobody sets them: as a sentence-transformers checkpoint was trained, else the usual ones.
+"""Settings that a checkpoint decides where nobody does: what sentence-transformers' folders say of pooling and length,
+and what a finished classifier is.
 
 Imports no TensorFlow.
 """
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import model_hub
+from pipeline import model_hub, tasks
+from pipeline.backbone import finished_config
 from pipeline.backbone.json_object import read_json
 from pipeline.backbone.places import LENGTHS, model_folder, modules
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.wheel import local_path
 
 _SETTINGS = (("model", "pooling"), ("text", "sequence_length"))
+# Of a classifier that is served as it is.
+_FINISHED = (*_SETTINGS, ("data", "task"), ("data", "labels"))
 # Of sentence-transformers, by the name of a file in pipeline/poolings.
 _POOLINGS = {"cls": "first", "mean": "mean"}
 
@@ -32,7 +37,8 @@ class SentenceEncoder:
 
 
 def settle(config: Config, run_dir: Path) -> Config:
-    """The config with `model.pooling` and `text.sequence_length` set, and a line on what the checkpoint has decided.
+    """The config with `model.pooling` and `text.sequence_length` set, and a line on what the checkpoint has decided;
+    where nothing is trained, also with the checkpoint's task and labels.
 
     A run that has begun keeps what it began with.
 
@@ -41,13 +47,17 @@ def settle(config: Config, run_dir: Path) -> Config:
         run_dir: of a new run, or of one that is to go on, whose config.yaml holds the two.
 
     Raises:
-        UserError: the checkpoint cannot be had.
+        UserError: the checkpoint cannot be had, or is no finished classifier where nothing is trained.
     """
-    unset = [(section, key) for section, key in _SETTINGS if getattr(getattr(config, section), key) is None]
+    finished = config.training.epochs == 0 and config.stage != "pretrain"
+    settings = _FINISHED if finished else _SETTINGS
+    unset = [(section, key) for section, key in settings if getattr(getattr(config, section), key) is None]
     stored = run_dir / "config.yaml"
     if unset and stored.is_file():
         begun = yaml.safe_load(stored.read_text(encoding="utf-8")) or {}
         config = _with(config, {pair: (begun.get(pair[0]) or {}).get(pair[1]) for pair in unset})
+    elif finished:
+        config = _as_finished(config, unset)
     elif unset and (folder := _folder(config)) and (found := read(folder)):
         values = {pair: getattr(found, pair[1]) for pair in unset}
         config = _with(config, values)
@@ -78,6 +88,45 @@ def read(folder: Path) -> SentenceEncoder | None:
     if longest:
         longest = min(longest, read_json(inner / "config.json").get("max_position_embeddings", longest))
     return SentenceEncoder(pooling, longest or None, tuple(lost))
+
+
+def _as_finished(config: Config, unset: list[tuple[str, str]]) -> Config:
+    """The config with what a finished classifier is in its unset settings."""
+    source, folder = config.model.backbone, _folder(config)
+    if folder is None:
+        raise UserError(
+            f"training.epochs 0: model.backbone {source} is no Hugging Face folder, which alone has a finished head."
+        )
+    folder = model_folder(folder)
+    found = finished_config.read(folder, config.data.task)
+    if config.model.pooling not in (None, found.pooling):
+        raise UserError(
+            f"model.pooling {config.model.pooling}: the classifier {source} pools by {found.pooling}, and nothing is "
+            "trained: unset it."
+        )
+    _check_labels(config, found, folder)
+    values = {
+        ("model", "pooling"): found.pooling,
+        ("text", "sequence_length"): found.sequence_length,
+        ("data", "task"): found.task,
+        ("data", "labels"): list(found.names) if found.task != "number" else None,
+    }
+    config = _with(config, {pair: values[pair] for pair in unset})
+    said = [f"{section}.{key} {getattr(getattr(config, section), key)}" for section, key in unset]
+    print(f"{source} is a finished classifier: {', '.join(said) or 'nothing is taken over'}")
+    for note in found.notes:
+        print(f"note: {note}")
+    tasks.check(config)
+    return config
+
+
+def _check_labels(config: Config, found: finished_config.FinishedConfig, folder: Path) -> None:
+    """Each output has a name of its own, by the config or the checkpoint."""
+    outputs, given = len(found.names), config.data.labels
+    if given is not None and len(given) != outputs:
+        raise UserError(f"data.labels has {len(given)} names, but {config.model.backbone} has {outputs} outputs.")
+    if given is None and len({*found.names, ""}) <= outputs:
+        raise UserError(f"{folder}: id2label has empty or equal names: give {outputs} others as data.labels.")
 
 
 def _mode(config: dict[str, object]) -> str:

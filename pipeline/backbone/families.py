@@ -28,6 +28,8 @@ class Family:
     """A piece of BERT's name of a tensor, and its own, in the order of replacement."""
     modules: tuple[str, ...] = ("embeddings.", "encoder.", "pooler.")
     """What the names of its encoder's tensors begin with."""
+    classifier_pooling: str = "cls"
+    """The pooling of its finished classifiers, by the name of a file in pipeline/poolings."""
     has_pooler: bool = True
     has_segments: bool = True
 
@@ -78,6 +80,7 @@ DISTILBERT = Family(
         ("cls.predictions.bias", "vocab_projector.bias"),
     ),
     modules=("embeddings.", "transformer."),
+    classifier_pooling="relu",
     has_pooler=False,
     has_segments=False,
 )
@@ -91,6 +94,7 @@ ELECTRA = Family(
         ("cls.predictions.bias", "generator_lm_head.bias"),
     ),
     modules=("embeddings.", "embeddings_project.", "encoder."),
+    classifier_pooling="gelu",
     has_pooler=False,
 )
 ERNIE = Family("ernie", "Ernie")
@@ -142,6 +146,20 @@ def family_of(config: dict, folder: Path) -> Family | None:
     if config.get("is_decoder"):
         raise UserError(f"{folder}: it is a decoder (is_decoder in config.json); an encoder is needed.")
     return FAMILIES.get(model_type) if model_type else None
+
+
+def classifier_family(family: Family, pooling: str, projected: bool) -> Family | None:
+    """The family whose classifiers pool in some way, and which computes all that an encoder does.
+
+    Args:
+        family: of the encoder, which is taken where it does.
+        pooling: a file of pipeline/poolings.
+        projected: whether the encoder's embeddings are of another width than its layers.
+    """
+    if family.classifier_pooling == pooling:
+        return family
+    others = (other for other in FAMILIES.values() if other.classifier_pooling == pooling and other.has_segments)
+    return next((other for other in others if other is ELECTRA or not projected), None)
 
 
 def other_family(prefix: str) -> bool:

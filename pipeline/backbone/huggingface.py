@@ -9,7 +9,9 @@ from safetensors.numpy import save_file
 
 from pipeline.backbone.architecture import epsilon_of
 from pipeline.backbone.bert_config import build, config_of, dropout_notes, hidden_act_of
+from pipeline.backbone.classifier_head import classifier_tensors, read_classifier, tensor_names
 from pipeline.backbone.families import BERT, ERNIE, Family, family_of, other_family
+from pipeline.backbone.finished_config import ARCHITECTURE, settings_of
 from pipeline.backbone.folder_tensors import FolderTensors
 from pipeline.backbone.heads import (
     MASKED,
@@ -63,6 +65,8 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         notes.append("its embedding of task 0 is added to those of segments, which computes the same")
     heads, more = _heads(backbone, tensors, family)
     used |= _names_of_heads(tensors, family) if heads else set()
+    if classifier := read_classifier(tensors, family, config, backbone.hidden_dim):
+        used |= tensor_names(family)
     tokenizer = read_tokenizer(folder)
     return LoadedBackbone(
         backbone,
@@ -73,17 +77,18 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         vocabulary_source=str(tokenizer.source),
         notes=tuple(f"{folder}: {note}." for note in (*notes, *more, *tokenizer.notes, *dropout_notes(config))),
         heads=heads,
+        classifier=classifier,
         rules=tokenizer.rules,
         family=family,
-        left_out=_left_out(tensors, used, config),
+        left_out=_left_out(tensors, used, {} if classifier else config),
     )
 
 
 def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     """Write a folder that transformers' from_pretrained and `load` take, of the family that the weights came in.
 
-    With the masked-token head it is a BertForMaskedLM, with both heads a BertForPreTraining, else a BertModel; other
-    families' likewise.
+    With a classifier's head it is a BertForSequenceClassification, with the masked-token head a BertForMaskedLM, with
+    both heads of pre-training a BertForPreTraining, else a BertModel; other families' likewise.
 
     Args:
         loaded: any backbone; weights are written in float32.
@@ -96,7 +101,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         UserError: the folder is not empty, or there is no vocabulary that fits.
     """
     backbone, heads, family = loaded.backbone, loaded.heads, loaded.family
-    prefix = f"{family.model_type}." if heads else ""
+    prefix = f"{family.model_type}." if heads or loaded.classifier else ""
     tensors = {
         prefix + name: np.ascontiguousarray(part.value().T if part.is_kernel else part.value())
         for name, part in _named_parts(backbone, family, loaded.has_pooler and family.has_pooler).items()
@@ -104,6 +109,8 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     if heads:
         arrays = head_arrays(heads, TRANSPOSED_HUGGINGFACE)
         tensors |= {family.tensor(name.huggingface): value for name, value in arrays}
+    if loaded.classifier:
+        tensors |= classifier_tensors(loaded.classifier)
     with new_folder(folder) as hidden:
         write_json(hidden / "config.json", _config(loaded))
         notes = write_tokenizer(loaded, hidden)
@@ -115,8 +122,9 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
 
 
 def _config(loaded: LoadedBackbone) -> dict:
-    backbone, heads, family = loaded.backbone, loaded.heads, loaded.family
+    backbone, heads, family, head = loaded.backbone, loaded.heads, loaded.family, loaded.classifier
     kind = "Model" if heads is None else "ForMaskedLM" if heads.next_sentence_kernel is None else "ForPreTraining"
+    kind = ARCHITECTURE if head else kind
     settings = config_of(backbone, hidden_act_of(backbone)) | {
         "layer_norm_eps": epsilon_of(backbone),
         "pad_token_id": loaded.vocabulary.index("[PAD]") if "[PAD]" in loaded.vocabulary else 0,
@@ -129,6 +137,7 @@ def _config(loaded: LoadedBackbone) -> dict:
         "architectures": [f"{family.title}{kind}"],
         "model_type": family.model_type,
         **family.write_settings(settings),
+        **(settings_of(head.task, head.names) if head else {}),
     }
 
 

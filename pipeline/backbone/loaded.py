@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import keras_nlp
 
+from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.families import BERT, Family
 from pipeline.backbone.heads import PretrainingHeads
 from pipeline.text import TextEncoder
@@ -31,6 +32,8 @@ class LoadedBackbone:
     """Settings of the checkpoint that are not honoured: one sentence each."""
     heads: PretrainingHeads | None = None
     """The pre-training heads, where the checkpoint has them."""
+    classifier: ClassifierHead | None = None
+    """The head of a finished classifier, where the checkpoint is one."""
     rules: TokenizerRules = BERT_RULES
     """What else decides its tokens."""
     family: Family = BERT

@@ -9,6 +9,7 @@ import keras_nlp
 from pipeline.backbone.activations import ACTIVATIONS
 from pipeline.backbone.architecture import configure, epsilon_of, like
 from pipeline.backbone.bert_config import OWN_KEY, hidden_act_of, own_family, own_settings
+from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import check_vocabulary, new_folder, refuse_projection, write_json
@@ -67,6 +68,7 @@ def load(name: str | Path, num_layers: int | None = None, dtype: str | None = No
         has_pooler=own.get("has_pooler", True),
         source=str(name),
         vocabulary_source=f"the tokenizer of {name}",
+        classifier=_read_classifier(name, own),
         rules=TokenizerRules.from_json(own.get("tokenizer", {})),
         family=own_family(own),
     )
@@ -74,6 +76,9 @@ def load(name: str | Path, num_layers: int | None = None, dtype: str | None = No
 
 def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     """Write a preset that keras-nlp's BertBackbone.from_preset and BertTokenizer.from_preset take.
+
+    With a classifier's head of the pooling cls it is one of BertTextClassifier too, with its preprocessor; what it
+    gives is logits, and the labels stand in a key of config.json that keras-nlp passes over.
 
     keras-nlp builds every BertBackbone with GELU's tanh form and epsilon 1e-12. Its own conversions of Hugging Face
     checkpoints, which mean the exact GELU, do so without a word (the outputs of a MiniLM of six layers move by up to
@@ -120,8 +125,44 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     backbone = like(loaded.backbone, dtype="float32", plain=True)
     tokenizer = keras_nlp.models.BertTokenizer(list(loaded.vocabulary), lowercase=loaded.lowercase is not False)
     with new_folder(folder) as hidden:
-        backbone.save_to_preset(str(hidden))
-        tokenizer.save_to_preset(str(hidden))
-        config = read_json(hidden / "config.json")
-        write_json(hidden / "config.json", config | {OWN_KEY: own_settings(loaded)})
+        _write(backbone, tokenizer, loaded, hidden)
     return tuple(notes)
+
+
+def _write(
+    backbone: keras_nlp.models.BertBackbone,
+    tokenizer: keras_nlp.models.BertTokenizer,
+    loaded: LoadedBackbone,
+    folder: Path,
+) -> None:
+    """All files of a preset."""
+    own = own_settings(loaded)
+    if (head := loaded.classifier) and head.pooling == "cls":
+        _classifier(backbone, tokenizer, head).save_to_preset(str(folder))
+        own["classifier"] = {"task": head.task, "names": head.names}
+    else:
+        backbone.save_to_preset(str(folder))
+        tokenizer.save_to_preset(str(folder))
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {OWN_KEY: own})
+
+
+def _classifier(
+    backbone: keras_nlp.models.BertBackbone, tokenizer: keras_nlp.models.BertTokenizer, head: ClassifierHead
+) -> keras_nlp.models.BertTextClassifier:
+    """keras-nlp's own classifier of strings, with a head."""
+    length = head.sequence_length or backbone.max_sequence_length
+    preprocessor = keras_nlp.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=length)
+    classifier = keras_nlp.models.BertTextClassifier(backbone, len(head.bias), preprocessor)
+    classifier.output_dense.kernel.assign(head.kernel)
+    classifier.output_dense.bias.assign(head.bias)
+    return classifier
+
+
+def _read_classifier(name: str | Path, own: dict) -> ClassifierHead | None:
+    """The head that `save` has written."""
+    if "classifier" not in own:
+        return None
+    dense = keras_nlp.models.BertTextClassifier.from_preset(str(name), dtype="float32").output_dense
+    kernel, bias = (keras.ops.convert_to_numpy(weight) for weight in dense.weights)
+    return ClassifierHead("cls", kernel, bias, own["classifier"]["task"], tuple(own["classifier"]["names"]))

@@ -105,12 +105,12 @@ def write_tokenizer(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     Raises:
         UserError: there is no vocabulary that fits.
     """
-    rules, notes = loaded.rules, []
+    rules, notes, longest = loaded.rules, [], loaded.backbone.max_sequence_length
     # What stands in tokenizer.json alone is read by the bare class alone.
     bare = not rules.clean_text or rules.max_word_characters != MAX_WORD_CHARACTERS
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast" if bare else "BertTokenizer",
-        "model_max_length": loaded.backbone.max_sequence_length,
+        "model_max_length": (loaded.classifier and loaded.classifier.sequence_length) or longest,
         "strip_accents": rules.strip_accents,
         "tokenize_chinese_chars": rules.tokenize_chinese_chars,
         "unk_token": "[UNK]",
@@ -119,8 +119,9 @@ def write_tokenizer(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         "cls_token": "[CLS]",
         "mask_token": "[MASK]",
     }
-    if bare:
-        settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    if bare or not loaded.family.has_segments:
+        segments = ["token_type_ids"] if loaded.family.has_segments else []
+        settings["model_input_names"] = ["input_ids", *segments, "attention_mask"]
     if loaded.lowercase is not None:
         settings["do_lower_case"] = loaded.lowercase
     if rules.never_split:

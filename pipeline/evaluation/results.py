@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from pipeline.data.split import Split
 from pipeline.evaluation.report import ReportContent, write_report
 from pipeline.evaluation.table import print_table
 from pipeline.files import write_text
@@ -35,13 +36,16 @@ def write_results(run_dir: Path, content: ReportContent) -> None:
         print("warnings:", *warnings, sep="\n  ")
 
 
-def training_summary(progress: Progress, rows: int) -> dict:
-    """What metrics.json says of a finished training on so many rows."""
+def training_summary(progress: Progress, train: Split | None) -> dict[str, dict]:
+    """What metrics.json says of a finished training on these rows, as "train"; {} where nothing was trained."""
+    if train is None or not progress.history:
+        return {}
     seconds = sum(row["seconds"] for row in progress.history)
-    return {
+    summary = {
         "seconds": seconds,
-        "examples_per_second": len(progress.history) * rows / max(seconds, 1e-9),
+        "examples_per_second": len(progress.history) * len(train) / max(seconds, 1e-9),
         "epochs": len(progress.history),
         "best_epoch": None if progress.best_epoch is None else progress.best_epoch + 1,
         "history": progress.history,
     }
+    return {"train": summary}

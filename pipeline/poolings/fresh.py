@@ -8,11 +8,12 @@ class Pooling:
 
     first_only = True
     uses_pooler = False
+    activation = "tanh"
 
     def __init__(self, backbone, seed, dtype):
         initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
         self._dense = keras.layers.Dense(
-            backbone.hidden_dim, activation="tanh", kernel_initializer=initializer, dtype=dtype, name="pooler"
+            backbone.hidden_dim, activation=self.activation, kernel_initializer=initializer, dtype=dtype, name="pooler"
         )
         self.layers = [self._dense]
 

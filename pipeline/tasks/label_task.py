@@ -50,6 +50,8 @@ class LabelTask(Task):
         return {"labels": dict(zip(self.names, self.class_counts(values).tolist(), strict=True))}
 
     def data_warnings(self) -> list[str]:
+        if self.train_counts is None:
+            return []
         missing = metrics.unseen(self.names, np.array(self.train_counts))
         return [f"no training row has the label {name!r}." for name in missing]
 
@@ -58,6 +60,9 @@ class LabelTask(Task):
     @property
     def outputs(self) -> int:
         return len(self.names)
+
+    def last_layer(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        return kernel, bias, self.names
 
     def teacher_fault(self, teacher: Task) -> str | None:
         return answers.same_labels(self, teacher)

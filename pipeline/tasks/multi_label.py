@@ -134,7 +134,16 @@ class MultiLabel(LabelTask):
 
     @classmethod
     def of(cls, data, train) -> Self:
-        names = tuple(data.label_columns or ()) or names_of(data, train.meta.target["labels"], train.meta.sources)
+        return cls._of(
+            tuple(data.label_columns or ()) or names_of(data, train.meta.target["labels"], train.meta.sources), data
+        )
+
+    @classmethod
+    def stand_in(cls, data) -> Self:
+        return cls._of(tuple(data.label_columns or data.labels or ("no", "yes")), data)
+
+    @classmethod
+    def _of(cls, names: tuple[str, ...], data: DataConfig) -> Self:
         separator = data.label_separator or DEFAULT_SEPARATOR
         holding = [name for name in names if separator in name]
         if holding:
@@ -143,10 +152,6 @@ class MultiLabel(LabelTask):
                 "data.label_separator to what no label holds."
             )
         return cls(names, separator=separator)
-
-    @classmethod
-    def stand_in(cls, data) -> Self:
-        return cls(tuple(data.label_columns or data.labels or ("no", "yes")))
 
     def targets(self, store, known: str) -> SeveralLabels:
         return SeveralLabels(store, self.names, known)

@@ -140,6 +140,8 @@ class Number(Task):
         return replace(self, half_width=float(residuals[min(rank, len(residuals)) - 1]))
 
     def describe(self) -> str:
+        if self.median is None:
+            return "a number"
         return f"a number, {self.mean:.4g} ± {self.deviation:.4g} in training"
 
     def data_summary(self, values: np.ndarray) -> dict[str, Any]:
@@ -187,6 +189,9 @@ class Number(Task):
                 f"{scales[0][0]:.6g} ± {scales[0][1]:.6g}; give both the same training rows."
             )
         return None
+
+    def last_layer(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        return kernel * self.deviation, bias * self.deviation + self.mean, ("LABEL_0",)
 
     def activation(self, logits):
         return logits * self.deviation + self.mean

@@ -249,6 +249,11 @@ class Task(ABC):
         """Why a model of the task `teacher` cannot teach one of this task; None: it can."""
 
     @abstractmethod
+    def last_layer(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """The last layer, [hidden, outputs] and [outputs], as programs take it that do not know what else the task
+        has: its outputs are logits, or numbers in the units of the data; and names of the outputs."""
+
+    @abstractmethod
     def activation(self, logits: "tf.Tensor") -> "tf.Tensor":
         """Predictions, float32 [batch, K], of the last layer's outputs, float32 [batch, outputs]."""
 

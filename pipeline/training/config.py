@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.settings.bounds import Count, Decay, NotNegative, Positive, Seed, Share, WholeShare
+from pipeline.settings.bounds import Count, CountOrZero, Decay, NotNegative, Positive, Seed, Share, WholeShare
 from pipeline.settings.read import require
 
 if TYPE_CHECKING:
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class TrainingConfig:
     """Optimisation, numerics and checkpoints."""
 
-    epochs: Count = 3
-    """Passes over the training rows."""
+    epochs: CountOrZero = 3
+    """Passes over the training rows. 0: none; the checkpoint is a finished classifier, which is scored and exported as
+    it is, with its own head, labels and length. Rows, of data.test or any other, are only to score it."""
     batch_size: Count = 32
     """Examples a weight update, over all devices."""
     accumulation: Count = 1
@@ -93,9 +94,25 @@ def check_training(config: "Config") -> None:
         f"training.batch_size {training.batch_size} is no multiple of training.accumulation {training.accumulation}.",
     )
     require(
-        not training.early_stopping or data.validation or data.validation_fraction > 0,
+        not training.epochs or not training.early_stopping or data.validation or data.validation_fraction > 0,
         "training.early_stopping needs validation rows: set data.validation or data.validation_fraction.",
     )
+
+
+def check_finished(config: "Config") -> None:
+    """Where nothing is trained, there is a checkpoint to serve, as it is."""
+    if config.training.epochs or config.stage == "pretrain":
+        return
+    require(
+        config.model.backbone is not None and not config.corpus.train,
+        "training.epochs 0 trains nothing: name a finished classifier as model.backbone, and no corpus.",
+    )
+    for setting, value in (
+        ("model.num_layers", config.model.num_layers),
+        ("text.vocabulary", config.text.vocabulary),
+        ("distillation.teacher", config.distillation.teacher),
+    ):
+        require(value is None, f"training.epochs 0 serves a checkpoint as it is, which {setting} {value} would change.")
 
 
 def check_distillation(config: "Config") -> None:

@@ -1,22 +1,17 @@
 """The classifier of a finished run, to learn from."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import yaml
 
 from export.versions import ModelError, find_version, read_metadata
-from pipeline import tasks
-from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier
-from pipeline.config import Config, ModelConfig, TextConfig
+from pipeline.config import Config, TextConfig
 from pipeline.data.load import DataSplits
 from pipeline.errors import UserError
 from pipeline.features import Features
-from pipeline.identity import Identity
-from pipeline.training.checkpoint import load_finished
+from pipeline.training.finished_run import load_run_backbone, load_run_classifier, read_settings
 
 
 @dataclass
@@ -50,27 +45,14 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
         raise UserError(
             f"{named} has exported no model: take that run to its end, with export.enabled true."
         ) from error
-    served, identity = read_metadata(version), Identity.load(folder)
-    task = tasks.from_metadata(identity.task)
-    fault = data.task.teacher_fault(task)
+    served, settings = read_metadata(version), read_settings(folder)
+    fault = data.task.teacher_fault(settings.task)
     if fault is not None:
         raise UserError(f"{named} {fault}")
-    if Features.from_metadata(identity.features).inputs != data.features.inputs:
+    if Features.from_metadata(settings.identity.features).inputs != data.features.inputs:
         raise UserError(f"{named} takes {' and '.join(served['inputs'])}: give both runs as many data.text_columns.")
-
-    stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    try:
-        model, text = ModelConfig(**stored["model"]), TextConfig(**stored["text"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'config.yaml'} is not of this version of the pipeline ({error}).") from error
-    if (stored.get("corpus") or {}).get("train"):
-        # Its run began with what it had pre-trained.
-        model, text = (
-            replace(model, backbone=str(folder / "pretrained"), revision=None, num_layers=None),
-            replace(text, vocabulary=None),
-        )
     # Texts are cut to the student's length.
-    loaded = load_backbone(model, replace(text, sequence_length=config.text.length), 0, dtype)
+    loaded = load_run_backbone(settings, config.text.length, dtype)
     if loaded.vocabulary != student.vocabulary:
         raise UserError(
             f"{named} has another vocabulary ({len(loaded.vocabulary)} pieces of {loaded.vocabulary_source}) than this "
@@ -81,10 +63,9 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
             f"{named} cuts its texts by other rules than this run ({loaded.rules.to_json()} and "
             f"{student.rules.to_json()}): both must read the same tokens."
         )
-    if _lowercases(text, loaded) != _lowercases(config.text, student):
+    if _lowercases(settings.text, loaded) != _lowercases(config.text, student):
         raise UserError(f"{named} lower-cases its texts, or this run does, but not both: set text.lowercase alike.")
-    classifier = build_classifier(loaded, task.outputs, pooling=identity.pooling, dropout=identity.dropout, dtype=dtype)
-    return Teacher(classifier, load_finished(folder / "checkpoints", classifier))
+    return Teacher(*load_run_classifier(settings, loaded, dtype))
 
 
 def _lowercases(text: TextConfig, loaded: LoadedBackbone) -> bool:
