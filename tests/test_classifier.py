@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from checkpoints import ACTIVATIONS
 
 import pipeline.poolings
 from pipeline.backbone.architecture import configure, embed_in_float32
@@ -55,7 +56,7 @@ def test_logits_are_a_dense_layer_on_the_pooled_sequence(pooling):
         pooled = sequence[:, 0]
     else:
         kernel, bias = (backbone.pooled_dense if pooling == "cls" else model.get_layer("pooler")).get_weights()
-        pooled = np.tanh(sequence[:, 0] @ kernel + bias)
+        pooled = ACTIVATIONS.get(pooling, np.tanh)(sequence[:, 0] @ kernel + bias)
     kernel, bias = model.get_layer("logits").get_weights()
     logits = model(inputs, training=False)
     assert logits.dtype == tf.float32

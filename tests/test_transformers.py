@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from checkpoints import (
     ACTIVATIONS,
     CONFIG,
@@ -17,10 +18,17 @@ from checkpoints import (
     with_heads,
     write_folder,
 )
-from family_folders import FAMILIES, write_family
+from family_folders import CLASSIFIERS, FAMILIES, write_classifier, write_family
 
 from pipeline.backbone import huggingface
-from pipeline.backbone.convert import main
+from pipeline.backbone.convert import convert, main
+from pipeline.backbone.finished_config import read
+from pipeline.backbone.load import load_checkpoint
+from pipeline.classifier import build_classifier, take_head
+from pipeline.config import DataConfig
+from pipeline.errors import UserError
+from pipeline.evaluation.transformers_judge import judge
+from pipeline.tasks import kind
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -154,3 +162,32 @@ def test_ernies_task_is_in_its_segments_as_in_transformers(tmp_path):
     ours = load(folder).backbone(inputs, training=False)["sequence_output"].numpy()
     real = inputs["padding_mask"] == 1
     np.testing.assert_allclose(ours[real], theirs[real], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "outputs", "problem"),
+    [*((family, 3, None) for family in CLASSIFIERS), ("bert", 1, "regression"),
+     ("distilbert", 3, "multi_label_classification")],
+)  # fmt: skip
+def test_a_finished_classifier_answers_as_in_transformers_and_as_its_pipeline_once_it_is_written(
+    tmp_path, family, outputs, problem
+):
+    _, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    write_classifier(tmp_path / "from", family, outputs, problem_type=problem)
+    loaded, found = load_checkpoint(str(tmp_path / "from"), dtype="float32"), read(tmp_path / "from")
+    model = build_classifier(loaded, outputs, pooling=found.pooling, dtype="float32")
+    take_head(model, loaded.classifier)
+    encoder, task = (
+        loaded.text_encoder(sequence_length=12),
+        kind(found.task).stand_in(DataConfig(labels=[*found.names])),
+    )
+    texts = ["a", "b c d e f g h i j k l m", "n o a b", "c"]
+    predictions = task.activation(model(encoder(tf.constant(texts)), training=False)).numpy()
+    assert judge(tmp_path / "from", [texts], predictions, encoder, task, 1e-4)["texts of other tokens"] == 0
+    with pytest.raises(UserError, match=r"answers otherwise here than in transformers, by 1 where 0\.0001 is allowed"):
+        judge(tmp_path / "from", [texts], predictions + 1, encoder, task, 1e-4)
+    convert(str(tmp_path / "from"), tmp_path / "to")
+    answers = transformers.pipeline("text-classification", str(tmp_path / "to"), truncation=True, top_k=None)(texts)
+    for row, answer in zip(predictions, answers, strict=True):
+        scores = {item["label"]: item["score"] for item in answer}
+        np.testing.assert_allclose([scores[name] for name in found.names], row, atol=1e-4)
