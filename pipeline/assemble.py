@@ -26,6 +26,7 @@ from pipeline.training.optimizer import make_optimizer
 from pipeline.training.strategy import describe
 from pipeline.training.teacher import Teacher, load_teacher
 from pipeline.training.workers import Workers
+from pipeline.training.xla import choose_xla
 
 
 @dataclass
@@ -130,7 +131,9 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     """
     training = config.training
     dtype = choose_dtype(training.dtype)
-    devices = describe(strategy, training.batch_size, dtype, training.xla)
+    total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
+    xla = choose_xla(training.xla, total_steps)
+    devices = describe(strategy, training.batch_size, dtype, xla)
     print(devices)
     policy = serving_dtype(config.export.dtype, dtype)
     if (policy, config.export.weights) == ("bfloat16", "float32"):
@@ -150,8 +153,7 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
-        model.accumulation, model.xla = training.accumulation, training.xla
-        total_steps = training.epochs * steps_per_epoch(len(data.train), training.batch_size)
+        model.accumulation, model.xla = training.accumulation, xla
         model.compile(
             optimizer=make_optimizer(training, model, total_steps),
             loss=data.task.loss(training.label_smoothing),
