@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbone.architecture import is_projected, last_embedding_layer
 from pipeline.backbone.transformer_parts import parts_of as parts_of_layer
 from pipeline.classifier import parts_of
 
@@ -61,6 +62,7 @@ class FusedClassifier(tf.Module):
         self.embeddings = [self._variable(backbone.get_layer(name).weights[0], name) for name in names]
         self.max_length, self.num_segments = backbone.max_sequence_length, backbone.num_segments
         self.embedding_norm = self._norm(backbone.get_layer("embeddings_layer_norm"))
+        self.projection = self._dense(last_embedding_layer(backbone)) if is_projected(backbone) else tf.identity
         self.layers = [self._layer(layer) for layer in backbone.transformer_layers]
         self._pooling_weights: list[tf.Module] = []
         self._pool = parts.pooling.served(self)
@@ -71,7 +73,7 @@ class FusedClassifier(tf.Module):
         return self.logits(self.pooled(inputs, words))
 
     def words(self, ids: tf.Tensor) -> tf.Tensor:
-        """Word embeddings, float32 [..., H], of ids."""
+        """Word embeddings, float32 [..., E], of ids."""
         return tf.cast(tf.gather(self.embeddings[0], ids), tf.float32)
 
     def logits(self, pooled: tf.Tensor) -> tf.Tensor:
@@ -83,7 +85,7 @@ class FusedClassifier(tf.Module):
 
         Args:
             inputs: token_ids, segment_ids and padding_mask, int32 [batch, length].
-            words: [batch, length, H] in place of the word embeddings of token_ids; what follows is then computed in
+            words: [batch, length, E] in place of the word embeddings of token_ids; what follows is then computed in
                 its dtype.
 
         Returns:
@@ -105,9 +107,10 @@ class FusedClassifier(tf.Module):
         if words is None:
             words, chosen = token, tf.gather(tf.reshape(ids, [-1]), places)
         else:
-            words, chosen = tf.reshape(words, [-1, self.hidden_dim]), places
+            words, chosen = tf.reshape(words, [-1, token.shape[1]]), places
         x = tf.cast(tf.gather(words, chosen), dtype) + tf.cast(tf.gather(position, places % length), dtype)
         x = self.embedding_norm(x + tf.cast(tf.gather(segment, tf.gather(tf.reshape(segments, [-1]), places)), dtype))
+        x = self.projection(x)
         for layer in self.layers:
             last = self.pools_first and layer is self.layers[-1]
             spread = tf.reshape(tf.gather(layer["qkv"](x), rows), [batch, length, 3, self.num_heads, self.head_dim])

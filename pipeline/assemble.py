@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from pipeline.backbone.load import load_backbone
+from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier
 from pipeline.config import Config, TrainingConfig
@@ -63,8 +63,8 @@ class Assembly:
         return Identity(
             self.data.features.metadata(),
             self.data.task.metadata(),
-            self.config.model.pooling,
-            backbone_identity(self.loaded.backbone, self.loaded.source),
+            self.config.model.pooled_by,
+            backbone_identity(self.loaded.backbone, self.loaded.source, self.loaded.family.model_type),
             self.config.model.dropout,
             self.dtype,
             self.encoder.sequence_length,
@@ -141,10 +141,12 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     teacher = None
     with strategy.scope():
         loaded = load_backbone(config.model, config.text, training.seed, dtype)
+        if len(config.data.text_columns) > 1:
+            require_segments(loaded, f"data.text_columns [{', '.join(config.data.text_columns)}]")
         model = build_classifier(
             loaded,
             data.task.outputs,
-            pooling=config.model.pooling,
+            pooling=config.model.pooled_by,
             dropout=config.model.dropout,
             seed=training.seed,
             dtype=dtype,
@@ -171,7 +173,7 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
 
 def _encoders(config: Config, loaded: LoadedBackbone) -> tuple[TextEncoder, TextEncoder]:
     """The encoders of training and of serving, of the checkpoint's own vocabulary."""
-    encoder = loaded.text_encoder(config.text.lowercase, config.text.sequence_length)
+    encoder = loaded.text_encoder(config.text.lowercase, config.text.length)
     served_length = config.export.sequence_length
     if served_length in (None, encoder.sequence_length):
         return encoder, encoder

@@ -6,7 +6,7 @@ import keras
 import keras_nlp
 from keras import ops
 
-from pipeline.backbone.architecture import copy_weights, like
+from pipeline.backbone.architecture import copy_weights, last_embedding_layer, like
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.poolings import Pooling, pooling_class
 
@@ -114,5 +114,5 @@ def with_hidden_states(model: keras.Model) -> keras.Model:
     backbone = parts.backbone
     pooled = parts.pooling(backbone.output, backbone.input["padding_mask"])
     logits = parts.head(parts.dropout(pooled))
-    layers = [backbone.get_layer("embeddings_dropout"), *backbone.transformer_layers]
+    layers = [last_embedding_layer(backbone), *backbone.transformer_layers]
     return keras.Model(backbone.input, {"logits": logits, "states": [layer.output for layer in layers]})

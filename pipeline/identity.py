@@ -22,7 +22,7 @@ class Identity:
     pooling: str
     """A file of pipeline/poolings."""
     backbone: dict[str, Any]
-    """Sizes, and the source of its weights."""
+    """Sizes, family and the source of its weights."""
     dropout: float
     dtype: str
     """Keras dtype policy of training."""
@@ -57,6 +57,7 @@ SIZES = (
 )  # fmt: skip
 
 
-def backbone_identity(backbone, source: str) -> dict[str, Any]:
-    """Sizes of a keras-nlp BertBackbone, and where its weights are from."""
-    return {"source": source} | {name: getattr(backbone, name) for name in SIZES}
+def backbone_identity(backbone, source: str, family: str) -> dict[str, Any]:
+    """Sizes of a keras-nlp BertBackbone, where its weights are from, and the model_type that they came under."""
+    sizes = {name: getattr(backbone, name) for name in SIZES}
+    return {"source": source, "family": family} | sizes

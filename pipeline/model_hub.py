@@ -15,6 +15,7 @@ from typing import Literal
 
 import yaml
 
+from pipeline.backbone.places import LENGTHS, MODULES, modules
 from pipeline.config import Config
 from pipeline.errors import UserError
 
@@ -23,7 +24,9 @@ _REFERENCE = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?)(@(?P<revision>[A-Za-z0-9][A-Za-z0-9_./-]*))?"
 )
 _COMMIT = re.compile("[0-9a-f]{40}")
-_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_CONFIG = "config.json"
+# In the order of preference; each in one file, or in several with an index.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # What backbone/huggingface.py reads beside the weights; a checkpoint may lack any but the first.
 _SMALL = (
     _CONFIG, "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
@@ -148,18 +151,45 @@ def fetch(model: HubModel, commit: str | None = None, weights: bool = True) -> P
     found = {name: _file(model, name) for name in _SMALL}
     if found[_CONFIG] is None:
         raise UserError(_no_config(model))
+    _fetch_modules(model)
     if weights:
-        index = _file(model, _INDEX)
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index else [_WEIGHTS]
-        for name in names:
-            if _file(model, name) is None:
-                raise UserError(
-                    f"model.backbone {model} has no {name}, and weights are read from safetensors alone: name a "
-                    f"revision that has it ({model.name}@refs/pr/NUMBER, see its Community tab), or convert it with "
-                    "transformers (from_pretrained, then save_pretrained) and name that folder."
-                )
-    config = found[_CONFIG]
-    assert config is not None
+        _fetch_weights(model)
+    return _cached_folder(model)
+
+
+def _fetch_modules(model: HubModel) -> None:
+    """Of a model of sentence-transformers, what says how its vectors are pooled."""
+    try:
+        found = _file(model, MODULES)
+    except UserError:
+        # It was not asked for when there was network. Nothing of the model is computed otherwise.
+        return
+    if found is None:
+        return
+    _file(model, LENGTHS)
+    for module in modules(_cached_folder(model)):
+        if module["type"] == "Pooling":
+            _file(model, f"{module['path']}/{_CONFIG}")
+
+
+def _fetch_weights(model: HubModel) -> None:
+    for name in _WEIGHTS:
+        index = _file(model, f"{name}.index.json")
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index else [name]
+        missing = [shard for shard in shards if _file(model, shard) is None]
+        if not missing:
+            return
+        if index:
+            raise UserError(f"model.backbone {model} has no {missing[0]}, which its {name}.index.json names.")
+    raise UserError(
+        f"model.backbone {model} has neither {' nor '.join(_WEIGHTS)}: save its weights with transformers "
+        "(from_pretrained, then save_pretrained), and name that folder."
+    )
+
+
+def _cached_folder(model: HubModel) -> Path:
+    config = _cached(model, _CONFIG)
+    assert config
     return config.parent
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+from pipeline.backbone.defaults import settle
 from pipeline.config import Config, differences, to_yaml
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -26,8 +27,9 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
         cluster: of which this process is a worker. The chief alone writes; each worker has a lock of its own.
 
     Returns:
-        The config, with the commit of a checkpoint on the Hugging Face Hub and, where the run is taken up from another
-        folder, with the paths that it was begun with; and a fingerprint, equal for workers of equal settings.
+        The config, with the commit of a checkpoint on the Hugging Face Hub, the settings that a checkpoint decides
+        where nobody does and, where the run is taken up from another folder, the paths that it was begun with; and a
+        fingerprint, equal for workers of equal settings.
 
     Raises:
         UserError: another process works in the folder, or it holds a run with other settings.
@@ -42,7 +44,7 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
     except Timeout:
         raise UserError(f"another process is working in {config.run_dir}.") from None
     try:
-        config = pin(config, run_dir)
+        config = settle(pin(config, run_dir), run_dir)
         yield (taken_up if follower else claim)(run_dir, config), fingerprint(config)
     finally:
         lock.release()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from pipeline import model_hub
+from pipeline.backbone.places import model_folder
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import documents
 from pipeline.errors import UserError
@@ -327,7 +328,7 @@ def vocabulary_file(source: str) -> str:
     hub_model = None if source.endswith(".txt") else model_hub.reference(source)
     path = model_hub.fetch(hub_model, weights=False) if hub_model else Path(source)
     if path.is_dir():
-        path = path / "vocab.txt"
+        path = model_folder(path) / "vocab.txt"
         if not path.is_file():
             raise UserError(f"--vocabulary {source} has no vocab.txt.")
     return str(path)

@@ -38,23 +38,29 @@ HIDDEN, ROWS = CONFIG["hidden_size"], CONFIG["vocab_size"]
 
 
 def random_tensors(config, seed=0, pooler=True):
-    """Tensors under BertModel's names, of values large enough that every part shows in the output."""
+    """Tensors under BertModel's names, of values large enough that every part shows in the output.
+
+    With an embedding_size in the config they are ElectraModel's.
+    """
     random = np.random.default_rng(seed)
     hidden, inner = config["hidden_size"], config["intermediate_size"]
+    width = config.get("embedding_size", hidden)
     tensors = {}
 
     def dense(name, inputs, outputs):
         tensors[f"{name}.weight"] = random.normal(0, 0.3, (outputs, inputs))
         tensors[f"{name}.bias"] = random.normal(0, 0.3, outputs)
 
-    def norm(name):
-        tensors[f"{name}.weight"] = random.uniform(0.5, 1.5, hidden)
-        tensors[f"{name}.bias"] = random.normal(0, 0.3, hidden)
+    def norm(name, size=hidden):
+        tensors[f"{name}.weight"] = random.uniform(0.5, 1.5, size)
+        tensors[f"{name}.bias"] = random.normal(0, 0.3, size)
 
     rows = ("vocab_size", "word"), ("max_position_embeddings", "position"), ("type_vocab_size", "token_type")
     for size, name in rows:
-        tensors[f"embeddings.{name}_embeddings.weight"] = random.normal(0, 1, (config[size], hidden))
-    norm("embeddings.LayerNorm")
+        tensors[f"embeddings.{name}_embeddings.weight"] = random.normal(0, 1, (config[size], width))
+    norm("embeddings.LayerNorm", width)
+    if width != hidden:
+        dense("embeddings_project", width, hidden)
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
         for part in ("self.query", "self.key", "self.value", "output.dense"):
@@ -96,7 +102,10 @@ def load(folder, num_layers=None, dtype=None, **text):
 
 
 def reference(config, tensors, inputs):
-    """BERT (Devlin et al., 2019, as transformers' BertModel) in float64: sequence [batch, length, hidden], pooled."""
+    """BERT (Devlin et al., 2019, as transformers' BertModel) in float64: sequence [batch, length, hidden], pooled.
+
+    With embeddings_project among the tensors it is ElectraModel; without a pooler, pooled is None.
+    """
     t = {name: value.astype(np.float64) for name, value in tensors.items()}
     ids, segments, mask = (inputs[name] for name in ("token_ids", "segment_ids", "padding_mask"))
     heads, epsilon = config["num_attention_heads"], config["layer_norm_eps"]
@@ -113,6 +122,8 @@ def reference(config, tensors, inputs):
 
     x = t["embeddings.word_embeddings.weight"][ids] + t["embeddings.token_type_embeddings.weight"][segments]
     x = norm(x + t["embeddings.position_embeddings.weight"][: ids.shape[1]], "embeddings.LayerNorm")
+    if "embeddings_project.weight" in t:
+        x = dense(x, "embeddings_project")
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
         query, key, value = (split(dense(x, f"{layer}.attention.self.{part}")) for part in ("query", "key", "value"))
@@ -124,7 +135,7 @@ def reference(config, tensors, inputs):
         x = norm(x + dense(context, f"{layer}.attention.output.dense"), f"{layer}.attention.output.LayerNorm")
         inner = ACTIVATIONS[config["hidden_act"]](dense(x, f"{layer}.intermediate.dense"))
         x = norm(x + dense(inner, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
-    return x, np.tanh(dense(x[:, 0], "pooler.dense"))
+    return x, np.tanh(dense(x[:, 0], "pooler.dense")) if "pooler.dense.weight" in t else None
 
 
 def random_inputs(config, batch=5, length=9, seed=0):
@@ -145,22 +156,44 @@ def assert_computes(backbone, config, tensors, tolerance=1e-4, inputs=None):
     sequence, pooled = reference(config, tensors, inputs)
     real = inputs["padding_mask"] == 1
     np.testing.assert_allclose(outputs["sequence_output"].numpy()[real], sequence[real], atol=tolerance)
-    np.testing.assert_allclose(outputs["pooled_output"], pooled, atol=tolerance)
+    if pooled is not None:
+        np.testing.assert_allclose(outputs["pooled_output"], pooled, atol=tolerance)
 
 
-def random_heads(seed=1):
-    """Heads under BertForPreTraining's names."""
+def random_heads(seed=1, width=HIDDEN):
+    """Heads under BertForPreTraining's names, for word embeddings of a width."""
     random = np.random.default_rng(seed)
     shapes = {
-        "cls.predictions.transform.dense.weight": (HIDDEN, HIDDEN),
-        "cls.predictions.transform.dense.bias": (HIDDEN,),
-        "cls.predictions.transform.LayerNorm.weight": (HIDDEN,),
-        "cls.predictions.transform.LayerNorm.bias": (HIDDEN,),
+        "cls.predictions.transform.dense.weight": (width, HIDDEN),
+        "cls.predictions.transform.dense.bias": (width,),
+        "cls.predictions.transform.LayerNorm.weight": (width,),
+        "cls.predictions.transform.LayerNorm.bias": (width,),
         "cls.predictions.bias": (ROWS,),
         "cls.seq_relationship.weight": (2, HIDDEN),
         "cls.seq_relationship.bias": (2,),
     }
     return {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def distilbert(tensors):
+    """Tensors of a BertModel and of its masked-token head, as DistilBertForMaskedLM names them; it has no segments."""
+    found = {}
+    for name, value in tensors.items():
+        for old, new in (
+            (r"^encoder\.layer\.(\d+)\.attention\.self\.([qkv])\w+\.", r"transformer.layer.\1.attention.\2_lin."),
+            (r"^encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"transformer.layer.\1.attention.out_lin."),
+            (r"^encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.", r"transformer.layer.\1.sa_layer_norm."),
+            (r"^encoder\.layer\.(\d+)\.intermediate\.dense\.", r"transformer.layer.\1.ffn.lin1."),
+            (r"^encoder\.layer\.(\d+)\.output\.dense\.", r"transformer.layer.\1.ffn.lin2."),
+            (r"^encoder\.layer\.(\d+)\.output\.LayerNorm\.", r"transformer.layer.\1.output_layer_norm."),
+            (r"^cls\.predictions\.transform\.dense\.", "vocab_transform."),
+            (r"^cls\.predictions\.transform\.LayerNorm\.", "vocab_layer_norm."),
+            (r"^cls\.predictions\.bias$", "vocab_projector.bias"),
+        ):
+            name = re.sub(old, new, name)
+        if not name.startswith(("pooler.", "cls.", "embeddings.token_type")):
+            found[name if name.startswith("vocab_") else f"distilbert.{name}"] = value
+    return found
 
 
 def with_heads(tensors, heads=None):

@@ -109,8 +109,11 @@ def reshaped(name):
 @pytest.mark.parametrize(
     ("tensors", "changes", "message"),
     [
-        (None, {"model_type": "roberta"}, "model_type is 'roberta'"),
-        (None, {"model_type": "distilbert"}, "model_type is 'distilbert'"),
+        (None, {"model_type": "roberta"}, "model_type is 'roberta'.* byte-level BPE; bert, distilbert, electra, ernie"),
+        (None, {"model_type": "newbert"}, "model_type is 'newbert'.* another architecture"),
+        (None, {"auto_map": {"AutoModel": "modeling_x.MyBert"}}, r"code of its own \(modeling_x\.MyBert, auto_map"),
+        (None, {"position_embedding_type": "alibi"}, "'alibi' is not 'absolute'"),
+        ({"roberta.model.weight": np.zeros(3, np.float32)}, {"model_type": None}, "no model_type, and the tensors"),
         (None, {"hidden_act": "mish"}, "hidden_act 'mish' is not one of gelu,"),
         (None, {"position_embedding_type": "relative_key"}, "'relative_key' is not 'absolute'"),
         (None, {"is_decoder": True}, "it is a decoder"),
@@ -159,8 +162,11 @@ def test_says_what_is_wrong_with_files(tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors is missing"):
         load(folder)
+    (folder / "tf_model.h5").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no pytorch_model\.bin; tf_model\.h5 is not read: save it"):
+        load(folder)
     (folder / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UserError, match=r"only pytorch_model\.bin.* convert it"):
+    with pytest.raises(UserError, match=r"pytorch_model\.bin is not a file of torch\.save"):
         load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not JSON"):
@@ -176,12 +182,14 @@ def test_says_what_is_wrong_with_files(tmp_path):
 
 def test_vocabulary_and_embeddings_must_fit(tmp_path):
     folder = write_folder(tmp_path)
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n")
-    with pytest.raises(UserError, match=r"vocab\.txt has 19 tokens, but the word embeddings of .* have 20 rows"):
+    (folder / "vocab.txt").write_text("\n".join([*VOCABULARY, "x"]) + "\n")
+    with pytest.raises(UserError, match=r"vocab\.txt has 21 tokens, but the word embeddings of .* have 20 rows"):
         load(folder)
-    (folder / "mine.txt").write_text("\n".join([*VOCABULARY, "x"]) + "\n")
-    with pytest.raises(UserError, match=r"mine\.txt has 21 tokens, but .* 20 rows"):
-        load(folder, vocabulary=str(folder / "mine.txt"))
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    # Of another checkpoint, though it is not too long.
+    (folder / "short.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n")
+    with pytest.raises(UserError, match=r"short\.txt has 19 tokens, but the word embeddings of .* have 20 rows"):
+        load(folder, vocabulary=str(folder / "short.txt"))
     with pytest.raises(UserError, match=r"text\.sequence_length 13 exceeds the 12 positions"):
         load(write_folder(tmp_path), sequence_length=13)
 

@@ -51,6 +51,8 @@ def test_logits_are_a_dense_layer_on_the_pooled_sequence(pooling):
         (kernel, bias), (vector, offset) = layer.projection.get_weights(), layer.score.get_weights()
         scores = np.exp(np.tanh(sequence @ kernel + bias) @ vector + offset) * inputs["padding_mask"][..., None]
         pooled = (scores / scores.sum(axis=1, keepdims=True) * sequence).sum(axis=1)
+    elif pooling == "first":
+        pooled = sequence[:, 0]
     else:
         kernel, bias = (backbone.pooled_dense if pooling == "cls" else model.get_layer("pooler")).get_weights()
         pooled = np.tanh(sequence[:, 0] @ kernel + bias)

@@ -17,9 +17,11 @@ from checkpoints import CONFIG, VOCABULARY, assert_computes, random_tensors, sha
 from hub_double import running_hub
 from tiny import SPECIAL, write_config
 from tiny import VOCABULARY as WORDS
+from torch_files import write_torch
 
 from pipeline import model_hub
 from pipeline.backbone.convert import main as convert
+from pipeline.backbone.defaults import settle
 from pipeline.backbone.load import load_backbone, load_checkpoint
 from pipeline.config import Config, ModelConfig, TextConfig
 from pipeline.errors import UserError
@@ -214,12 +216,52 @@ def test_what_the_hub_does_not_have(hub, tmp_path):
     hub.add("owner/empty-one", tmp_path / "nothing")
     with pytest.raises(UserError, match=r"owner/empty-one has no config\.json"):
         load_checkpoint("owner/empty-one")
-    only_bin = write_folder(tmp_path / "bin")
-    (only_bin / "model.safetensors").rename(only_bin / "pytorch_model.bin")
-    hub.add("owner/bin-only", only_bin)
-    with pytest.raises(UserError, match=r"has no model\.safetensors.*@refs/pr/NUMBER"):
-        load_checkpoint("owner/bin-only")
-    assert "pytorch_model.bin" not in hub.fetched()
+    (write_folder(tmp_path / "bare") / "model.safetensors").unlink()
+    hub.add("owner/no-weights", tmp_path / "bare")
+    with pytest.raises(UserError, match=r"has neither model\.safetensors nor pytorch_model\.bin"):
+        load_checkpoint("owner/no-weights")
+    shard_weights(
+        write_folder(tmp_path / "part"), random_tensors(CONFIG), ["model-1.safetensors", "model-2.safetensors"]
+    )
+    (tmp_path / "part" / "model-2.safetensors").unlink()
+    hub.add("owner/half-of-it", tmp_path / "part")
+    with pytest.raises(
+        UserError, match=r"has no model-2\.safetensors, which its model\.safetensors\.index\.json names"
+    ):
+        load_checkpoint("owner/half-of-it")
+
+
+def test_pytorch_model_bin_where_there_is_nothing_else(hub, tmp_path):
+    folder = write_folder(tmp_path / "bin")
+    (folder / "model.safetensors").unlink()
+    write_torch(folder / "pytorch_model.bin", random_tensors(CONFIG, 3))
+    hub.add(NAME, folder)
+    assert_computes(load_checkpoint(NAME).backbone, CONFIG, random_tensors(CONFIG, 3))
+
+
+def test_the_modules_of_sentence_transformers_decide_what_nobody_sets(hub, tmp_path, monkeypatch, capsys):
+    from huggingface_hub import constants
+
+    folder = write_folder(tmp_path / "sentences", random_tensors(CONFIG))
+    kinds = {"Transformer": "", "Pooling": "1_Pooling"}
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": f"a.{kind}", "path": path} for kind, path in kinds.items()])
+    )
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 9}))
+    commit = hub.add(NAME, folder)
+    settled = settle(config_of(backbone=NAME, revision=commit), tmp_path / "run")
+    assert (settled.model.pooling, settled.text.sequence_length) == ("first", 9)
+    assert "model.safetensors" not in hub.fetched()
+    assert load_checkpoint(NAME, revision=commit).left_out == ("modules.json (Pooling)",)
+    # A cache that another program has filled, and no network: as if there were no modules.
+    commit_of(tmp_path, hub, name="owner/other-bert")
+    other = fetch(HubModel("owner/other-bert"))
+    (other.parents[1] / ".no_exist" / other.name / "modules.json").unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    settled = settle(config_of(backbone="owner/other-bert", revision=other.name), tmp_path / "run")
+    assert settled.model.pooling == "fresh"
 
 
 def test_a_private_one_needs_the_token(hub, tmp_path, monkeypatch):

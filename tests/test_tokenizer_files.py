@@ -231,15 +231,6 @@ def test_casing_that_nobody_states(tmp_path, capsys):
     assert load_checkpoint(str(google.rename(tmp_path / "uncased_x"))).lowercase is True
 
 
-def test_custom_code_and_adapters_are_named(tmp_path):
-    folder = write_folder(tmp_path / "code", auto_map={"AutoModel": "modeling_x.MyBert"})
-    with pytest.raises(UserError, match=r"code of its own \(auto_map in config.json: modeling_x.MyBert\)"):
-        load(folder)
-    adapter = write(tmp_path / "adapter", (), adapter_config={"base_model_name_or_path": "bert-base-uncased"})
-    with pytest.raises(UserError, match=r"is an adapter .* of bert-base-uncased"):
-        load(adapter)
-
-
 def test_the_checkpoints_rules_reach_the_encoder(tmp_path):
     tensors = random_tensors(CONFIG)
     loaded = load(write_folder(tmp_path / "x", tensors, tokenizer={"do_lower_case": True, "strip_accents": False}))

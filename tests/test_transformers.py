@@ -5,6 +5,7 @@ import pytest
 from checkpoints import (
     ACTIVATIONS,
     CONFIG,
+    HIDDEN,
     ROWS,
     VOCABULARY,
     assert_heads,
@@ -16,6 +17,7 @@ from checkpoints import (
     with_heads,
     write_folder,
 )
+from family_folders import FAMILIES, write_family
 
 from pipeline.backbone import huggingface
 from pipeline.backbone.convert import main
@@ -114,3 +116,41 @@ def test_an_untied_decoder_is_not_taken_for_the_word_embeddings(tmp_path):
     # An older name of the same bias.
     tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
     assert_heads(load(write_folder(tmp_path / "bias", tensors)).heads)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_are_what_transformers_takes_them_for(tmp_path, family):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    write_family(tmp_path / "from", family)
+    loaded = load(tmp_path / "from")
+    huggingface.save(loaded, tmp_path / "to")
+    inputs = random_inputs(CONFIG)
+    names = {"token_ids": "input_ids", "padding_mask": "attention_mask"}
+    names |= {} if family == "distilbert" else {"segment_ids": "token_type_ids"}
+    given = {names[key]: torch.tensor(inputs[key].astype(np.int64)) for key in names}
+    real = inputs["padding_mask"] == 1
+    ours = loaded.backbone(inputs, training=False)["sequence_output"].numpy()[real]
+    scores = []
+    for folder in ("from", "to"):
+        model, info = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / folder, output_loading_info=True)
+        assert not info["missing_keys"]
+        with torch.no_grad():
+            states = model.base_model(**given).last_hidden_state.numpy()[real]
+            scores.append(model(**given).logits.numpy()[real])
+        np.testing.assert_allclose(ours, states, atol=1e-5)
+    np.testing.assert_array_equal(*scores)
+
+
+def test_ernies_task_is_in_its_segments_as_in_transformers(tmp_path):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    tasks = {"embeddings.task_type_embeddings.weight": np.full((3, HIDDEN), 0.7, np.float32)}
+    config = {"model_type": "ernie", "use_task_id": True, "task_type_vocab_size": 3}
+    folder = write_folder(tmp_path, random_tensors(CONFIG) | tasks, **config)
+    inputs = random_inputs(CONFIG)
+    names = {"token_ids": "input_ids", "segment_ids": "token_type_ids", "padding_mask": "attention_mask"}
+    with torch.no_grad():
+        given = {names[key]: torch.tensor(value.astype(np.int64)) for key, value in inputs.items()}
+        theirs = transformers.AutoModel.from_pretrained(folder)(**given).last_hidden_state.numpy()
+    ours = load(folder).backbone(inputs, training=False)["sequence_output"].numpy()
+    real = inputs["padding_mask"] == 1
+    np.testing.assert_allclose(ours[real], theirs[real], atol=1e-5)

@@ -43,6 +43,11 @@ ACTIVATIONS = {
     "relu": keras.activations.relu,
     "silu": keras.activations.silu,
     "swish": keras.activations.silu,
+    # Other ways to write the two forms of GELU.
+    "gelu_python": gelu,
+    "gelu_fast": _gelu_tanh,
+    "gelu_accurate": _gelu_tanh,
+    "gelu_python_tanh": _gelu_tanh,
 }
 
 

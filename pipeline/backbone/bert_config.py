@@ -1,12 +1,19 @@
 """The keys that a google-research bert_config.json and a Hugging Face config.json have in common."""
 
-import json
 from pathlib import Path
 
 import keras_nlp
 
 from pipeline.backbone.activations import ACTIVATIONS, name_of
-from pipeline.backbone.architecture import activation_of, configure, epsilon_of
+from pipeline.backbone.architecture import (
+    activation_of,
+    configure,
+    embedding_dim_of,
+    epsilon_of,
+    is_projected,
+    new_backbone,
+)
+from pipeline.backbone.families import BERT, FAMILIES, Family
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.errors import UserError
 
@@ -20,19 +27,6 @@ _SIZES = (
     "intermediate_size",
     "max_position_embeddings",
 )
-
-
-def read_json(path: Path) -> dict:
-    """The object in a JSON file; UserError if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return content
 
 
 def build(
@@ -65,11 +59,12 @@ def build(
         raise UserError(
             f"model.num_layers {num_layers} exceeds the {config['num_hidden_layers']} layers of {file.parent}."
         )
-    backbone = keras_nlp.models.BertBackbone(
+    backbone = new_backbone(
         vocabulary_size=config["vocab_size"],
         num_layers=num_layers or config["num_hidden_layers"],
         num_heads=config["num_attention_heads"],
         hidden_dim=config["hidden_size"],
+        embedding_dim=config.get("embedding_size"),
         intermediate_dim=config["intermediate_size"],
         dropout=config.get("hidden_dropout_prob", 0.1),
         max_sequence_length=config["max_position_embeddings"],
@@ -90,7 +85,8 @@ def dropout_notes(config: dict) -> list[str]:
 
 def config_of(backbone: keras_nlp.models.BertBackbone, activation: str) -> dict:
     """The keys of both formats for a backbone, with `activation` as its hidden_act."""
-    return {
+    width = {"embedding_size": embedding_dim_of(backbone)} if is_projected(backbone) else {}
+    return width | {
         "attention_probs_dropout_prob": backbone.dropout,
         "hidden_act": activation,
         "hidden_dropout_prob": backbone.dropout,
@@ -113,7 +109,13 @@ def own_settings(loaded: LoadedBackbone) -> dict:
         "do_lower_case": loaded.lowercase,
         "has_pooler": loaded.has_pooler,
         "tokenizer": loaded.rules.to_json(),
+        "model_type": loaded.family.model_type,
     }
+
+
+def own_family(own: dict) -> Family:
+    """The family that `own_settings` has written; BERT where there is none."""
+    return FAMILIES.get(own.get("model_type", ""), BERT)
 
 
 def hidden_act_of(backbone: keras_nlp.models.BertBackbone) -> str:

@@ -65,6 +65,19 @@ class CheckpointTensors:
     def read(self, name: str) -> np.ndarray:
         return self._get(self._keys[name]).astype(np.float32)
 
+    def others(self, used: set[str], cut_off: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """What the checkpoint has beside the variables that are used, with shapes; an optimizer's slots are counted.
+
+        Args:
+            used: names.
+            cut_off: beginnings of the names of layers that were not asked for.
+        """
+        others = [name for name in self if name not in used and not name.startswith(cut_off) and name]
+        # Slots are named after their variables: .../kernel/adam_m.
+        slots = [name for name in others if name.rpartition("/")[0] in self]
+        found = [f"{name} {list(self.shape(name))}" for name in others if name not in slots]
+        return (*found, f"{len(slots)} slots of an optimizer") if slots else tuple(found)
+
     def attribute(self, name: str) -> np.ndarray | None:
         """The variable that the saved object has under a name; None: it has none."""
         key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class TextConfig:
     """How strings become token ids."""
 
-    sequence_length: Count = 128
-    """Longest sequence in tokens, special tokens included; longer texts are cut."""
+    sequence_length: Count | None = None
+    """Longest sequence in tokens, special tokens included; longer texts are cut. None: as the checkpoint's
+    sentence-transformers settings say, else 128."""
     lowercase: bool | None = None
     """Lower-case and strip accents (uncased models); none: as the checkpoint says, else whether its pieces have no
     capitals. Whether accents are stripped apart from it, and other rules of tokens, are the checkpoint's."""
@@ -25,6 +26,11 @@ class TextConfig:
     pipeline.vocabulary extend); none: the checkpoint's own, or one learned from the corpus."""
     fixed_length: bool = False
     """Pad every batch to sequence_length instead of to its longest row (static shapes for accelerators)."""
+
+    @property
+    def length(self) -> int:
+        """sequence_length, or its default."""
+        return 128 if self.sequence_length is None else self.sequence_length
 
 
 @dataclass
@@ -51,11 +57,17 @@ class ModelConfig:
     initializer_range: Positive | None = None
     """Standard deviation of a fresh backbone's kernels and embeddings (BERT's paper: 0.02); none: 1 / sqrt(hidden_dim),
     with which small models leave the plateau at the start of pre-training much sooner."""
-    pooling: str = "fresh"
+    pooling: str | None = None
     """Sequence to vector, by the name of a file in pipeline/poolings: mean of the tokens, attention (a weighted mean
-    that is learned), cls (the checkpoint's own [CLS] pooler), or fresh (a newly initialised one)."""
+    that is learned), first (the vector of [CLS]), cls (the checkpoint's own [CLS] pooler), or fresh (a newly
+    initialised one); none: as the checkpoint's sentence-transformers settings say, else fresh."""
     dropout: Share = 0.1
     """Dropout inside a fresh backbone (a checkpoint brings its own rate) and before the classification layer."""
+
+    @property
+    def pooled_by(self) -> str:
+        """pooling, or its default."""
+        return self.pooling or "fresh"
 
 
 def check_fresh_backbone(config: "Config") -> None:
@@ -73,8 +85,8 @@ def check_fresh_backbone(config: "Config") -> None:
         f"model.hidden_dim {model.hidden_dim} is not a multiple of model.num_heads {model.num_heads}.",
     )
     require(
-        text.sequence_length <= model.max_sequence_length,
-        f"text.sequence_length {text.sequence_length} exceeds model.max_sequence_length {model.max_sequence_length}.",
+        text.length <= model.max_sequence_length,
+        f"text.sequence_length {text.length} exceeds model.max_sequence_length {model.max_sequence_length}.",
     )
     pooler = config.corpus.train and config.pretraining.objective != "none"
     require(
@@ -85,7 +97,7 @@ def check_fresh_backbone(config: "Config") -> None:
 
 def check_pooling(config: "Config") -> None:
     """There is such a pooling."""
-    name = config.model.pooling
+    name = config.model.pooled_by
     require(name in poolings.NAMES, f"model.pooling {name!r} is not one of {', '.join(poolings.NAMES)}.")
 
 

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{options.source} -> {options.target} ({options.format}): read back, every tensor is equal")
+    print(f"{options.source} -> {options.target} ({options.format}): read back, every tensor that was written is equal")
     return 0
 
 
@@ -56,7 +56,7 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
         vocabulary: a vocab.txt in place of the checkpoint's; None: its own.
 
     Returns:
-        What of the checkpoint has no place in the format or here, one sentence each.
+        What of the checkpoint has no place in the format or here, one sentence each; one of them names its tensors.
 
     Raises:
         UserError: one sentence on what is wrong with the source, the target or the vocabulary.
@@ -64,14 +64,16 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
     # TensorFlow takes seconds to import: only now, when the command line is known to be good.
     from pipeline.backbone import hub, huggingface, preset, tf_checkpoint
     from pipeline.backbone.load import load_checkpoint
+    from pipeline.backbone.saving import notes_on_rows, use_vocabulary
     from pipeline.text import load_vocabulary
 
     loaded = load_checkpoint(source, dtype="float32")
     if vocabulary is not None:
-        loaded.vocabulary = tuple(load_vocabulary(vocabulary))
-        loaded.vocabulary_source = vocabulary
+        loaded = use_vocabulary(loaded, vocabulary, load_vocabulary(vocabulary))
     elif not loaded.vocabulary:
         raise UserError(f"{source} has no tokenizer: give its vocab.txt as --vocabulary.")
+    left_out = f"{source}: left out, for want of a place: {', '.join(loaded.left_out)}."
+    beside = (*notes_on_rows(loaded), *([left_out] if loaded.left_out else []))
     modules = {"huggingface": huggingface, "tf_checkpoint": tf_checkpoint, "keras_preset": preset, "tf_hub": hub}
     notes = modules[format].save(loaded, target)
     again = modules[format].load(target, dtype="float32")
@@ -81,7 +83,7 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
             f"{target}: read back, {', '.join(differences[:5])} are not what was written: do not use it, and check the "
             "disk."
         )
-    return loaded.notes + notes
+    return (*loaded.notes, *beside, *notes)
 
 
 def different(first, second, heads: bool = True, next_sentence: bool = True) -> list[str]:

@@ -38,14 +38,16 @@ def extend_backbone(loaded: LoadedBackbone, new_tokens: Sequence[str], encoder: 
         known.add(token)
     if not new_tokens:
         return loaded
-    table = tf.cast(tf.convert_to_tensor(loaded.backbone.token_embedding.embeddings), tf.float32).numpy()
+    # Rows behind those of the vocabulary are of no token.
+    used = len(loaded.vocabulary)
+    table = tf.cast(tf.convert_to_tensor(loaded.backbone.token_embedding.embeddings), tf.float32).numpy()[:used]
     parts = encoder.tokenize([token.removeprefix("##") for token in new_tokens]).to_list()
     # A word that normalisation removes entirely is like an unknown one.
     rows = np.stack([table[part or [encoder.unk_id]].mean(axis=0) for part in parts])
-    backbone = like(loaded.backbone, dtype=loaded.backbone.dtype_policy.name, new_words=tf.constant(rows))
+    backbone = like(loaded.backbone, dtype=loaded.backbone.dtype_policy.name, words=np.concatenate([table, rows]))
     heads = loaded.heads
     if heads is not None:
-        bias = heads.output_bias
+        bias = heads.output_bias[:used]
         more = np.array([bias[part or [encoder.unk_id]].mean() for part in parts], bias.dtype)
         heads = dataclasses.replace(heads, output_bias=np.concatenate([bias, more]))
     return dataclasses.replace(loaded, backbone=backbone, heads=heads, vocabulary=(*loaded.vocabulary, *new_tokens))

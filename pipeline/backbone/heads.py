@@ -4,8 +4,10 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import keras_nlp
 import numpy as np
 
+from pipeline.backbone.architecture import embedding_dim_of
 from pipeline.errors import UserError
 
 
@@ -19,13 +21,13 @@ class PretrainingHeads:
     """
 
     transform_kernel: np.ndarray
-    """[hidden, hidden], inputs first."""
+    """[hidden, width], inputs first; width: of the word embeddings."""
     transform_bias: np.ndarray
-    """[hidden]"""
+    """[width]"""
     norm_gamma: np.ndarray
-    """[hidden]"""
+    """[width]"""
     norm_beta: np.ndarray
-    """[hidden]"""
+    """[width]"""
     output_bias: np.ndarray
     """[vocabulary]"""
     next_sentence_kernel: np.ndarray | None = None
@@ -59,7 +61,7 @@ TRANSPOSED_HUGGINGFACE = ("transform_kernel", "next_sentence_kernel")
 
 
 def read_heads(
-    tensors, names: dict[str, str], transposed: Container[str], hidden: int, vocabulary: int
+    tensors, names: dict[str, str], transposed: Container[str], backbone: keras_nlp.models.BertBackbone
 ) -> tuple[PretrainingHeads | None, list[str]]:
     """The heads of a checkpoint.
 
@@ -67,7 +69,7 @@ def read_heads(
         tensors: a `parts.Tensors`.
         names: field to name in the checkpoint.
         transposed: fields that it keeps as [out, in].
-        hidden, vocabulary: sizes of the backbone.
+        backbone: whose sizes they have.
 
     Returns:
         The heads, and why there are none where there is only a part of them (a checkpoint is as good without).
@@ -75,7 +77,8 @@ def read_heads(
     Raises:
         UserError: a tensor of another shape.
     """
-    shapes = {"transform_kernel": (hidden, hidden), "output_bias": (vocabulary,)}
+    hidden, width = backbone.hidden_dim, embedding_dim_of(backbone)
+    shapes = {"transform_kernel": (hidden, width), "output_bias": (backbone.vocabulary_size,)}
     shapes |= {"next_sentence_kernel": (hidden, 2), "next_sentence_bias": (2,)}
     there = [field for field, name in names.items() if name in tensors]
     missing = [names[name.field] for name in MASKED if name.field not in there]
@@ -85,7 +88,7 @@ def read_heads(
         there = [name.field for name in MASKED]
     arrays = {}
     for field in there:
-        shape = shapes.get(field, (hidden,))
+        shape = shapes.get(field, (width,))
         stored = shape[::-1] if field in transposed else shape
         if tensors.shape(names[field]) != stored:
             raise UserError(

@@ -8,14 +8,15 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbone.bert_config import OWN_KEY, build, config_of, hidden_act_of, own_settings, read_json
+from pipeline.backbone.bert_config import OWN_KEY, build, config_of, hidden_act_of, own_family, own_settings
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, PretrainingHeads, read_heads
 from pipeline.backbone.hub_encoder import reusable_encoder
 from pipeline.backbone.hub_preprocess import preprocessor
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
-from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
+from pipeline.backbone.saving import new_folder, refuse_projection, write_json, write_vocabulary
 from pipeline.errors import UserError
 from pipeline.extras import require
 from pipeline.text import load_vocabulary
@@ -75,7 +76,7 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
     own = config.get(OWN_KEY, {})
     activation, epsilon = own.get("hidden_act", "gelu_new"), own.get("layer_norm_eps", 1e-12)
     backbone = build(config, folder / "saved_model.pb", activation, epsilon, num_layers, dtype)
-    has_pooler, heads, notes = read_encoder(backbone, tensors, "the SavedModel")
+    has_pooler, heads, notes, left_out = read_encoder(backbone, tensors, "the SavedModel")
     vocabulary = folder / "assets" / "vocab.txt"
     lowercase = tensors.attribute("do_lower_case")
     return LoadedBackbone(
@@ -88,6 +89,8 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         notes=tuple(f"{folder}: {note}." for note in notes),
         heads=heads,
         rules=TokenizerRules.from_json(own.get("tokenizer", {})),
+        family=own_family(own),
+        left_out=left_out,
     )
 
 
@@ -112,6 +115,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     Raises:
         UserError: the folder is not empty, or there is no vocabulary that fits and has the special tokens.
     """
+    refuse_projection(loaded, "TF-Hub's encoder")
     notes = []
     if not loaded.has_pooler:
         notes.append("The checkpoint has no pooler: the encoder has neither pooled_output nor default.")
@@ -141,7 +145,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
 
 def read_encoder(
     backbone: keras_nlp.models.BertBackbone, checkpoint: CheckpointTensors, sizes: str
-) -> tuple[bool, PretrainingHeads | None, list[str]]:
+) -> tuple[bool, PretrainingHeads | None, list[str], tuple[str, ...]]:
     """Copy the variables of a BertEncoder into a backbone.
 
     Args:
@@ -150,7 +154,7 @@ def read_encoder(
         sizes: the file that the sizes are from, for messages.
 
     Returns:
-        Whether there was a pooler, the heads, and why there are none.
+        Whether there was a pooler, the heads, why there are none, and the checkpoint's other tensors.
     """
     tensors = _EncoderTensors(checkpoint)
     has_pooler = "pooler_transform/kernel" in tensors
@@ -168,8 +172,9 @@ def read_encoder(
     for name in MASKED:
         ending = name.google.replace("output_bias", "output_bias/bias")
         names[name.field] = next((full for full in checkpoint if f"/{full}".endswith(f"/{ending}")), ending)
-    heads, notes = read_heads(checkpoint, names, (), backbone.hidden_dim, backbone.vocabulary_size)
-    return has_pooler, heads, notes
+    heads, notes = read_heads(checkpoint, names, (), backbone)
+    used = {tensors.stored[name] for name in targets} | set(names.values() if heads else ())
+    return has_pooler, heads, notes, checkpoint.others(used, tuple(tensors.stored_prefix + name for name in cut_off))
 
 
 class _EncoderTensors:
@@ -183,17 +188,17 @@ class _EncoderTensors:
             raise UserError(
                 f"{self.source}: there is no variable {_WORDS}: is it an encoder, and not the preprocessing of one?"
             )
-        prefix = min(words, key=len).removesuffix(_WORDS)
-        self._names = {name.removeprefix(prefix): name for name in checkpoint if name.startswith(prefix)}
+        self.stored_prefix = prefix = min(words, key=len).removesuffix(_WORDS)
+        self.stored = {name.removeprefix(prefix): name for name in checkpoint if name.startswith(prefix)}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self.stored)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names
+        return name in self.stored
 
     def shape(self, name: str) -> tuple[int, ...]:
-        shape = self._checkpoint.shape(self._names[name])
+        shape = self._checkpoint.shape(self.stored[name])
         if "/self_attention/" not in name:
             return shape
         if len(shape) == 3 and name.endswith("attention_output/kernel"):
@@ -205,7 +210,7 @@ class _EncoderTensors:
         return shape
 
     def read(self, name: str) -> np.ndarray:
-        return self._checkpoint.read(self._names[name]).reshape(self.shape(name))
+        return self._checkpoint.read(self.stored[name]).reshape(self.shape(name))
 
     def layers(self) -> int:
         """The number of layers."""
@@ -221,15 +226,15 @@ class _EncoderTensors:
         for name, rank in ranks.items():
             if name not in self:
                 raise UserError(f"{self.source}: there is no variable {name}: it is not a BERT encoder.")
-            if len(self._checkpoint.shape(self._names[name])) != rank:
-                shape = self._checkpoint.shape(self._names[name])
+            if len(self._checkpoint.shape(self.stored[name])) != rank:
+                shape = self._checkpoint.shape(self.stored[name])
                 raise UserError(f"{self.source}: {name} has shape {shape}: it is not a BERT encoder.")
         words, positions, segments = (self.shape(name)[0] for name in tables)
         return {
             "vocab_size": words,
             "hidden_size": self.shape(_WORDS)[1],
             "num_hidden_layers": self.layers(),
-            "num_attention_heads": self._checkpoint.shape(self._names[query])[1],
+            "num_attention_heads": self._checkpoint.shape(self.stored[query])[1],
             "intermediate_size": self.shape(inner)[1],
             "max_position_embeddings": positions,
             "type_vocab_size": segments,

@@ -9,12 +9,14 @@ import keras
 from pipeline import model_hub
 from pipeline.backbone import fresh, hub, huggingface, preset, tf_checkpoint
 from pipeline.backbone.architecture import embed_in_float32
-from pipeline.backbone.bert_config import read_json
 from pipeline.backbone.casing import with_casing
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.extend import added_tokens, extend_backbone
+from pipeline.backbone.folder_tensors import SAFETENSORS, TORCH
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.backbone.saving import check_vocabulary
+from pipeline.backbone.places import MODULES, model_folder, modules
+from pipeline.backbone.saving import check_vocabulary, notes_on_rows, use_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.text import load_vocabulary
@@ -46,6 +48,7 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
     if text.lowercase is None:
         loaded = with_casing(loaded)
     _check(loaded, text)
+    loaded = dataclasses.replace(loaded, notes=loaded.notes + notes_on_rows(loaded))
     embed_in_float32(loaded.backbone)
     speed_up(loaded.backbone)
     return loaded
@@ -54,10 +57,11 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
 def _with_vocabulary(loaded: LoadedBackbone, path: str, lowercase: bool | None) -> LoadedBackbone:
     """The backbone with the vocabulary of the config: another file of the same tokens, or one that adds words."""
     vocabulary = tuple(load_vocabulary(path))
-    if len(vocabulary) > loaded.backbone.vocabulary_size == len(loaded.vocabulary):
+    # A checkpoint may have rows for more than its own vocabulary.
+    if loaded.vocabulary and len(loaded.vocabulary) < len(vocabulary) != loaded.backbone.vocabulary_size:
         added = added_tokens(loaded.vocabulary, vocabulary, path)
         loaded = extend_backbone(loaded, added, loaded.text_encoder(lowercase))
-    return dataclasses.replace(loaded, vocabulary=vocabulary, vocabulary_source=path)
+    return use_vocabulary(loaded, path, vocabulary)
 
 
 def load_checkpoint(
@@ -75,40 +79,50 @@ def load_checkpoint(
     Raises:
         UserError: what the source is or lacks, and what to do.
     """
-    return with_casing(_load_checkpoint(source, num_layers, dtype, revision))
+    loaded = with_casing(_load_checkpoint(source, num_layers, dtype, revision))
+    if not loaded.family.has_segments:
+        # The zeros in their place are what the family computes with.
+        loaded.backbone.get_layer("segment_embedding").trainable = False
+    return loaded
 
 
 def _load_checkpoint(source: str, num_layers: int | None, dtype: str | None, revision: str | None) -> LoadedBackbone:
     hub_model = model_hub.reference(source)
-    if hub_model:
-        return huggingface.load(model_hub.fetch(hub_model, revision), num_layers, dtype)
-    if revision:
+    if revision and not hub_model:
         raise UserError(f"model.backbone {source} is no name on the Hugging Face Hub here: unset model.revision.")
     if hub.is_handle(source):
         return hub.load(hub.resolve(source), num_layers, dtype)
-    folder = local_path(source)
+    folder = model_hub.fetch(hub_model, revision) if hub_model else local_path(source)
     if not folder.is_dir():
         if folder.exists() or Path(f"{folder}.index").exists():
             raise UserError(f"model.backbone {source} is a file: name the folder of the checkpoint.")
         return preset.load(source, num_layers, dtype)
-    return _format(folder).load(folder, num_layers, dtype)
+    inner = model_folder(folder)
+    loaded = _format(inner).load(inner, num_layers, dtype)
+    kinds = [module["type"] for module in modules(folder) if module["type"] != "Transformer"]
+    if kinds:
+        loaded.left_out += (f"{MODULES} ({', '.join(kinds)})",)
+    return loaded
 
 
 def _format(folder: Path) -> ModuleType:
     """The module that loads what a folder holds."""
     has = {name: (folder / name).is_file() for name in ("config.json", "bert_config.json")}
-    # Some folders hold a checkpoint twice: TensorFlow's, and one of PyTorch that may not be readable.
-    if has["bert_config.json"] and not any(folder.glob("model.safetensors*")):
-        return tf_checkpoint
+    if has["config.json"] and preset.is_preset(folder):
+        return preset
+    # Some folders hold a checkpoint twice: TensorFlow's, and PyTorch's.
+    if has["bert_config.json"] and not any(folder.glob(f"{SAFETENSORS}*")):
+        return huggingface if (folder / TORCH).is_file() and not any(folder.glob("*.index")) else tf_checkpoint
     if has["config.json"]:
-        return preset if preset.is_preset(folder) else huggingface
+        return huggingface
     if hub.folder_of(folder):
         return hub
-    if (folder / "adapter_config.json").is_file():
-        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = read_json(adapter).get("base_model_name_or_path")
         raise UserError(
-            f"model.backbone {folder} is an adapter (adapter_config.json) of {base}, not a checkpoint: merge it into "
-            "its base with peft (merge_and_unload, then save_pretrained) and name that folder."
+            f"model.backbone {folder} is an adapter on {base}: merge the two with peft (merge_and_unload, then "
+            "save_pretrained), and name that folder."
         )
     raise UserError(
         f"model.backbone {folder} has no config.json, bert_config.json or saved_model.pb: "
@@ -116,12 +130,27 @@ def _format(folder: Path) -> ModuleType:
     )
 
 
+def require_segments(loaded: LoadedBackbone, setting: str) -> None:
+    """Refuse a checkpoint that cannot tell the two texts of a pair apart.
+
+    Args:
+        loaded: the checkpoint.
+        setting: that asks for pairs, with its value, for the message.
+
+    Raises:
+        UserError: it has embeddings of one segment alone.
+    """
+    if loaded.backbone.num_segments < 2:
+        raise UserError(
+            f"{setting} asks for pairs of texts, but {loaded.source} has one segment alone (type_vocab_size 1): give "
+            "it one text a row."
+        )
+
+
 def _check(loaded: LoadedBackbone, text: TextConfig) -> None:
     if not loaded.vocabulary:
         raise UserError(f"{loaded.source} has no tokenizer: set text.vocabulary to its vocab.txt.")
     check_vocabulary(loaded)
     longest = loaded.backbone.max_sequence_length
-    if text.sequence_length > longest:
-        raise UserError(
-            f"text.sequence_length {text.sequence_length} exceeds the {longest} positions of {loaded.source}."
-        )
+    if text.length > longest:
+        raise UserError(f"text.sequence_length {text.length} exceeds the {longest} positions of {loaded.source}.")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import keras_nlp
 
+from pipeline.backbone.families import BERT, Family
 from pipeline.backbone.heads import PretrainingHeads
 from pipeline.text import TextEncoder
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
@@ -17,7 +18,7 @@ class LoadedBackbone:
     """Inputs token_ids, segment_ids, padding_mask, int32 [batch, length]; outputs sequence_output
     [batch, length, hidden] and pooled_output [batch, hidden]."""
     vocabulary: tuple[str, ...]
-    """Tokens in the order of the word embeddings' rows; empty: the checkpoint has none."""
+    """Tokens in the order of the word embeddings' rows, of which there may be more; empty: the checkpoint has none."""
     lowercase: bool | None
     """Whether the checkpoint is uncased; None: not recorded."""
     has_pooler: bool
@@ -32,6 +33,10 @@ class LoadedBackbone:
     """The pre-training heads, where the checkpoint has them."""
     rules: TokenizerRules = BERT_RULES
     """What else decides its tokens."""
+    family: Family = BERT
+    """What transformers calls such a model."""
+    left_out: tuple[str, ...] = ()
+    """What the checkpoint has beside: tensors with their shapes, and settings of heads for tasks."""
 
     def text_encoder(self, lowercase: bool | None = None, sequence_length: int = 128) -> TextEncoder:
         """Strings to the tokens that the checkpoint was trained with.

@@ -10,6 +10,7 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbone.architecture import is_projected
 from pipeline.backbone.transformer_parts import parts_of
 from pipeline.errors import UserError
 
@@ -89,6 +90,9 @@ def parts(backbone: keras_nlp.models.BertBackbone, pooler: bool = True) -> Itera
         "embeddings/layer_norm",
         backbone.get_layer("embeddings_layer_norm"),
     )
+    if is_projected(backbone):
+        layer = backbone.get_layer("embeddings_projection")
+        yield from dense("bert/embeddings_project", "embeddings_project", "embedding_projection", layer)
     for i, layer in enumerate(backbone.transformer_layers):
         inner = parts_of(layer)
         for make, name, hub, ours in (

@@ -8,9 +8,10 @@ import keras_nlp
 
 from pipeline.backbone.activations import ACTIVATIONS
 from pipeline.backbone.architecture import configure, epsilon_of, like
-from pipeline.backbone.bert_config import OWN_KEY, hidden_act_of, own_settings, read_json
+from pipeline.backbone.bert_config import OWN_KEY, hidden_act_of, own_family, own_settings
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.backbone.saving import check_vocabulary, new_folder, write_json
+from pipeline.backbone.saving import check_vocabulary, new_folder, refuse_projection, write_json
 from pipeline.errors import UserError
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
@@ -67,6 +68,7 @@ def load(name: str | Path, num_layers: int | None = None, dtype: str | None = No
         source=str(name),
         vocabulary_source=f"the tokenizer of {name}",
         rules=TokenizerRules.from_json(own.get("tokenizer", {})),
+        family=own_family(own),
     )
 
 
@@ -88,6 +90,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
     Raises:
         UserError: the folder is not empty, there is no vocabulary that fits, or an activation other than GELU.
     """
+    refuse_projection(loaded, "a keras-nlp preset")
     activation, epsilon, notes = hidden_act_of(loaded.backbone), epsilon_of(loaded.backbone), []
     if activation not in ("gelu", "gelu_new"):
         raise UserError(

@@ -13,15 +13,16 @@ from pipeline.backbone.bert_config import (
     config_of,
     dropout_notes,
     hidden_act_of,
+    own_family,
     own_settings,
-    read_json,
 )
 from pipeline.backbone.casing import has_capitals
 from pipeline.backbone.checkpoint_tensors import CheckpointTensors
 from pipeline.backbone.heads import MASKED, NEXT_SENTENCE, TRANSPOSED_GOOGLE, head_arrays, read_heads
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.parts import fill, parts
-from pipeline.backbone.saving import new_folder, write_json, write_vocabulary
+from pipeline.backbone.saving import new_folder, refuse_projection, write_json, write_vocabulary
 from pipeline.errors import UserError
 from pipeline.files import literal
 from pipeline.text import load_vocabulary
@@ -55,7 +56,7 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
     backbone = build(config, file, activation, own.get("layer_norm_eps", _EPSILON), num_layers, dtype)
     tensors = CheckpointTensors(_prefix(folder), str(folder))
     if tensors.by_object:
-        has_pooler, heads, notes = hub.read_encoder(backbone, tensors, "bert_config.json")
+        has_pooler, heads, notes, left_out = hub.read_encoder(backbone, tensors, "bert_config.json")
     else:
         has_pooler = "bert/pooler/dense/kernel" in tensors
         targets = {part.google: part for part in parts(backbone, has_pooler)}
@@ -69,7 +70,8 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         ]  # fmt: skip
         fill(targets, tensors, unexpected, sizes="bert_config.json")
         names = {name.field: name.google for name in (*MASKED, *NEXT_SENTENCE)}
-        heads, notes = read_heads(tensors, names, TRANSPOSED_GOOGLE, backbone.hidden_dim, backbone.vocabulary_size)
+        heads, notes = read_heads(tensors, names, TRANSPOSED_GOOGLE, backbone)
+        left_out = tensors.others({*targets, *(names.values() if heads else ())}, cut_off)
     vocabulary = folder / "vocab.txt"
     pieces = tuple(load_vocabulary(vocabulary)) if vocabulary.is_file() else ()
     return LoadedBackbone(
@@ -82,6 +84,8 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         notes=tuple(f"{folder}: {note}." for note in (*notes, *dropout_notes(config))),
         heads=heads,
         rules=TokenizerRules.from_json(own.get("tokenizer", {})),
+        family=own_family(own),
+        left_out=left_out,
     )
 
 
@@ -100,6 +104,7 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
         UserError: the folder is not empty, there is no vocabulary that fits, or an activation that google-research/bert
             has not.
     """
+    refuse_projection(loaded, "google-research/bert's layout")
     backbone = loaded.backbone
     activation, epsilon, notes = hidden_act_of(backbone), epsilon_of(backbone), []
     if activation not in ("gelu", *_ACTIVATIONS.values()):

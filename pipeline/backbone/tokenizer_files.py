@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbone.bert_config import read_json
+from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import write_json, write_vocabulary
 from pipeline.backbone.tokenizer_json import TokenizerJson, read_tokenizer_json, write_tokenizer_json

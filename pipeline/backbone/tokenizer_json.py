@@ -7,7 +7,7 @@ from typing import Any
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from pipeline.backbone.bert_config import read_json
+from pipeline.backbone.json_object import read_json
 from pipeline.errors import UserError
 from pipeline.text import SPECIAL_TOKENS
 from pipeline.tokenizer_rules import TokenizerRules

@@ -55,7 +55,7 @@ class MaskedTokenHead(keras.layers.Layer):
     As google-research/bert's get_masked_lm_output. Only the asked positions are computed.
 
     Args:
-        table: the word embeddings' variable [V, H], which is not this layer's own.
+        table: the word embeddings' variable [V, E], which is not this layer's own; E is H but for ELECTRA's.
         activation: of the dense layer; the backbone's.
         epsilon: of the normalisation; the backbone's.
 
@@ -66,21 +66,21 @@ class MaskedTokenHead(keras.layers.Layer):
         super().__init__(**kwargs)
         # In a closure, which Keras does not track: the table stays the backbone's.
         self._table = lambda: table
-        self.vocabulary_size, self.hidden_dim = table.shape
+        self.vocabulary_size, self.width = table.shape
         initializer = keras.initializers.TruncatedNormal(stddev=0.02)
         self.transform = keras.layers.Dense(
-            self.hidden_dim, activation=activation, kernel_initializer=initializer, dtype=self.dtype_policy
+            self.width, activation=activation, kernel_initializer=initializer, dtype=self.dtype_policy
         )
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy)
 
     def build(self, sequence_shape, positions_shape=None):
         self.transform.build(sequence_shape)
-        self.norm.build(sequence_shape)
+        self.norm.build((*sequence_shape[:-1], self.width))
         self.bias = self.add_weight(name="bias", shape=(self.vocabulary_size,), initializer="zeros")
 
     def call(self, sequence, positions):
         x = tf.gather(sequence, positions, batch_dims=1)
-        x = tf.reshape(self.norm(self.transform(x)), [-1, self.hidden_dim])
+        x = tf.reshape(self.norm(self.transform(x)), [-1, self.width])
         # Not through autocast: the table's own layer keeps it in float32, but this product must be in the fast dtype.
         table = tf.cast(tf.convert_to_tensor(self._table().value), x.dtype)
         logits = tf.cast(tf.matmul(x, table, transpose_b=True), tf.float32) + tf.cast(self.bias, tf.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from pipeline.backbone import huggingface
-from pipeline.backbone.load import load_backbone
+from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.config import Config, PretrainingConfig, TextConfig
 from pipeline.data.corpus import files_of, training_documents, validation_documents
@@ -134,6 +134,7 @@ def _build(
     print(describe(strategy, pretraining.phases[0].batch_size, dtype, xla))
     with strategy.scope():
         loaded = load_backbone(config.model, text, training.seed, dtype)
+        _check_objective(pretraining.objective, loaded)
         model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
         model.accumulation, model.xla, model.z_loss = pretraining.accumulation, xla, pretraining.z_loss
         optimizer = make_pretraining_optimizer(pretraining, model)
@@ -144,6 +145,18 @@ def _build(
             f"pretraining.phases ask for {_longest(pretraining)} tokens, but {loaded.source} has {positions} positions."
         )
     return loaded, model
+
+
+def _check_objective(objective: str, loaded: LoadedBackbone) -> None:
+    """Refuse pairs of segments where a checkpoint's family does not know them."""
+    if objective == "none":
+        return
+    require_segments(loaded, f"pretraining.objective {objective}")
+    if not loaded.family.has_pooler:
+        raise UserError(
+            f"pretraining.objective {objective}: {loaded.source} is of the family {loaded.family.model_type}, which "
+            "has no pooler to judge pairs with: set none."
+        )
 
 
 def _corpora(

@@ -124,12 +124,12 @@ def audit(graph: tf.Graph) -> None:
 def _finetuning_step(config: Config, cores: int) -> Step:
     if config.distillation.teacher:
         raise UserError("the step with a teacher cannot be checked yet: unset distillation.teacher.")
-    training, length = config.training, config.text.sequence_length
+    training, length = config.training, config.text.length
     task = tasks.kind_of(config.data).stand_in(config.data)
     model = build_classifier(
         _backbone(config),
         task.outputs,
-        pooling=config.model.pooling,
+        pooling=config.model.pooled_by,
         dropout=config.model.dropout,
         seed=training.seed,
         dtype=training.dtype,

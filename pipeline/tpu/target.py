@@ -149,7 +149,7 @@ def adapt(config: Config, target: TpuTarget) -> Config:
         config.training.dtype = "mixed_bfloat16"
     width = config.model.hidden_dim if config.model.backbone is None else None
     if config.stage != "pretrain":
-        most = target.most_at_once("finetune", width or 768, config.text.sequence_length)
+        most = target.most_at_once("finetune", width or 768, config.text.length)
         key, size = "training.batch_size", config.training.batch_size
         each = per_core(key, size, target, most)
         config.training.accumulation = parts([(each, most)], config.training.accumulation, key)

@@ -70,7 +70,7 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
             replace(text, vocabulary=None),
         )
     # Texts are cut to the student's length.
-    loaded = load_backbone(model, replace(text, sequence_length=config.text.sequence_length), 0, dtype)
+    loaded = load_backbone(model, replace(text, sequence_length=config.text.length), 0, dtype)
     if loaded.vocabulary != student.vocabulary:
         raise UserError(
             f"{named} has another vocabulary ({len(loaded.vocabulary)} pieces of {loaded.vocabulary_source}) than this "
