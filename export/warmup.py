@@ -70,8 +70,8 @@ def write_warmup(
     return count
 
 
-def read_warmup(folder: Path) -> list[Message]:
-    """The requests beside a SavedModel; none where there is no file.
+def read_warmup(folder: Path) -> list[Any]:
+    """The requests beside a SavedModel, PredictionLogs of `serving_protos`; none where there is no file.
 
     Raises:
         ModelError: the file is no TFRecord of PredictionLogs.

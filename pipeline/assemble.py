@@ -26,6 +26,7 @@ from pipeline.training.optimizer import make_optimizer
 from pipeline.training.strategy import describe
 from pipeline.training.teacher import Teacher, load_teacher
 from pipeline.training.workers import Workers
+from pipeline.training.xla import choose_xla
 
 
 @dataclass
@@ -134,7 +135,9 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     """
     training = config.training
     dtype = choose_dtype(training.dtype)
-    devices = describe(strategy, training.batch_size, dtype, training.xla)
+    total_steps = training.epochs * steps_per_epoch(len(data.train or ()), training.batch_size)
+    xla = choose_xla(training.xla, total_steps)
+    devices = describe(strategy, training.batch_size, dtype, xla)
     print(devices)
     policy = serving_dtype(config.export.dtype, dtype)
     if (policy, config.export.weights) == ("bfloat16", "float32"):
@@ -156,8 +159,8 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
-        if data.train is not None and training.epochs:
-            _compile(model, training, data.task, len(data.train))
+        if total_steps:
+            _compile(model, training, data.task, total_steps, xla)
         else:
             _finish(model, loaded)
     encoder, serving_encoder = _encoders(config, loaded)
@@ -169,10 +172,9 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     return Assembly(config, data, loaded, model, encoder, serving_encoder, dtype, policy, devices, teacher)
 
 
-def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, rows: int) -> None:
-    """Ready to be trained on so many rows."""
-    model.accumulation, model.xla = training.accumulation, training.xla
-    total_steps = training.epochs * steps_per_epoch(rows, training.batch_size)
+def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, total_steps: int, xla: bool) -> None:
+    """Ready to be trained."""
+    model.accumulation, model.xla = training.accumulation, xla
     model.compile(
         optimizer=make_optimizer(training, model, total_steps),
         loss=task.loss(training.label_smoothing),

@@ -26,6 +26,8 @@ NOISE = [
         # No driver, or no GPU that this process may see. Other failures of cuInit are real.
         _PREFIX % b"[WE]" + rb".*failed call to cuInit: .*(UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE)",
         _PREFIX % b"W" + rb".*Could not find TensorRT",
+        # XLA's programs on disk are first tried as text.
+        _PREFIX % b"E" + rb".*Error parsing text-format tensorflow.XlaSerializedCacheEntry",
     )
 ]
 # Where there is a GPU, it is worth a line that it cannot be used.

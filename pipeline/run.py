@@ -21,6 +21,7 @@ from pipeline.files import full_disk
 from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.rendezvous import rendezvous
+from pipeline.training.xla import keep_programs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,6 +89,8 @@ def _train(config: Config) -> Run:
         # TensorFlow takes seconds to import: only now, when the settings are known to be good. And before the workers
         # wait for each other, for between that barrier and TensorFlow's own a worker that fails is not noticed.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        if config.training.xla:
+            keep_programs()
         from pipeline.training.session import fresh_session
 
         if cluster:

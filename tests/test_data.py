@@ -17,7 +17,7 @@ from scoring import counts
 from tiny import VOCABULARY, write_rows
 
 from pipeline.config import DataConfig
-from pipeline.data.batching import BatchOptions, prediction_batches, training_batches
+from pipeline.data.batching import BatchOptions, batch_lengths, prediction_batches, training_batches
 from pipeline.data.load import load
 from pipeline.errors import UserError
 from pipeline.tasks.single_label import SingleLabel
@@ -263,10 +263,10 @@ def row_keys(batches):
 
 
 @pytest.mark.parametrize("by_length", [True, False])
-@pytest.mark.parametrize("fixed_length", [True, False])
-def test_an_epoch_has_every_row_once(split_and_encoder, by_length, fixed_length):
+@pytest.mark.parametrize("lengths", [(), (6, 9), None])
+def test_an_epoch_has_every_row_once(split_and_encoder, by_length, lengths):
     split, encoder = split_and_encoder
-    batches = epoch_of(split, encoder, by_length=by_length, fixed_length=fixed_length)
+    batches = epoch_of(split, encoder, by_length=by_length, lengths=lengths)
     assert {len(weights) for *_, weights in batches} == {4}
     every = np.arange(len(split))
     encoded = encoder(split.texts(every)[0])
@@ -274,8 +274,22 @@ def test_an_epoch_has_every_row_once(split_and_encoder, by_length, fixed_length)
         ({name: t.numpy() for name, t in encoded.items()}, np.eye(3)[split.targets(every)], np.ones(len(split)))
     ]
     assert row_keys(batches) == row_keys(expected)
-    if fixed_length:
-        assert {inputs["token_ids"].shape for inputs, *_ in batches} == {(4, 24)}
+    found = {inputs["token_ids"].shape[1] for inputs, *_ in batches}
+    if lengths is None:
+        # The longest row of a window is its width, which may be odd.
+        assert sum(length % 2 for length in found) <= 1
+        assert any(length % 8 for length in found)
+    else:
+        assert found <= {*lengths, 24}
+
+
+def test_lengths_seen_ahead_are_those_of_the_batches(split_and_encoder):
+    split, encoder = split_and_encoder
+    options = BatchOptions(4)
+    expected = [inputs["padding_mask"].sum(axis=1).max() for inputs, *_ in epoch_of(split, encoder)]
+    found = batch_lengths(split, encoder, options)
+    assert abs(found.mean() - np.mean(expected)) < 1
+    np.testing.assert_array_equal(found, batch_lengths(split, encoder, options))
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(split_and_encoder):

@@ -143,8 +143,8 @@ def test_a_number(tmp_path):
     ("changes", "arguments", "message"),
     [
         ({"architectures": ["BertForTokenClassification"]}, [], "the model is a BertForTokenClassification, and noth"),
-        ({"problem_type": "ranking"}, [], "problem_type 'ranking' is not one of single_label_class"),
-        ({"problem_type": "regression"}, [], "it predicts 3 numbers at once"),
+        ({"problem_type": "ranking"}, [], "problem_type 'ranking' is not one of transformers' own, multi_label_class"),
+        ({"problem_type": "regression"}, [], "the model predicts 3 numbers at once"),
         ({"id2label": {"0": "a", "1": "a", "2": "b"}}, [], "id2label has empty or equal names: give 3 others"),
         ({}, ["--data.labels", "[a, b]"], "data.labels has 2 names, but .* has 3 outputs"),
         ({"id2label": {"0": "a", "1": "b"}}, [], "has no head of a Bert classifier among its weights"),

@@ -19,6 +19,8 @@ NOISE = [
     "E0000 00:00:1730000000.123456    1234 cuda_dnn.cc:8310] Unable to register cuDNN factory: Attempting to register "
     "factory for plugin cuDNN when one has already been registered",
     "W0000 00:00:1730000000.123456    1234 computation_placer.cc:177] computation placer already registered.",
+    "E0000 00:00:1795789937.230298    3186 text_format.cc:378] Error parsing text-format "
+    "tensorflow.XlaSerializedCacheEntry: 2:1: Expected identifier, got: 6",
 ]
 CUDA = (
     "E0000 00:00:1795753961.183466 6294 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed call "

@@ -164,8 +164,9 @@ def test_several_labels_a_row(tmp_path):
     assert "What is taken for what" not in text
 
 
-def test_run_without_evaluation_or_history(tmp_path):
-    _, page = write(tmp_path / "report.html", ("a", "b"), metrics={}, mistakes=[], data_summary={})
+@pytest.mark.parametrize("train", [{}, {"train": {"seconds": 12.5, "best_epoch": None, "history": HISTORY}}])
+def test_run_without_evaluation(tmp_path, train):
+    _, page = write(tmp_path / "report.html", ("a", "b"), metrics=train, mistakes=[], data_summary={})
     assert "nothing is known about how good this model is" in "".join(page.text)
 
 

@@ -13,6 +13,7 @@ from pipeline.config import ModelConfig, TrainingConfig
 from pipeline.data.untuned import untuned
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.training.averaging import averaged_weights
+from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
 from pipeline.training.schedule import WarmupDecay
@@ -22,9 +23,9 @@ CLASSES, ROWS, LENGTH = 3, 8, 10
 TASK = SingleLabel(("a", "b", "c"))
 
 
-def tiny_model(dropout=0.0, model_class=TrainableClassifier, pooling="fresh"):
+def tiny_model(dropout=0.0, model_class=TrainableClassifier, pooling="fresh", layers=2):
     sizes = ModelConfig(
-        num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=16, dropout=dropout
+        num_layers=layers, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=16, dropout=dropout
     )
     loaded = build(sizes, VOCABULARY, seed=1)
     return build_classifier(loaded, CLASSES, pooling=pooling, dropout=dropout, seed=1, model_class=model_class)
@@ -96,15 +97,54 @@ def test_xla_gives_the_weights_of_single_operations(strategy, accumulation, lazy
     assert_equal_weights(plain, compiled, 1e-5)
 
 
-@pytest.mark.parametrize("xla", [False, True])
-def test_xla_compiles_where_it_is_asked_for(xla):
-    model = tiny_model()
+def graph_of_update(xla, layers):
+    model = tiny_model(layers=layers)
     model.xla = xla
     optimizer = make_optimizer(TrainingConfig(), model, total_steps=8)
     model.compile(optimizer=optimizer, loss=TASK.loss(), jit_compile=False)
-    step = tf.function(model.train_step, autograph=False).get_concrete_function(next(iter(batches())))
-    functions = step.graph.as_graph_def().library.function
-    assert xla == any(function.attr["_XlaMustCompile"].b for function in functions)
+    return tf.function(model.train_step, autograph=False).get_concrete_function(next(iter(batches()))).graph
+
+
+def test_xla_leaves_no_operation_of_a_layer_or_a_variable_outside_its_programs():
+    """What is left is launched one by one, each as long as a whole layer of a small model takes a GPU."""
+    outside = {}
+    for layers in (2, 3):
+        graph = graph_of_update(True, layers)
+        compiled = {f.signature.name for f in graph.as_graph_def().library.function if f.attr["_XlaMustCompile"].b}
+        calls = [op for op in graph.get_operations() if op.type.endswith("PartitionedCall")]
+        assert {op.get_attr("f").name for op in calls} <= compiled
+        # Losses and gradients; the rows of each of two tables of embeddings, made one and applied; all else.
+        assert len(calls) == 6
+        free = ("Const", "Placeholder", "Identity", "NoOp")
+        outside[layers] = [op.type for op in graph.get_operations() if op.type not in free]
+    assert outside[2] == outside[3]
+    assert len(outside[2]) < 40
+
+
+def test_programs_made_ahead_change_nothing(tmp_path):
+    """Without XLA, which takes a minute for this; what is undone is the same."""
+
+    def trained(ahead):
+        keras.utils.clear_session()
+        model = tiny_model(dropout=0.3)
+        optimizer = make_optimizer(TrainingConfig(), model, total_steps=8)
+        model.compile(optimizer=optimizer, loss=TASK.loss(), jit_compile=False)
+        if ahead:
+            checkpoints = Checkpoints(tmp_path, model, optimizer, {})
+            checkpoints.save(Progress())
+            model.compile_for(batches().element_spec, LENGTH)
+            assert int(optimizer.iterations.numpy()) == 1
+            checkpoints.restore()
+        model.run_updates(batches(2), 2, [])
+        return [*model.get_weights(), *(variable.numpy() for variable in optimizer.variables)]
+
+    for a, b in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_nothing_is_compiled_where_xla_is_not_asked_for():
+    functions = graph_of_update(False, 2).as_graph_def().library.function
+    assert not any(function.attr["_XlaMustCompile"].b for function in functions)
 
 
 def test_several_updates_in_one_execution_give_the_weights_of_single_ones():

@@ -64,15 +64,15 @@ def read_classifier(tensors, family: Family, config: dict[str, Any], hidden: int
     if pooler:
         shapes |= {f"{pooler}.weight": (hidden, hidden), f"{pooler}.bias": (hidden,)}
     fits = all(name in tensors and tensors.shape(name) == shape for name, shape in shapes.items())
-    known = is_finished(config) and task_of(config)
-    if not known or not fits or (pooler is None and "pooler.dense.weight" not in tensors):
+    task = task_of(config) if is_finished(config) else None
+    if task is None or not fits or (pooler is None and "pooler.dense.weight" not in tensors):
         return None
     arrays = {name: tensors.read(name) for name in shapes}
     return ClassifierHead(
         family.classifier_pooling,
         np.ascontiguousarray(arrays[f"{last}.weight"].T),
         arrays[f"{last}.bias"],
-        task_of(config),
+        task,
         names,
         np.ascontiguousarray(arrays[f"{pooler}.weight"].T) if pooler else None,
         arrays[f"{pooler}.bias"] if pooler else None,

@@ -104,12 +104,14 @@ def _as_finished(config: Config, unset: list[tuple[str, str]]) -> Config:
             f"model.pooling {config.model.pooling}: the classifier {source} pools by {found.pooling}, and nothing is "
             "trained: unset it."
         )
-    _check_labels(config, found, folder)
+    labelled = tasks.kind(found.task).labelled
+    if labelled:
+        _check_labels(config, found, folder)
     values = {
         ("model", "pooling"): found.pooling,
         ("text", "sequence_length"): found.sequence_length,
         ("data", "task"): found.task,
-        ("data", "labels"): list(found.names) if found.task != "number" else None,
+        ("data", "labels"): list(found.names) if labelled else None,
     }
     config = _with(config, {pair: values[pair] for pair in unset})
     said = [f"{section}.{key} {getattr(getattr(config, section), key)}" for section, key in unset]

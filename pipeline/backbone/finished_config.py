@@ -4,17 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import tasks
 from pipeline.backbone.families import BERT, family_of
 from pipeline.backbone.json_object import read_json
 from pipeline.errors import UserError
 
 ARCHITECTURE = "ForSequenceClassification"
-# transformers' problem_type, and the task by its file in pipeline/tasks.
-_TASKS = {
-    "single_label_classification": "single_label",
-    "multi_label_classification": "multi_label",
-    "regression": "number",
-}
 
 
 @dataclass(frozen=True)
@@ -48,10 +43,10 @@ def names_of(config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"LABEL_{i}" for i in range(config.get("num_labels") or 2))
 
 
-def task_of(config: dict[str, Any]) -> str:
-    """The task of a config.json; where it does not say, one output is a number, as transformers trains it."""
-    problem = config.get("problem_type")
-    return _TASKS.get(problem, "") if problem else "number" if len(names_of(config)) == 1 else "single_label"
+def task_of(config: dict[str, Any]) -> str | None:
+    """The task of a config.json, by its file in pipeline/tasks; None: there is no such task."""
+    found = tasks.kind_of_problem(config.get("problem_type"), len(names_of(config)))
+    return found and found.name
 
 
 def read(folder: Path, task: str | None = None) -> FinishedConfig:
@@ -72,17 +67,18 @@ def read(folder: Path, task: str | None = None) -> FinishedConfig:
             f"{file}: the model is a {config['architectures'][0]}, and nothing is trained: name the folder of a "
             f"{family.title}{ARCHITECTURE}, or set training.epochs."
         )
-    names, problem, notes = names_of(config), config.get("problem_type"), ()
-    if task is None:
-        task = task_of(config)
-        if task == "number" and not problem:
-            notes = (f"{file} has no problem_type and one output: taken for a number, as transformers trains it.",)
-    if not task:
-        raise UserError(f"{file}: problem_type {problem!r} is not one of {', '.join(_TASKS)}: set data.task.")
-    if task == "number" and len(names) > 1:
-        raise UserError(f"{file}: it predicts {len(names)} numbers at once; only one can be served.")
-    if task == "single_label" and len(names) < 2:
-        raise UserError(f"{file}: it has one output, which as one label a row is always the answer: set data.task.")
+    names, said, notes = names_of(config), task_of(config), ()
+    if said is None:
+        raise UserError(
+            f"{file}: problem_type {config['problem_type']!r} is not one of transformers' own, "
+            f"{', '.join(tasks.problem_types())}: correct it there."
+        )
+    if task is None and len(names) == 1 and not config.get("problem_type"):
+        notes = (f"{file} has no problem_type and one output: taken for a {said}, as transformers trains it.",)
+    task = task or said
+    fault = tasks.kind(task).outputs_fault(len(names))
+    if fault:
+        raise UserError(f"{file}: the model {fault}")
     return FinishedConfig(task, names, family.classifier_pooling, _longest(config, folder), notes)
 
 
@@ -96,9 +92,8 @@ def _longest(config: dict[str, Any], folder: Path) -> int:
 
 def settings_of(task: str, names: tuple[str, ...]) -> dict[str, Any]:
     """The keys of config.json for a classifier."""
-    problems = {ours: problem for problem, ours in _TASKS.items()}
     return {
-        "problem_type": problems[task],
+        "problem_type": tasks.kind(task).problem_type,
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
     }

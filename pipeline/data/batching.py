@@ -19,8 +19,9 @@ from pipeline.text import TextEncoder
 
 # Batches a window: enough to find rows of like length, few enough that the order stays random.
 WINDOW_BATCHES = 64
-# Lengths are rounded up to a multiple of this, so that kernels see few shapes.
-LENGTH_MULTIPLE = 8
+# Lengths are rounded up to a multiple of this: to 8, a third of what is computed on short texts is padding, and odd
+# lengths are slower.
+LENGTH_MULTIPLE = 2
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
@@ -36,7 +37,8 @@ class BatchOptions:
         batch_size: rows a batch, over all devices. Every batch has exactly this many.
         seed: decides the order, with the epoch.
         by_length: put rows of like length into one batch; else take them as they come.
-        fixed_length: pad all batches to the encoder's sequence_length.
+        lengths: of batches, rising; a batch has the first that its rows fit into, or else the encoder's
+            sequence_length, which () leaves as the only one. None: multiples of LENGTH_MULTIPLE.
         shard: (index, count): of each batch, the index-th of `count` equal slices, so that `count` workers together
             see each row once. With by_length each tokenizes the rows of all, whose lengths decide on the batches.
         weigh: from targets to weights of rows, float32 [n]; None: 1.
@@ -45,7 +47,7 @@ class BatchOptions:
     batch_size: int
     seed: int = 0
     by_length: bool = True
-    fixed_length: bool = False
+    lengths: tuple[int, ...] | None = None
     shard: tuple[int, int] = (0, 1)
     weigh: Callable[[np.ndarray], np.ndarray] | None = None
 
@@ -91,7 +93,7 @@ def training_batches(
 
     def encode(window: tf.Tensor) -> tf.data.Dataset:
         texts, targets, weights = read(window)
-        inputs = encoder(*texts, fixed_length=options.fixed_length)
+        inputs = encoder(*texts, fixed_length=options.lengths is not None)
         if options.by_length:
             draw = tf.stack([options.seed, epoch * (1 + steps // WINDOW_BATCHES) + tf.cast(window, tf.int32)])
             batches = _batches_of_like_length(inputs, batch_size, draw)[:, own]
@@ -100,8 +102,8 @@ def training_batches(
 
         def batch(rows: tf.Tensor) -> tuple:
             picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
-            if not options.fixed_length:
-                picked = _trim(picked)
+            if options.lengths != ():
+                picked = _trim(picked, options.lengths)
             picked = {name: tf.ensure_shape(tensor, [size, None]) for name, tensor in picked.items()}
             return (
                 picked,
@@ -182,9 +184,28 @@ def prediction_batches(
             yield rows[chosen], batch if fixed_length else _trim(batch)
 
 
-def _trim(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Cut the columns that are padding in every row, but for rounding up to LENGTH_MULTIPLE."""
+def batch_lengths(split: Split, encoder: TextEncoder, options: BatchOptions) -> np.ndarray:
+    """int [n], tokens of the longest row of batches as `training_batches` makes them, from a sample of the rows.
+
+    One window of batches, of rows taken evenly from all: the same for every epoch.
+    """
+    count = min(steps_per_epoch(len(split), options.batch_size), WINDOW_BATCHES)
+    rows = np.linspace(0, len(split), count * options.batch_size, endpoint=False, dtype=np.int64)
+    lengths = tf.reduce_sum(encoder(*map(tf.constant, split.texts(rows)))["padding_mask"], axis=1).numpy()
+    if options.by_length:
+        lengths = np.sort(lengths)
+    else:
+        lengths = np.random.Generator(np.random.Philox(options.seed)).permutation(lengths)
+    return lengths.reshape(count, options.batch_size).max(axis=1)
+
+
+def _trim(inputs: dict[str, tf.Tensor], lengths: tuple[int, ...] | None = None) -> dict[str, tf.Tensor]:
+    """Cut the columns that are padding in every row, but for those up to one of the lengths."""
     longest = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
-    length = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    length = tf.minimum(length, tf.shape(inputs["padding_mask"])[1])
+    width = tf.shape(inputs["padding_mask"])[1]
+    if lengths is None:
+        length = tf.minimum(-(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, width)
+    else:
+        possible = tf.concat([lengths, [width]], axis=0)
+        length = possible[tf.searchsorted(possible, [longest])[0]]
     return {name: tensor[:, :length] for name, tensor in inputs.items()}

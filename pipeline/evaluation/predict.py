@@ -1,5 +1,7 @@
 """Predictions for all rows of a split."""
 
+from functools import cached_property
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -32,14 +34,21 @@ class BatchPredictor:
         fixed_length: bool = False,
         workers: Workers | None = None,
     ):
-        self.encoder, self.task, self.batch_size, self.fixed_length = encoder, task, batch_size, fixed_length
+        self.model, self.encoder, self.task = model, encoder, task
+        self.batch_size, self.fixed_length = batch_size, fixed_length
         self.workers = workers or Workers()
 
-        @tf.function(reduce_retracing=True, autograph=False)
-        def forward(inputs):
-            return task.activation(tf.cast(model(inputs, training=False), tf.float32))
+    @cached_property
+    def _forward(self):
+        """One graph for batches of all sizes: what rounds otherwise in another does not depend on which came first."""
+        tokens = {name: tf.TensorSpec([None, None], tf.int32) for name in ("token_ids", "segment_ids", "padding_mask")}
 
-        self._forward = forward
+        @tf.function(autograph=False)
+        def forward(inputs):
+            return self.task.activation(tf.cast(self.model(inputs, training=False), tf.float32))
+
+        # Called as it is: TensorFlow would count the traces of all predictors of a process together, and warn.
+        return forward.get_concrete_function(tokens)
 
     def __call__(self, split: Split) -> np.ndarray:
         """float32 [n, K] for all rows of a split, in their order."""

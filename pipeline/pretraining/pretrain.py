@@ -27,6 +27,7 @@ from pipeline.training.optimizer import AdamW, Lamb, build
 from pipeline.training.schedule import WarmupDecay
 from pipeline.training.strategy import describe
 from pipeline.training.workers import Workers
+from pipeline.training.xla import choose_xla
 from pipeline.vocabulary import learn, save_vocabulary
 
 
@@ -129,12 +130,13 @@ def _build(
     """The backbone, and the compiled model of it and its heads."""
     pretraining, training = config.pretraining, config.training
     dtype = choose_dtype(training.dtype)
-    print(describe(strategy, pretraining.phases[0].batch_size, dtype, training.xla))
+    xla = choose_xla(training.xla, sum(phase.steps for phase in pretraining.phases))
+    print(describe(strategy, pretraining.phases[0].batch_size, dtype, xla))
     with strategy.scope():
         loaded = load_backbone(config.model, text, training.seed, dtype)
         _check_objective(pretraining.objective, loaded)
         model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
-        model.accumulation, model.xla, model.z_loss = pretraining.accumulation, training.xla, pretraining.z_loss
+        model.accumulation, model.xla, model.z_loss = pretraining.accumulation, xla, pretraining.z_loss
         optimizer = make_pretraining_optimizer(pretraining, model)
         model.compile(optimizer=optimizer, jit_compile=False, steps_per_execution=training.steps_per_execution)
     positions = loaded.backbone.max_sequence_length

@@ -35,6 +35,24 @@ def kind_of(data: "DataConfig") -> "type[Task]":
     return next(found for found in map(kind, KINDS) if found.fits(data))
 
 
+def kind_of_problem(problem: str | None, outputs: int) -> "type[Task] | None":
+    """The kind that a config.json of transformers means by its problem_type; None: it is none of these.
+
+    Args:
+        problem: as it stands there; None or empty: nothing does, and transformers trains one output as a number,
+            several as the classes of one label.
+        outputs: of the model's last layer.
+    """
+    if not problem:
+        return kind("number" if outputs == 1 else "single_label")
+    return next((found for found in map(kind, KINDS) if found.problem_type == problem), None)
+
+
+def problem_types() -> list[str]:
+    """What transformers calls the kinds."""
+    return [kind(name).problem_type for name in KINDS]
+
+
 def check(config: "Config") -> None:
     """Refuse settings that do not go with the task.
 

@@ -22,6 +22,7 @@ class LabelTask(Task):
     """Rows of each class in the training set, which decide the baseline's answer; None: the evaluated rows do, which
     flatters it a little."""
 
+    labelled = True
     shown = ("loss", "accuracy")
     example_signature = "classify"
 

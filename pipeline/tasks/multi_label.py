@@ -100,6 +100,7 @@ class MultiLabel(LabelTask):
     separator: str = DEFAULT_SEPARATOR
 
     name = "multi_label"
+    problem_type = "multi_label_classification"
     monitors: ClassVar = {"macro_f1": True, "micro_f1": True, "accuracy": True, "weighted_f1": True, "loss": False}
     curves: ClassVar = {
         "accuracy": "validation_accuracy",

@@ -85,6 +85,8 @@ class Number(Task):
     """Of the training rows, whose absolute error is the baseline's; None: of the evaluated rows."""
 
     name = "number"
+    problem_type = "regression"
+    labelled = False
     monitors: ClassVar = {"mae": False, "rmse": False, "r2": True, "spearman": True, "loss": False}
     curves: ClassVar = {"R2": "validation_r2", "Spearman": "validation_spearman"}
     shown = ("loss", "mae")
@@ -121,6 +123,10 @@ class Number(Task):
     @classmethod
     def stand_in(cls, data) -> Self:
         return cls()
+
+    @classmethod
+    def outputs_fault(cls, outputs: int) -> str | None:
+        return f"predicts {outputs} numbers at once, and only one can be served." if outputs > 1 else None
 
     def targets(self, store, known: str) -> Values:
         return Values(store)

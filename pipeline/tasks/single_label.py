@@ -55,6 +55,7 @@ class SingleLabel(LabelTask):
     abstain_label: str = ""
 
     name = "single_label"
+    problem_type = "single_label_classification"
     monitors: ClassVar = {"macro_f1": True, "accuracy": True, "micro_f1": True, "weighted_f1": True, "loss": False}
     curves: ClassVar = {"accuracy": "validation_accuracy", "macro F1": "validation_macro_f1"}
 
@@ -84,6 +85,10 @@ class SingleLabel(LabelTask):
     @classmethod
     def stand_in(cls, data) -> Self:
         return cls(tuple(data.labels or ("no", "yes")))
+
+    @classmethod
+    def outputs_fault(cls, outputs: int) -> str | None:
+        return "has one output, which as one label a row is always the answer: set data.task." if outputs < 2 else None
 
     def targets(self, store, known: str) -> OneLabel:
         return OneLabel(store, self.names, known)

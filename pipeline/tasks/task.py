@@ -133,6 +133,10 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    problem_type: ClassVar[str]
+    """What transformers calls this kind, in config.json."""
+    labelled: ClassVar[bool]
+    """Whether the outputs of the last layer are labels, as data.labels names them."""
     monitors: ClassVar[Mapping[str, bool]]
     """The scores that can choose an epoch: whether higher is better; the first is the default."""
     curves: ClassVar[Mapping[str, str]]
@@ -179,6 +183,12 @@ class Task(ABC):
     @abstractmethod
     def stand_in(cls, data: "DataConfig") -> Self:
         """A task of the like where there is no data yet: its model has the same shapes wherever they are known."""
+
+    @classmethod
+    def outputs_fault(cls, outputs: int) -> str | None:
+        """Why a finished model with so many outputs does not do this task, as a sentence's end behind the model; None:
+        it may."""
+        return None
 
     @abstractmethod
     def targets(self, store: "Store", known: str) -> Targets:

@@ -49,9 +49,9 @@ class TrainingConfig:
     or loss; of a number mae, rmse, r2, spearman or loss; none: macro_f1, or mae."""
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Numerics; auto: mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
-    xla: bool = False
-    """Compile losses and gradients (of pre-training too) with XLA: seconds for each length of batch the first time,
-    fewer and larger kernels from then on. For long trainings on GPUs; CPUs are slower with it, TPUs compile anyway."""
+    xla: Literal["auto"] | bool = "auto"
+    """Compile updates (of pre-training too) with XLA: seconds for each length of batch the first time, fewer and larger
+    kernels from then on. auto: in long trainings on GPUs. CPUs are slower with it, TPUs compile anyway."""
     strategy: Literal["auto", "one", "mirrored", "multiworker", "tpu"] = "auto"
     """Devices; auto: those of all workers where TF_CONFIG or Slurm describe a cluster, else a TPU, else all GPUs of
     this machine, else one device. mirrored: all GPUs, else all logical CPUs. multiworker: auto, where no cluster is an

@@ -1,14 +1,16 @@
 """The epochs of a run: train, score, keep the best, save; and go on from wherever an earlier process stopped."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from pipeline.config import TextConfig, TrainingConfig
-from pipeline.data.batching import BatchOptions, steps_per_epoch, training_batches
+from pipeline.data.batching import BatchOptions, batch_lengths, steps_per_epoch, training_batches
+from pipeline.data.ladder import ladder
 from pipeline.data.split import Split
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
@@ -79,10 +81,12 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
         config.batch_size,
         config.seed,
         config.bucket_by_length,
-        lesson.text.fixed_length,
+        () if lesson.text.fixed_length else None,
         workers.shard,
         lesson.task.example_weights(lesson.train.targets()) if balanced else None,
     )
+    if model.xla and not progress.finished:
+        options = _compile_ahead(model, lesson, options, checkpoints)
     writer = tf.summary.create_file_writer(str(logs)) if workers.chief else tf.summary.create_noop_writer()
     with StopRequest() as stop:
         while not progress.finished:
@@ -94,6 +98,26 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
         workers.barrier()
         checkpoints.restore_weights(progress.best_weights)
     return progress
+
+
+def _compile_ahead(
+    model: TrainableClassifier, lesson: Lesson, options: BatchOptions, checkpoints: Checkpoints
+) -> BatchOptions:
+    """Have XLA make its programs before there is anything to time; returns the options with the lengths that they are
+    for."""
+    if not lesson.text.fixed_length:
+        longest = batch_lengths(lesson.train, lesson.encoder, options)
+        options = replace(options, lengths=ladder(longest, lesson.encoder.sequence_length))
+    batches = training_batches(lesson.train, lesson.encoder, lesson.task, options, epoch=0)
+    lengths = options.lengths or (lesson.encoder.sequence_length,)
+    for number, length in enumerate(lengths, 1):
+        started = time.perf_counter()
+        print(f"compiling for batches of {length} tokens ({number} of {len(lengths)})", end="", flush=True)
+        model.compile_for(batches.element_spec, length)
+        print(f": {time.perf_counter() - started:.1f} s", flush=True)
+    # Each was run once, on a batch of nothing.
+    checkpoints.restore()
+    return options
 
 
 def _train_epoch(

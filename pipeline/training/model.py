@@ -5,6 +5,7 @@ import sys
 import keras
 import tensorflow as tf
 
+from pipeline.data.untuned import untuned
 from pipeline.training.strategy import distributed, worker_count
 
 
@@ -19,7 +20,7 @@ class ExactModel(keras.Model):
     accumulation = 1
     """Parts that a device works through one after the other before the update."""
     xla = False
-    """Whether XLA compiles losses and gradients: one program for each shape of a batch."""
+    """Whether XLA compiles losses and gradients, a program for each shape of a batch, and the update of one device."""
     leaving = False
     """Whether this process wants to stop; each update tells all workers how many do."""
     updates_done = 0
@@ -43,6 +44,22 @@ class ExactModel(keras.Model):
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 0,
         )
+
+    def compile_for(self, spec, length: int) -> None:
+        """Run one update on a made batch, so that XLA's program for batches like it is there. The caller restores the
+        variables, which hold nothing of use afterwards.
+
+        Args:
+            spec: of the batches that `run_updates` gets, nests of tf.TensorSpec.
+            length: stands for their dimensions that vary.
+        """
+
+        def batch():
+            yield tf.nest.map_structure(lambda t: tf.ones([length if n is None else n for n in t.shape], t.dtype), spec)
+
+        batches = untuned(tf.data.Dataset.from_generator(batch, output_signature=spec))
+        self._updates_left = 1
+        self.make_train_function()(iter(distributed(self.distribute_strategy, batches)))
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Keras takes a batch, and averages it over the devices, to build models; a functional one is built."""
@@ -114,24 +131,31 @@ class ExactModel(keras.Model):
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
         totals = sum_over_devices(self.weight_sums(data))
-        # Sums over devices and updates stay outside: XLA has no place for NCCL's sums nor for rows of embeddings.
-        compute = tf.function(self._gradients, jit_compile=True, autograph=False) if self.xla else self._gradients
-        if self.accumulation == 1:
-            losses, gradients = compute(data, totals)
-        else:
-            losses, gradients = self._accumulated_gradients(compute, data, totals)
+        # Sums over devices stay outside, for XLA has no place for NCCL's nor for rows of embeddings; so does the
+        # update, which would be compiled anew for each length of a batch.
+        compute = self._all_gradients
+        if self.xla:
+            compute = tf.function(compute, jit_compile=True, autograph=False)
+            self.optimizer.compiled = self.distribute_strategy.num_replicas_in_sync == 1
+        losses, gradients = compute(data, totals)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         if worker_count(self.distribute_strategy) > 1:
             # Made here, on this device; reductions refuse a tensor that comes from none.
             losses["leaving"] = tf.identity(leaving)
         return sum_over_devices(losses)
 
+    def _all_gradients(self, data, totals):
+        """Sums of the losses, and of their gradients, over the parts of a batch."""
+        if self.accumulation == 1:
+            return self._gradients(data, totals)
+        return self._accumulated_gradients(data, totals)
+
     def _gradients(self, data, totals):
         with tf.GradientTape() as tape:
             losses = self.losses_of(data, totals)
         return losses, tape.gradient(losses["loss"], self.trainable_variables)
 
-    def _accumulated_gradients(self, compute, data, totals):
+    def _accumulated_gradients(self, data, totals):
         """The sum of the parts' gradients; sparse ones stay sparse, as rows of all parts one after the other."""
         parts = tf.nest.map_structure(
             lambda tensor: tf.reshape(tensor, tf.concat([[self.accumulation, -1], tf.shape(tensor)[1:]], axis=0)),
@@ -139,7 +163,7 @@ class ExactModel(keras.Model):
         )
 
         def part(i):
-            return compute(tf.nest.map_structure(lambda tensor: tensor[i], parts), totals)
+            return self._gradients(tf.nest.map_structure(lambda tensor: tensor[i], parts), totals)
 
         # The first part outside the loop tells which gradients are sparse.
         losses, gradients = part(0)

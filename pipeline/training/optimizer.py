@@ -1,6 +1,7 @@
 """AdamW and LAMB for BERT: correct on several devices, and fast on large word embeddings."""
 
 import re
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -41,6 +42,8 @@ class AdamW(keras.optimizers.AdamW):
         super().__init__(learning_rate, **kwargs)
         self.clip_norm = clip_norm
         self.lazy = lazy
+        self.compiled = False
+        """Whether XLA compiles the updates; on one device only."""
         self._scales: dict[str, float] = {}
 
     def set_scales(self, scales: dict[str, float]) -> None:
@@ -58,6 +61,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         gradients, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
+        if self.compiled:
+            return list(zip(gradients, variables, strict=True))
         gradients = [self._sum_rows(gradient) for gradient in gradients]
         if self.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
@@ -92,7 +97,38 @@ class AdamW(keras.optimizers.AdamW):
         # Once for all variables: on a GPU each scalar is a kernel to launch.
         step = tf.cast(self.iterations.value + 1, tf.float32)
         rates = Rates(tf.cast(learning_rate, tf.float32), tf.pow(self.beta_1, step), tf.pow(self.beta_2, step))
-        super()._backend_update_step(grads, trainable_variables, rates)
+        if self.compiled:
+            self._compiled_update(grads, trainable_variables, rates)
+        else:
+            super()._backend_update_step(grads, trainable_variables, rates)
+
+    def _compiled_update(self, gradients: list, variables: list, rates: Rates) -> None:
+        """The same update in a few programs of XLA's; the large one is the same for all lengths of a batch."""
+        compiled = partial(tf.function, jit_compile=True, autograph=False)
+        pairs = [(g, variable.value) for g, variable in zip(gradients, variables, strict=True)]
+        if not self.lazy:
+            pairs = [(compiled(tf.convert_to_tensor)(gradient), variable) for gradient, variable in pairs]
+        sparse = [(*compiled(_rows_named_once)(g), v) for g, v in pairs if isinstance(g, tf.IndexedSlices)]
+        dense = [(g, v) for g, v in pairs if not isinstance(g, tf.IndexedSlices)]
+
+        @compiled
+        def update_dense(gradients, squares, rates):
+            """Returns what clipping multiplies gradients with."""
+            factor = tf.constant(1.0)
+            if self.clip_norm is not None:
+                norm = tf.sqrt(tf.add_n([squares, *(tf.reduce_sum(tf.square(g)) for g in gradients)]))
+                factor = self.clip_norm / tf.maximum(norm, self.clip_norm)
+            for gradient, (_, variable) in zip(gradients, dense, strict=True):
+                self.update_step(gradient * factor, variable, rates)
+            return factor
+
+        def update_rows(variable, gradient, factor, rates):
+            self.update_step(tf.IndexedSlices(gradient.values * factor, gradient.indices), variable, rates)
+
+        squares = tf.add_n([tf.constant(0.0), *(square for _, square, _ in sparse)])
+        factor = update_dense([gradient for gradient, _ in dense], squares, rates)
+        for gradient, _, variable in sparse:
+            compiled(partial(update_rows, variable))(gradient, factor, rates)
 
     def update_step(self, gradient, variable, rates):
         index = self._get_variable_index(variable)
@@ -117,6 +153,21 @@ class AdamW(keras.optimizers.AdamW):
         new -= rate * tf.sqrt(1.0 - rates.power_2) / (1.0 - rates.power_1) * m / (tf.sqrt(v) + self.epsilon)
         for target, values in ((momentum, m), (velocity, v), (variable, new)):
             target.scatter_update(tf.IndexedSlices(values, rows))
+
+
+def _rows_named_once(gradient: tf.IndexedSlices) -> tuple[tf.IndexedSlices, tf.Tensor]:
+    """As many rows as before, for XLA, and the sum of their squares.
+
+    The sum of a row that is named again stands at its first place. At its other places stand zeros, under a number
+    behind the last row, which XLA's gather takes for that row and its scatter leaves out.
+    """
+    behind, count = gradient.dense_shape[0], tf.size(gradient.indices)
+    places = tf.range(count)
+    first = tf.tensor_scatter_nd_min(tf.fill([behind], count), gradient.indices[:, None], places)
+    place = tf.gather(first, gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, place, count)
+    rows = tf.where(place == places, gradient.indices, tf.cast(behind, gradient.indices.dtype))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape), tf.reduce_sum(tf.square(values))
 
 
 class Lamb(AdamW):

@@ -114,8 +114,8 @@ def check(strategy: tf.distribute.Strategy, config: Config) -> None:
                 + f": use a multiple of {count * accumulation}."
             )
 
-    if config.training.xla and isinstance(strategy, tf.distribute.TPUStrategy):
-        raise UserError("A TPU compiles the whole update, not only the gradients: set training.xla to false.")
+    if config.training.xla is True and isinstance(strategy, tf.distribute.TPUStrategy):
+        raise UserError("A TPU compiles the whole update anyway: leave training.xla at auto.")
     if config.corpus.train and config.stage != "finetune":
         for number, phase in enumerate(config.pretraining.phases):
             divides(f"pretraining.phases[{number}].batch_size", phase.batch_size, config.pretraining.accumulation)
