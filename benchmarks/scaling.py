@@ -186,7 +186,7 @@ def facts(options: argparse.Namespace) -> dict:
         rates = []
         for epoch in range(4):
             started = time.perf_counter()
-            batch = BatchOptions(options.batch_size, fixed_length=True)
+            batch = BatchOptions(options.batch_size, lengths=())
             batches = training_batches(data.train, encoder, data.task, batch, epoch=epoch)
             rows = sum(len(weights) for _, _, weights in batches)
             rates.append(rows / (time.perf_counter() - started))

@@ -15,6 +15,7 @@ from checkpoints import (
     write_folder,
 )
 from safetensors.numpy import load_file, save_file
+from tiny import VOCABULARY as TINY_VOCABULARY
 
 FAMILIES = ["distilbert", "electra-base", "electra-small", "ernie"]
 NARROW = 8
@@ -94,3 +95,19 @@ def classify(family, tensors, layers, inputs):
         pooled = sequence[:, 0] @ pooler[0].T + pooler[1]
         pooled = ACTIVATIONS["relu" if family == "distilbert" else "gelu"](pooled)
     return pooled @ kernel.T + bias
+
+
+def with_tiny_words(folder):
+    """The vocabulary of tests/tiny.py in a folder of write_classifier, whose embeddings are new ones of that size."""
+    config = json.loads((folder / "config.json").read_text())
+    random, length = np.random.default_rng(3), 32
+    tensors = load_file(folder / "model.safetensors")
+    for name, value in tensors.items():
+        for part, rows in (("word", len(TINY_VOCABULARY)), ("position", length)):
+            if name.endswith(f"embeddings.{part}_embeddings.weight"):
+                tensors[name] = random.normal(0, 1, (rows, value.shape[1])).astype(np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    config |= {"vocab_size": len(TINY_VOCABULARY), "max_position_embeddings": length}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(TINY_VOCABULARY) + "\n")
+    return folder

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checkpoints import CONFIG, random_inputs, write_folder
-from family_folders import CLASSIFIERS, HIDDEN, classify, write_classifier
-from safetensors.numpy import load_file, save_file
-from tiny import VOCABULARY as WORDS
+from family_folders import CLASSIFIERS, HIDDEN, classify, with_tiny_words, write_classifier
+from safetensors.numpy import load_file
 from tiny import write_config
 
 from export.from_checkpoint import main as serve
@@ -65,26 +64,10 @@ def test_answers_as_the_reference_and_converts_back(tmp_path, family):
     assert ("model_input_names" in tokenizer) == (family == "distilbert")
 
 
-def _words_for(folder):
-    """The vocabulary of tests/tiny.py in a folder of write_classifier, whose embeddings are cut or grown to it."""
-    config = json.loads((folder / "config.json").read_text())
-    random, length = np.random.default_rng(3), 32
-    tensors = load_file(folder / "model.safetensors")
-    for name, value in tensors.items():
-        for part, rows in (("word", len(WORDS)), ("position", length)):
-            if name.endswith(f"embeddings.{part}_embeddings.weight"):
-                tensors[name] = random.normal(0, 1, (rows, value.shape[1])).astype(np.float32)
-    save_file(tensors, folder / "model.safetensors")
-    config |= {"vocab_size": len(WORDS), "max_position_embeddings": length}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    return folder
-
-
 @pytest.fixture
 def finished(tmp_path):
     write_classifier(tmp_path / "finished", "distilbert", outputs=3)
-    folder = _words_for(tmp_path / "finished")
+    folder = with_tiny_words(tmp_path / "finished")
     config = json.loads((folder / "config.json").read_text())
     labels = {str(i): name for i, name in enumerate(["money", "space", "sport"])}
     (folder / "config.json").write_text(json.dumps(config | {"id2label": labels}))
@@ -124,17 +107,29 @@ def test_no_epochs_score_the_rows_that_there_are(finished, tmp_path, capsys):
 
 def test_several_labels_of_pairs(tmp_path):
     write_classifier(tmp_path / "finished", "bert", problem_type="multi_label_classification")
-    folder = _words_for(tmp_path / "finished")
+    folder = with_tiny_words(tmp_path / "finished")
     columns = ["--data.text_columns", "[text_a, text_b]"]
     assert serve([str(folder), "--output", str(tmp_path / "run"), *LIGHT, *columns]) == 0
-    metadata = json.loads((tmp_path / "run" / "saved_model" / "1" / "assets.extra" / "metadata.json").read_text())
-    assert metadata["task"] == "multi_label" and metadata["inputs"] == ["text_a", "text_b"]
+    model = Classifier(tmp_path / "run")
+    assert model.metadata["task"] == "multi_label" and model.metadata["inputs"] == ["text_a", "text_b"]
+    (answer,) = model([("the goal of the team", "a new market")])
+    loaded = load_checkpoint(str(folder), dtype="float32")
+    tokens = loaded.text_encoder()(tf.constant(["the goal of the team"]), tf.constant(["a new market"]))
+    expected = tf.sigmoid(finished_model(loaded, "cls")(tokens, training=False)[0])
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
 
 
 def test_a_number(tmp_path):
     write_classifier(tmp_path / "finished", "bert", outputs=1, problem_type="regression")
-    folder = _words_for(tmp_path / "finished")
-    assert serve([str(folder), "--output", str(tmp_path / "run"), "--export.enabled", "false"]) == 0
+    folder = with_tiny_words(tmp_path / "finished")
+    texts = ["the goal of the team", "a new market", "rocket", "the moon was big"]
+    loaded = load_checkpoint(str(folder), dtype="float32")
+    numbers = finished_model(loaded, "cls")(loaded.text_encoder()(tf.constant(texts)), training=False).numpy()[:, 0]
+    lines = [f"{text},{number}" for text, number in zip(texts, numbers, strict=True)]
+    (tmp_path / "test.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    arguments = ["--export.enabled", "false", "--data.test", str(tmp_path / "test.csv")]
+    assert serve([str(folder), "--output", str(tmp_path / "run"), *arguments]) == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["mae"] < 1e-5
     identity = json.loads((tmp_path / "run" / "identity.json").read_text())
     assert identity["task"]["task"] == "number" and identity["pooling"] == "cls"
 
@@ -221,9 +216,17 @@ def test_a_run_becomes_a_folder_and_a_preset(tmp_path, capsys):
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-3)
 
 
-def test_a_pooling_that_nobody_else_has_is_refused(tmp_path):
-    config = write_config(tmp_path / "work", rows=60, training={"epochs": 1}, model={"pooling": "mean"},
-                          export={"enabled": False})  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "pooling", "others"),
+    [("bert", "mean", "fresh or gelu"), ("distilbert", "attention", "fresh or relu or gelu"),
+     ("electra-small", "fresh", "gelu")],
+)  # fmt: skip
+def test_a_pooling_that_nobody_else_has_is_refused(tmp_path, family, pooling, others):
+    write_classifier(tmp_path / "checkpoint", family)
+    with_tiny_words(tmp_path / "checkpoint")
+    config = write_config(tmp_path / "work", rows=20, training={"epochs": 1}, export={"enabled": False},
+                          model={"pooling": pooling, "backbone": str(tmp_path / "checkpoint"), "num_layers": None},
+                          text={"vocabulary": None})  # fmt: skip
     assert run(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
-    with pytest.raises(UserError, match=r"transformers has no classifier .* with model.pooling mean: fresh and cls"):
+    with pytest.raises(UserError, match=rf"model.pooling {pooling} is in no .* with model.pooling {others}\.$"):
         convert(str(tmp_path / "run"), tmp_path / "hf")

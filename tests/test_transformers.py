@@ -1,5 +1,7 @@
 """Hugging Face folders against transformers itself."""
 
+import random
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,8 +20,11 @@ from checkpoints import (
     with_heads,
     write_folder,
 )
-from family_folders import CLASSIFIERS, FAMILIES, write_classifier, write_family
+from family_folders import CLASSIFIERS, FAMILIES, with_tiny_words, write_classifier, write_family
+from tiny import VOCABULARY as TINY_VOCABULARY
+from tiny import write_config
 
+from export.loading import Classifier
 from pipeline.backbone import huggingface
 from pipeline.backbone.convert import convert, main
 from pipeline.backbone.finished_config import read
@@ -28,6 +33,7 @@ from pipeline.classifier import build_classifier, take_head
 from pipeline.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation.transformers_judge import judge
+from pipeline.run import main as run
 from pipeline.tasks import kind
 
 
@@ -191,3 +197,22 @@ def test_a_finished_classifier_answers_as_in_transformers_and_as_its_pipeline_on
     for row, answer in zip(predictions, answers, strict=True):
         scores = {item["label"]: item["score"] for item in answer}
         np.testing.assert_allclose([scores[name] for name in found.names], row, atol=1e-4)
+
+
+@pytest.mark.parametrize(("family", "pooling"), [("bert", "cls"), ("distilbert", "fresh"), ("electra-small", "gelu")])
+def test_a_trained_run_answers_in_transformers_as_it_is_served(tmp_path, family, pooling):
+    _, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    write_classifier(tmp_path / "checkpoint", family)
+    checkpoint = with_tiny_words(tmp_path / "checkpoint")
+    config = write_config(tmp_path / "work", rows=90, text={"vocabulary": None},
+                          model={"pooling": pooling, "backbone": str(checkpoint), "num_layers": None})  # fmt: skip
+    assert run(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    convert(str(tmp_path / "run"), tmp_path / "to")
+    words = random.Random(0)
+    texts = [" ".join(words.choices(TINY_VOCABULARY[5:], k=1 + 2 * i)) for i in range(18)] + ["Ünïcode, GOAL!", ""]
+    served = Classifier(tmp_path / "run")(texts)
+    answers = transformers.pipeline("text-classification", str(tmp_path / "to"), truncation=True, top_k=None)(texts)
+    for ours, theirs in zip(served, answers, strict=True):
+        scores = {item["label"]: item["score"] for item in theirs}
+        np.testing.assert_allclose([scores[name] for name in sorted(scores)], ours["probabilities"], atol=1e-5)
+        assert max(scores, key=scores.__getitem__) == ours["label"]

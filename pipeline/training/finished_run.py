@@ -105,9 +105,13 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
     head, projected = head_of(model, settings.task), is_projected(loaded.backbone)
     family = classifier_family(loaded.family, head.pooling, projected) if head else None
     if head is None or family is None:
+        known = [name for name in ("cls", "relu", "gelu") if classifier_family(loaded.family, name, projected)]
+        # A fresh pooler becomes BERT's own.
+        known = [name.replace("cls", "fresh") for name in known]
         raise UserError(
-            f"{folder}: transformers has no classifier of the family {loaded.family.model_type} with model.pooling "
-            f"{settings.identity.pooling}: fresh and cls are BERT's, relu is DistilBERT's, gelu ELECTRA's."
+            f"{folder}: model.pooling {settings.identity.pooling} is in no classifier of transformers' above a "
+            f"{loaded.family.title} encoder like this: to take a run there, train it with model.pooling "
+            f"{' or '.join(known)}."
         )
     lowercase = loaded.lowercase if settings.text.lowercase is None else settings.text.lowercase
     return replace(
