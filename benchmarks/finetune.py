@@ -80,13 +80,17 @@ def measure(name: str, options: argparse.Namespace) -> float | None:
     command = [sys.executable, __file__, "--worker", name, "--data", str(options.data), "--rows", str(options.rows)]
     command += ["--batch-size", str(options.batch_size), "--checkpoint", options.checkpoint]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if process.returncode:
-        print(f"{name} failed:\n{process.stderr[-3000:]}", file=sys.stderr)
-        return None
-    compiling = [line for line in process.stdout.splitlines() if line.startswith("compiling")]
-    print(*compiling, sep="\n", end="\n" if compiling else "", file=sys.stderr)
-    return options.rows / json.loads(process.stdout.splitlines()[-1])
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+        line = ""
+        for line in process.stdout or ():
+            if line.startswith("compiling"):
+                print(line, end="", file=sys.stderr, flush=True)
+        if process.wait():
+            errors.seek(0)
+            print(f"{name} failed:\n{errors.read()[-3000:]}", file=sys.stderr)
+            return None
+    return options.rows / json.loads(line)
 
 
 def work(name: str, options: argparse.Namespace) -> float:

@@ -12,6 +12,8 @@ What the seconds do not suffice for is said at the end.
 """
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,13 +25,14 @@ import pandas as pd
 from made import BERT_BASE, MINILM_L6, make_checkpoint, make_texts
 
 HERE = Path(__file__).parent
-PARTS = ("short", "long", "pretraining", "inference")
+# Of the seconds that are left, by part.
+SHARES = {"short": 4, "long": 4, "pretraining": 3, "inference": 1}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=360, help="for all parts together")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=list(SHARES), default=list(SHARES))
     parser.add_argument("--scale", type=float, default=1.0, help="rows and updates, as a share of what a GPU gets")
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
@@ -38,12 +41,24 @@ def main() -> None:
         commands = prepare(Path(temporary), options.scale)
         for part in options.parts:
             print(f"\n== {part}: {' '.join(commands[part])}".replace(temporary, "."), flush=True)
-            try:
-                subprocess.run([sys.executable, *commands[part]], cwd=HERE, timeout=max(end - time.monotonic(), 1))
-            except subprocess.TimeoutExpired:
+            later = options.parts[options.parts.index(part) + 1 :]
+            share = SHARES[part] / (SHARES[part] + sum(SHARES[name] for name in later))
+            if not finishes(commands[part], share * max(end - time.monotonic(), 1)):
                 left_out.append(part)
     if left_out:
         print(f"\nnot finished within {options.seconds:.0f} s: {', '.join(left_out)}")
+
+
+def finishes(command: list[str], seconds: float) -> bool:
+    """Whether it came to its end in time, with all processes that it started; else they are ended."""
+    process = subprocess.Popen([sys.executable, *command], cwd=HERE, start_new_session=True)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return False
+    return True
 
 
 def prepare(folder: Path, scale: float) -> dict[str, list[str]]:

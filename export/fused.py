@@ -18,8 +18,9 @@ from pipeline.backbone.architecture import is_projected, last_embedding_layer
 from pipeline.backbone.transformer_parts import parts_of as parts_of_layer
 from pipeline.classifier import parts_of
 
-# oneDNN compiles a kernel for every new shape: the number of tokens is rounded up to keep the shapes few.
-TOKEN_MULTIPLE = 32
+# oneDNN compiles a kernel for every new shape: the number of tokens is rounded up to keep the shapes few. Up to so many
+# tokens, the few of a text or two, more finely: there each counts.
+TOKEN_MULTIPLE, FEW_TOKENS, FEW_MULTIPLE = 32, 64, 8
 MASKED = -1e9
 KERNEL_EPSILON = 1e-3
 
@@ -97,7 +98,8 @@ class FusedClassifier(tf.Module):
         real = tf.reshape(mask, [-1]) > 0
         # Packed row to place in [batch * length], and back; places of padding read some row that attention ignores.
         places = tf.cast(tf.where(real)[:, 0], tf.int32)
-        places = tf.pad(places, [[0, -tf.shape(places)[0] % TOKEN_MULTIPLE]])
+        tokens = tf.shape(places)[0]
+        places = tf.pad(places, [[0, -tokens % tf.where(tokens <= FEW_TOKENS, FEW_MULTIPLE, TOKEN_MULTIPLE)]])
         rows = tf.maximum(tf.cumsum(tf.cast(real, tf.int32)) - 1, 0)
         first = tf.gather(rows, tf.range(batch) * length)
         # The product before the slice: a sum of two products would not be recognised as scores and mask.

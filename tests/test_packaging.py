@@ -67,13 +67,14 @@ def test_an_installed_wheel_runs_from_an_empty_folder(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
     python = tmp_path / "env/bin/python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, str(wheel)], check=True)
+    # On a PYTHONPATH, the checkout would pass for an installation.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([*pip, str(wheel)], check=True, env=environment)
     (site_packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
     # A path in a .pth file: the .pth files there, such as an editable installation's, are not read.
     (site_packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     empty = tmp_path / "empty"
     empty.mkdir()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
     def run(*words: str) -> str:
         process = subprocess.run([python, *words], cwd=empty, env=environment, capture_output=True, text=True)
