@@ -19,15 +19,21 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from export.command_line import command_parser
 from export.server.releases import NEWEST, libraries, parse_version
 from export.server.sandbox import Limits
 from export.versions import ModelError, find_version
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from export.server.ask import Replies
+    from export.server.memory import Memory
+    from export.server.questions import Questions
+    from export.server.rules.subject import Subject
 
 # The model is the run's own, and not hostile: it may be slow on a machine that trains others.
 AT_EXPORT_SECONDS = 1800.0
@@ -64,36 +70,50 @@ def check(
         tensorflow: a folder with other TensorFlow libraries than the installed (`pip install --target`).
         bytes_outputs: outputs that REST clients shall get in base64.
         limits: of the process that runs it; None: `Limits()`.
-        at_export: the folder is not yet called by its version, and what takes long is left out: memory, requests that
-            are cut at every place, and long texts to explain.
+        at_export: the folder is not yet called by its version, and what takes long is left out: memory, and requests
+            that are cut at every place.
 
     Raises:
         ModelError: there is no model.
         FileNotFoundError: a library of TensorFlow is missing.
     """
     from export.graph import read_graph
-    from export.server import rules
     from export.server.ask import ask
-    from export.server.questions import questions_for
-    from export.server.rules.subject import Broken, NotChecked, Subject
+    from export.server.questions import MEMORY_SECONDS, questions_for
+    from export.server.rules.subject import Subject
     from export.server.safety import why_not_run
 
     folder = find_version(Path(model))
     graph = read_graph(folder)
     questions = questions_for(folder, graph, thorough=not at_export)
-    replies = ask(folder, questions.calls, serving, tensorflow, limits, lambda registry: why_not_run(graph, registry))
-    # A model that a request ends would end this one too.
-    measured = not (at_export or replies.error or replies.ended)
+    replies = ask(
+        folder,
+        questions.calls,
+        serving,
+        tensorflow,
+        limits,
+        lambda registry: why_not_run(graph, registry),
+        MEMORY_SECONDS if questions.ends_with_costly else None,
+        questions.before_memory,
+    )
     subject = Subject(
         folder,
         graph,
         replies,
         questions,
-        _memory(folder, serving, tensorflow, limits) if measured else LEFT_OUT if at_export else "it did not answer",
+        LEFT_OUT if at_export else _memory(folder, questions, replies),
         published=not at_export,
         serving=serving,
         bytes_outputs=frozenset(bytes_outputs),
     )
+    return _judged(subject)
+
+
+def _judged(subject: "Subject") -> list[Finding]:
+    """What every rule says."""
+    from export.server import rules
+    from export.server.rules.subject import Broken, NotChecked
+
     findings = []
     for rule in rules.RULES:
         try:
@@ -106,12 +126,17 @@ def check(
     return findings
 
 
-def _memory(folder: Path, serving: str, tensorflow: Path | None, limits: Limits | None):
+def _memory(folder: Path, questions: "Questions", replies: "Replies") -> "Memory | str":
     """As Subject.memory has it."""
-    from export.server.memory import measure
+    from export.server.memory import memory_from
 
+    first = questions.before_memory
+    if replies.error or len(replies.peaks) <= first:
+        return "it did not answer"
+    names = [question.signature for question in questions.asked[first:]]
+    own = replace(replies, answers=replies.answers[first:], peaks=replies.peaks[first:])
     try:
-        return measure(folder, serving=serving, site=tensorflow, limits=limits)
+        return memory_from(folder, names, own)
     except ModelError as error:
         return str(error)
 

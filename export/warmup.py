@@ -23,14 +23,16 @@ FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
 # Signatures that run the model dozens of times for a text: one request of the smallest size, or a server takes minutes.
 COSTLY = ("explain",)
-# Characters of a text that are kept: more than any model reads.
-LONGEST_TEXT = 4_000
+# Characters of a text that are kept: more than any model reads; and of one for a signature of COSTLY, whose graph a few
+# tokens prepare as well.
+LONGEST_TEXT, COSTLY_TEXT = 4_000, 40
 
 
 def write_warmup(
     folder: Path, texts: Mapping[str, Sequence[str]], batch_sizes: Sequence[int], encoder: TextEncoder
 ) -> int:
-    """Put a request of each batch size for each signature of a SavedModel (COSTLY: of the smallest) beside it.
+    """Put a request of each batch size for each signature of a SavedModel (COSTLY: of the smallest, with the beginnings
+    of texts) beside it.
 
     The names of a signature's inputs decide what it is sent: the texts, what the encoder makes of them (token_ids ...),
     or serialized tf.Examples for `inputs`. Any other number is 1, any other string is empty.
@@ -62,7 +64,8 @@ def write_warmup(
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size, name in asked:
-            columns = {key: _taken(column, size) for key, column in texts.items()}
+            longest = COSTLY_TEXT if name in COSTLY else LONGEST_TEXT
+            columns = {key: _taken(column, size, longest) for key, column in texts.items()}
             tokens = encoder(*columns.values(), fixed_length=True)
             values = {key: value.numpy() for key, value in tokens.items()} | columns
             values["inputs"] = serialized_examples(columns)
@@ -105,8 +108,8 @@ def inputs_of(log: Any) -> tuple[str, dict[str, np.ndarray]]:
     return request.model_spec.signature_name or "serving_default", arrays
 
 
-def _taken(column: Sequence[str], size: int) -> np.ndarray:
-    texts = (column[i % len(column)][:LONGEST_TEXT] for i in range(size))
+def _taken(column: Sequence[str], size: int, longest: int) -> np.ndarray:
+    texts = (column[i % len(column)][:longest] for i in range(size))
     return np.array([text.encode("utf-8", "replace") for text in texts], object)
 
 

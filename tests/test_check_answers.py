@@ -151,6 +151,49 @@ def test_a_model_that_never_answers_is_ended_at_the_time_limit(tmp_path):
     assert findings["company"].found == "a request had ended the process before"
 
 
+class Explaining(HandMade):
+    """With a signature of the costly ones, which never ends for a large batch: after its memory is taken, if any."""
+
+    def __init__(self, row_bytes: int):
+        super().__init__()
+        self.row_floats = row_bytes // 4
+
+    def explain(self, text):
+        rows, size = tf.shape(text)[0], tf.cast(tf.strings.length(text), tf.float32)
+        much = tf.reduce_max(tf.fill(tf.stack([rows, self.row_floats]), size[0]))
+        slow = tf.while_loop(lambda n: n < 100 * (rows // 16), lambda n: tf.math.floormod(n + 1, 7), [0 * rows])[0]
+        return {"attributions": size[:, tf.newaxis] + 0 * (much + tf.cast(slow, tf.float32))}
+
+
+@pytest.mark.parametrize(("row_bytes", "result"), [(4, "ok"), (64 << 20, "failed")])
+def test_a_costly_signature_is_asked_for_little_and_it_is_said(row_bytes, result, tmp_path):
+    model = Explaining(row_bytes)
+    folder = save(model, tmp_path / "1", explain=model.explain)
+    findings = {f.rule: f for f in checking.check(folder)}
+    memory = findings.pop("memory")
+    assert {f.result for f in findings.values()} == {"ok"}, [f for f in findings.values() if f.result != "ok"]
+    assert memory.result == result
+    assert memory.found.endswith(", as far as it got in 5 s") == (result == "ok")
+    assert result == "ok" or memory.found.startswith("explain takes ")
+    assert findings["any length"].found == "3 for each of 3 signatures; explain: 2"
+    assert findings["any batch size"].found.endswith("; explain in batches of 5")
+    assert findings["company"].found.endswith("; explain asked only for short texts, cut at some")
+
+
+def test_long_texts_which_take_the_time_are_asked_little(tmp_path):
+    model = Explaining(4)
+    folder = save(model, tmp_path / "1", explain=model.explain)
+    questions = questions_for(folder, read_graph(folder), thorough=True)
+    rows = {name: [] for name in ("serving_default", "explain")}
+    for question in questions.asked:
+        if question.signature in rows:
+            rows[question.signature] += question.rows
+    long = {name: sum(not questions.is_short(row) for row in asked) for name, asked in rows.items()}
+    # Alone, there and back; explain: alone.
+    assert long == {"serving_default": 2 + 4, "explain": 1}
+    assert len(rows["explain"]) < 16
+
+
 def test_a_model_that_writes_when_it_is_loaded_is_not_run(tmp_path):
     class Writes(HandMade):
         def __init__(self):

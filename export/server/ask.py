@@ -39,8 +39,8 @@ class Replies:
     loaded_bytes: int = 0
     """The most memory that the process had until the model was loaded."""
     peaks: list[int] = field(default_factory=list)
-    """The most memory that the process had while it answered each call; where one ended it, the last is that call's as
-    far as it got."""
+    """The most memory that the process had while it answered each call, of those before `measured_from`: until then;
+    where one ended it, the last is that call's as far as it got."""
 
     @property
     def peak_bytes(self) -> int:
@@ -55,6 +55,8 @@ def ask(
     site: Path | None = None,
     limits: Limits | None = None,
     refusal: Callable[[dict[str, bool]], str | None] = lambda registry: None,
+    last_seconds: float | None = None,
+    measured_from: int = 0,
 ) -> Replies:
     """Load a SavedModel through TensorFlow's C API and run it.
 
@@ -67,6 +69,8 @@ def ask(
         site: as in `export.server.releases.libraries`.
         limits: of the process; None: `Limits()`.
         refusal: given Replies.operations, says why the model is not to be run, or None; asked before it is loaded.
+        last_seconds: that the last call may take, where `limits` allows it more.
+        measured_from: number of the first call whose memory is measured by itself, which takes time.
 
     Raises:
         FileNotFoundError: a library is missing.
@@ -85,12 +89,13 @@ def ask(
             replies.refused = replies.error is not None
             if replies.refused:
                 return replies
-            loaded = _exchange(child, model=str(folder.resolve()), calls=list(calls))
+            loaded = _exchange(child, model=str(folder.resolve()), calls=list(calls), measured_from=measured_from)
             replies.error, replies.loaded_bytes = loaded["error"], loaded["peak_bytes"]
         except Ended as how:
             replies.error, replies.timed_out = f"loading it {how}", isinstance(how, TimedOut)
         if replies.error is None:
-            replies.answers.extend(_answers(child, len(calls), replies))
+            seconds = [*[None] * (len(calls) - 1), last_seconds][: len(calls)]
+            replies.answers.extend(_answers(child, seconds, replies))
     return replies
 
 
@@ -99,10 +104,10 @@ def _exchange(child: Child, **content: Any) -> dict[str, Any]:
     return child.receive()
 
 
-def _answers(child: Child, count: int, replies: Replies) -> Iterator[list[np.ndarray] | str]:
-    for _ in range(count):
+def _answers(child: Child, limits: Sequence[float | None], replies: Replies) -> Iterator[list[np.ndarray] | str]:
+    for seconds in limits:
         try:
-            line = child.receive()
+            line = child.receive(seconds)
         except Ended as how:
             replies.ended, replies.timed_out = str(how), isinstance(how, TimedOut)
             replies.peaks.append(child.peak_bytes)

@@ -1,10 +1,13 @@
 """How much memory a process that serves a model takes, measured signature by signature."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tensorflow.core.protobuf import meta_graph_pb2
+
 from export.graph import read_graph, signatures
-from export.server.ask import ask
+from export.server.ask import Call, Replies, ask
 from export.server.inputs import Row, inputs_for, text_inputs
 from export.server.releases import NEWEST
 from export.server.safety import why_not_run
@@ -15,6 +18,7 @@ from export.warmup import COSTLY
 LOADED = "loaded"
 # Tokens of a text where the model does not say how many it takes.
 USUAL_LENGTH = 128
+ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Memory:
     """The signature that was ended at the time limit: what is said of it is what it had taken by then."""
 
 
-def peaks(folder: Path, rows: int = 32, seconds: float = 60.0) -> dict[str, int]:
+def peaks(folder: Path, rows: int = ROWS, seconds: float = 60.0) -> dict[str, int]:
     """Most resident memory of a process that serves a model, in bytes.
 
     Args:
@@ -53,7 +57,7 @@ def peaks(folder: Path, rows: int = 32, seconds: float = 60.0) -> dict[str, int]
 
 
 def measure(
-    folder: Path, rows: int = 32, serving: str = NEWEST, site: Path | None = None, limits: Limits | None = None
+    folder: Path, rows: int = ROWS, serving: str = NEWEST, site: Path | None = None, limits: Limits | None = None
 ) -> Memory:
     """As `peaks`, with what it takes to judge them.
 
@@ -65,28 +69,50 @@ def measure(
         As `peaks`.
     """
     graph = read_graph(folder)
+    calls = calls_for(folder, graph, rows)
+    replies = ask(folder, list(calls.values()), serving, site, limits, lambda registry: why_not_run(graph, registry))
+    return memory_from(folder, list(calls), replies, rows)
+
+
+def calls_for(folder: Path, graph: meta_graph_pb2.MetaGraphDef, rows: int = ROWS) -> dict[str, Call]:
+    """What is asked to measure it, by signature: `rows` texts of full length."""
     wanted = signatures(graph)
     # A signature that takes long may be ended, and the process with it: it comes last.
     names = sorted(wanted, key=lambda name: (name in COSTLY, name != "serving_default", name))
-    tokens = _sequence_length(folder)
     # Each word is one token at least, and what is too much is cut.
-    text = b" ".join([b"a"] * tokens)
-    calls = []
+    text = b" ".join([b"a"] * sequence_length(folder))
+    calls = {}
     for name in names:
         arrays = inputs_for(wanted[name], [Row("", text, text)] * rows, text_inputs(wanted))
         feeds = {wanted[name].inputs[key].name: array for key, array in arrays.items()}
-        calls.append((feeds, [output.name for output in wanted[name].outputs.values()]))
-    replies = ask(folder, calls, serving, site, limits, lambda registry: why_not_run(graph, registry))
+        calls[name] = (feeds, [output.name for output in wanted[name].outputs.values()])
+    return calls
+
+
+def memory_from(folder: Path, names: Sequence[str], replies: Replies, rows: int = ROWS) -> Memory:
+    """What the replies say of it.
+
+    Args:
+        folder: the SavedModel.
+        names: of the signatures that were asked what `calls_for` gave, in the order of the replies.
+        replies: to these calls alone.
+        rows: of each call.
+
+    Raises:
+        ModelError: the model does not load, or a signature does not answer.
+    """
     failed = replies.error or next((answer for answer in replies.answers if isinstance(answer, str)), None)
     if failed:
         raise ModelError(f"{folder}: {failed}")
+    tokens = sequence_length(folder)
     unfinished = names[len(replies.answers)] if replies.ended else None
     if replies.ended and not replies.timed_out:
         raise ModelError(f"{folder}: {rows} texts of {tokens} tokens for {unfinished}: this {replies.ended}")
     return Memory(rows, tokens, replies.loaded_bytes, dict(zip(names, replies.peaks, strict=False)), unfinished)
 
 
-def _sequence_length(folder: Path) -> int:
+def sequence_length(folder: Path) -> int:
+    """Tokens of the longest text that a model takes."""
     try:
         found = read_metadata(folder).get("sequence_length")
     except ModelError:

@@ -98,19 +98,23 @@ class Child:
         except BrokenPipeError:
             raise Ended(self._how()) from None
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self, seconds: float | None = None) -> dict[str, Any]:
         """Its next line.
 
+        Args:
+            seconds: that it may take; None, or more than the time limit: as long as that.
+
         Raises:
-            Ended: there is none, or none within the time limit.
+            Ended: there is none, or none in time.
         """
-        deadline = time.monotonic() + self._limits.seconds
+        seconds = min(self._limits.seconds, seconds or self._limits.seconds)
+        deadline = time.monotonic() + seconds
         while (end := self._received.find(b"\n")) < 0:
             ready, _, _ = select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 self.peak_bytes = peak_of(self._process.pid)
                 self._kill()
-                raise TimedOut(f"did not answer within {self._limits.seconds:g} s")
+                raise TimedOut(f"did not answer within {seconds:g} s")
             part = os.read(self._out.fileno(), 1 << 20)
             if not part:
                 raise Ended(self._how())

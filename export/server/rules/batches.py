@@ -38,8 +38,7 @@ def any_batch_size(subject: Subject) -> str:
         comparison.require(question.rows, outputs, f"a batch of {len(question.rows)}")
     if not questions:
         raise NotChecked("there is nothing to ask")
-    costly = [name for name in subject.signatures if name in COSTLY]
-    less = "".join(f"; {name} in batches of {subject.questions.largest_batch(name)}" for name in costly)
+    less = "".join(f"; {name} in batches of {subject.questions.largest_batch(name)}" for name in _costly(subject))
     return f"{len(questions[0].rows)} rows{less}"
 
 
@@ -63,7 +62,8 @@ def company(subject: Subject) -> str:
                 comparison.require(rows, dict(zip(keys, outputs, strict=True)), way)
             count += len(requests)
     cut = "cut at every place" if subject.questions.thorough else "cut at some places"
-    return f"{count} requests, {cut}, differences of at most {comparison_tolerance(subject)}"
+    less = "".join(f"; {name} asked only for short texts, cut at some" for name in _costly(subject))
+    return f"{count} requests, {cut}, differences of at most {comparison_tolerance(subject)}{less}"
 
 
 def finite(subject: Subject) -> str:
@@ -93,6 +93,11 @@ def utf8_outputs(subject: Subject) -> str:
     return f"{count:,} strings"
 
 
+def _costly(subject: Subject) -> list[str]:
+    """Signatures that are asked for less."""
+    return [name for name in subject.signatures if name in COSTLY]
+
+
 def comparison_tolerance(subject: Subject) -> str:
     """For messages: how much of a difference is allowed, and where that is from."""
     value, known = _tolerance(subject)
@@ -115,15 +120,16 @@ def _tolerance(subject: Subject) -> tuple[float, bool]:
 
 def _answered(subject: Subject, about: list[str]) -> str:
     wanted = [i for i, row in enumerate(subject.questions.rows) if row.about in about]
-    asked = []
+    asked = {}
     for name in subject.signatures:
         rows = [i for i in subject.questions.rows_for(name) if i in wanted]
         for row in rows:
             _outputs(subject, name, [row])
-        asked += [name] if rows else []
+        asked |= {name: len(rows)} if rows else {}
     if not asked:
         raise NotChecked("there is nothing to ask")
-    return f"{len(about)} for each of {len(asked)} signatures"
+    less = "".join(f"; {name}: {count}" for name, count in asked.items() if count < len(about))
+    return f"{len(about)} for each of {len(asked)} signatures{less}"
 
 
 def _outputs(subject: Subject, name: str, rows, purpose: str = ROWS) -> dict[str, np.ndarray]:
