@@ -97,24 +97,25 @@ def test_xla_gives_the_weights_of_single_operations(strategy, accumulation, lazy
     assert_equal_weights(plain, compiled, 1e-5)
 
 
-def graph_of_update(xla, layers):
+def graph_of_update(xla, layers, update="lazy"):
     model = tiny_model(layers=layers)
     model.xla = xla
-    optimizer = make_optimizer(TrainingConfig(), model, total_steps=8)
+    optimizer = make_optimizer(TrainingConfig(embedding_update=update), model, total_steps=8)
     model.compile(optimizer=optimizer, loss=TASK.loss(), jit_compile=False)
     return tf.function(model.train_step, autograph=False).get_concrete_function(next(iter(batches()))).graph
 
 
-def test_xla_leaves_no_operation_of_a_layer_or_a_variable_outside_its_programs():
+# Losses and gradients; each of two tables of embeddings, its rows made one and applied, or made dense; all else.
+@pytest.mark.parametrize(("update", "programs"), [("lazy", 6), ("dense", 4)])
+def test_xla_leaves_no_operation_of_a_layer_or_a_variable_outside_its_programs(update, programs):
     """What is left is launched one by one, each as long as a whole layer of a small model takes a GPU."""
     outside = {}
     for layers in (2, 3):
-        graph = graph_of_update(True, layers)
+        graph = graph_of_update(True, layers, update)
         compiled = {f.signature.name for f in graph.as_graph_def().library.function if f.attr["_XlaMustCompile"].b}
         calls = [op for op in graph.get_operations() if op.type.endswith("PartitionedCall")]
         assert {op.get_attr("f").name for op in calls} <= compiled
-        # Losses and gradients; the rows of each of two tables of embeddings, made one and applied; all else.
-        assert len(calls) == 6
+        assert len(calls) == programs
         free = ("Const", "Placeholder", "Identity", "NoOp")
         outside[layers] = [op.type for op in graph.get_operations() if op.type not in free]
     assert outside[2] == outside[3]

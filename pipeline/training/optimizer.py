@@ -106,10 +106,12 @@ class AdamW(keras.optimizers.AdamW):
         """The same update in a few programs of XLA's; the large one is the same for all lengths of a batch."""
         compiled = partial(tf.function, jit_compile=True, autograph=False)
         pairs = [(g, variable.value) for g, variable in zip(gradients, variables, strict=True)]
-        if not self.lazy:
-            pairs = [(compiled(tf.convert_to_tensor)(gradient), variable) for gradient, variable in pairs]
-        sparse = [(*compiled(_rows_named_once)(g), v) for g, v in pairs if isinstance(g, tf.IndexedSlices)]
+        rows = [(g, v) for g, v in pairs if isinstance(g, tf.IndexedSlices)]
         dense = [(g, v) for g, v in pairs if not isinstance(g, tf.IndexedSlices)]
+        if not self.lazy:
+            dense += [(compiled(tf.convert_to_tensor)(gradient), variable) for gradient, variable in rows]
+            rows = []
+        sparse = [(*compiled(_rows_named_once)(gradient), variable) for gradient, variable in rows]
 
         @compiled
         def update_dense(gradients, squares, rates):

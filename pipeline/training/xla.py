@@ -11,13 +11,11 @@ from pipeline.wheel import cache_folder
 UPDATES = 50_000
 # Where Linux names the GPUs that the driver sees.
 GPUS = Path("/proc/driver/nvidia/gpus")
-
-
 FLAG = "tf_xla_persistent_cache_directory"
 
 
 def choose_xla(wanted: bool | str, updates: int) -> bool:
-    """Resolve `training.xla`: whether XLA compiles updates that are run as they come on other devices.
+    """Resolve `training.xla`: whether XLA compiles the updates.
 
     Args:
         wanted: true, false or "auto".
