@@ -59,20 +59,28 @@ def main() -> None:
         for _ in range(options.repeats):
             for name in options.contenders:
                 found = measure(name, options)
-                results[name] += [] if found is None else [found]
-                print(f"{name:16} {found or 0:8.1f} examples/s", file=sys.stderr, flush=True)
+                if found is not None:
+                    results[name].append(found)
+                    print(f"{name:16} {found:8.1f} examples/s", file=sys.stderr, flush=True)
         tokens, parameters = sizes(options)
     peak = matmul_peak()
     print(f"\n{options.rows} rows, {tokens:.1f} tokens each, batch {options.batch_size}")
     print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
-    results = {name: values for name, values in results.items() if values}
-    ours = statistics.median(results[options.contenders[0]])
-    print(f"{'contender':16} {'examples/s':>10} {'tokens/s':>9} {'of peak':>8} {options.contenders[0] + ' is':>12}")
+    failed = [name for name, values in results.items() if len(values) < options.repeats]
+    if len(failed) == len(results):
+        raise SystemExit("all contenders failed")
+    first = next(name for name in results if name not in failed)
+    ours = statistics.median(results[first])
+    print(f"{'contender':16} {'examples/s':>10} {'tokens/s':>9} {'of peak':>8} {first + ' is':>12}")
     for name, values in results.items():
+        if name in failed:
+            continue
         rate = statistics.median(values)
         # 6 operations a weight and token for forward and backward (Kaplan et al., 2020), on real tokens only.
         share = 6 * parameters * rate * tokens / peak
         print(f"{name:16} {rate:10.1f} {rate * tokens:9.0f} {share:8.1%} {ours / rate:10.2f} x")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 def measure(name: str, options: argparse.Namespace) -> float | None:

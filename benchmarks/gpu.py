@@ -46,19 +46,18 @@ def main() -> None:
             if not finishes(commands[part], share * max(end - time.monotonic(), 1)):
                 left_out.append(part)
     if left_out:
-        print(f"\nnot finished within {options.seconds:.0f} s: {', '.join(left_out)}")
+        print(f"\nfailed, or not finished within {options.seconds:.0f} s in all: {', '.join(left_out)}")
 
 
 def finishes(command: list[str], seconds: float) -> bool:
-    """Whether it came to its end in time, with all processes that it started; else they are ended."""
+    """Whether it came to a good end in time; else all processes that it started are ended."""
     process = subprocess.Popen([sys.executable, *command], cwd=HERE, start_new_session=True)
     try:
-        process.wait(seconds)
+        return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return False
-    return True
 
 
 def prepare(folder: Path, scale: float) -> dict[str, list[str]]:
