@@ -12,7 +12,7 @@ import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
 # All at once, an odd number, and each alone: no answer may depend on its neighbours.
 BATCH_SIZES = {"all in one batch": None, "batches of 7": 7, "one by one": 1}
-# Texts to explain, which takes hundreds of times as long as to answer.
+# Texts to explain, which takes about ninety times as long as to answer.
 EXPLAINED = 2
 
 

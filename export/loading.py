@@ -163,7 +163,7 @@ class Classifier:
     def explain(
         self, *texts: Any, batch_size: int = 8, columns: Sequence[str] | None = None
     ) -> Explanation | list[Explanation]:
-        """Say which pieces of texts speak for their labels. It takes hundreds of times as long as to answer.
+        """Say which pieces of texts speak for their labels. It takes about ninety times as long as to answer.
 
         Args:
             texts, batch_size, columns: as for answers, but no iterator.
