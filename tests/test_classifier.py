@@ -13,6 +13,7 @@ from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier, copy_weights, head_of, parts_of, serving_copy, with_hidden_states
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
+from pipeline.tasks.single_label import SingleLabel
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
 SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=12, dropout=0.1)
@@ -186,9 +187,9 @@ def test_mean_of_the_last_layers_is_pooled(pooling):
         np.testing.assert_allclose(given, expected, atol=1e-5)
     states_too = with_hidden_states(model)(inputs, training=False)
     np.testing.assert_allclose(states_too["logits"], expected, atol=1e-5)
-    assert head_of(model, None) is None
+    assert head_of(model, SingleLabel(("a", "b", "c"))) is None
 
 
 def test_more_layers_than_there_are():
-    with pytest.raises(UserError, match="pooled_layers 3: .* has 2 layers"):
+    with pytest.raises(UserError, match=r"pooled_layers 3: .* has 2 layers"):
         make(pooled_layers=3)
