@@ -10,19 +10,21 @@ from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier, take_head
 from pipeline.config import Config, TrainingConfig
-from pipeline.data.batching import steps_per_epoch
+from pipeline.data.few import few_labels
 from pipeline.data.load import DataSplits
+from pipeline.data.reading import read_splits
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.identity import Identity, backbone_identity
+from pipeline.methods import method
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.distillation import DistilledClassifier
-from pipeline.training.fit import Lesson, fit
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.numerics import choose_dtype, serving_dtype
 from pipeline.training.optimizer import make_optimizer
+from pipeline.training.plan import total_updates
 from pipeline.training.strategy import describe
 from pipeline.training.teacher import Teacher, load_teacher
 from pipeline.training.workers import Workers
@@ -37,7 +39,9 @@ class Assembly:
         config: of the run; its backbone is where the weights begin.
         data: all rows, with the task.
         loaded: the backbone with what its checkpoint says.
-        model: compiled.
+        model: compiled, where it is trained.
+        strategy: in whose scope it was made.
+        updates: of the training.
         encoder: strings to token ids, in training.
         serving_encoder: the same for what is served and evaluated, which may read longer or shorter texts.
         dtype: Keras dtype policy of training.
@@ -50,6 +54,8 @@ class Assembly:
     data: DataSplits
     loaded: LoadedBackbone
     model: TrainableClassifier
+    strategy: tf.distribute.Strategy
+    updates: int
     encoder: TextEncoder
     serving_encoder: TextEncoder
     dtype: str
@@ -78,6 +84,11 @@ class Assembly:
         found = {"data": self.data.fingerprint, "tokenization": self.encoder.fingerprint}
         return found | ({"teacher": self.teacher.fingerprint} if self.teacher else {})
 
+    def warnings(self) -> list[str]:
+        """What is to be said of the rows before they are learned from."""
+        found = read_splits(self.data, self.encoder, self.loaded.backbone.max_sequence_length)
+        return found + few_labels(self.config.training, self.data, self.updates)
+
     def fit(self, task: Task, workers: Workers) -> Progress:
         """Train the model in the run's folder, from its newest checkpoint where there is one, and leave it with its
         best weights; where training.epochs is 0, leave it as it is.
@@ -93,7 +104,7 @@ class Assembly:
         run_dir, train, validation = Path(str(self.config.run_dir)), self.data.train, self.data.validation
         if workers.chief:
             self.identity.save(run_dir)
-        if train is None or self.config.training.epochs == 0:
+        if train is None or not self.updates:
             return Progress(finished=True)
         model, identity = self.model, self.resume_identity
         checkpoints = Checkpoints(run_dir / "checkpoints", model, model.optimizer, identity, workers=workers)
@@ -103,15 +114,8 @@ class Assembly:
             assert validation is not None
             return task.scores(validation.targets(), validate(validation))
 
-        lesson = Lesson(
-            train,
-            self.encoder,
-            self.data.task,
-            self.config.training,
-            self.config.text,
-            None if validation is None else score,
-        )
-        return fit(model, lesson, checkpoints, run_dir / "logs")
+        learn = method(self.config.training.method).train
+        return learn(self, train, checkpoints, None if validation is None else score)
 
     def predictor(self, model: keras.Model, encoder: TextEncoder, workers: Workers | None = None) -> BatchPredictor:
         """Predictions of this model or of one like it."""
@@ -136,8 +140,8 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     """
     training = config.training
     dtype = choose_dtype(training.dtype)
-    total_steps = training.epochs * steps_per_epoch(len(data.train or ()), training.batch_size)
-    xla = choose_xla(training.xla, total_steps)
+    updates = total_updates(training, len(data.train or ()))
+    xla = choose_xla(training.xla, updates)
     devices = describe(strategy, training.batch_size, dtype, xla)
     print(devices)
     policy = serving_dtype(config.export.dtype, dtype)
@@ -161,8 +165,8 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
-        if total_steps:
-            _compile(model, training, data.task, total_steps, xla)
+        if updates:
+            _compile(model, training, data.task, updates, xla)
         else:
             _finish(model, loaded)
     encoder, serving_encoder = _encoders(config, loaded)
@@ -171,11 +175,15 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
     if teacher:
         print(f"taught by {config.distillation.teacher}, {teacher.model.count_params() / 1e6:.1f} M parameters")
-    return Assembly(config, data, loaded, model, encoder, serving_encoder, dtype, policy, devices, teacher)
+    return Assembly(
+        config, data, loaded, model, strategy, updates, encoder, serving_encoder, dtype, policy, devices, teacher
+    )
 
 
 def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, total_steps: int, xla: bool) -> None:
     """Ready to be trained."""
+    if training.method == "head":
+        model.classifier_parts.backbone.trainable = False
     model.accumulation, model.xla = training.accumulation, xla
     model.compile(
         optimizer=make_optimizer(training, model, total_steps),

@@ -132,10 +132,10 @@ def road(config: Config, strategy, workers) -> dict:
     """
     from pipeline.assemble import assemble, seed_all
     from pipeline.data.load import load
-    from pipeline.data.reading import read_splits
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.report import ReportContent
     from pipeline.evaluation.results import environment, training_summary, write_results
+    from pipeline.methods.cross_validation import cross_validate
     from pipeline.pretraining.stage import pretraining_stage
     from pipeline.publish import export, serve
 
@@ -159,10 +159,10 @@ def road(config: Config, strategy, workers) -> dict:
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
     run = assemble(start, data, strategy)
-    if workers.chief:
-        warn(data, read_splits(data, run.encoder, run.loaded.backbone.max_sequence_length))
+    warn(data, run.warnings() if workers.chief else [])
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
+    metrics |= cross_validate(run, task, workers)
     progress = run.fit(task, workers)
     if not workers.chief:
         return metrics
@@ -171,7 +171,7 @@ def road(config: Config, strategy, workers) -> dict:
     served = serve(run)
     found = evaluate(served.predict, data, task, config.evaluation)
     metrics |= {"task": task.name, **found.scores, **training_summary(progress, data.train)}
-    content.add(found.task, found.mistakes, data.summary, data.warnings)
+    content.add(found, data.summary, data.warnings)
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype}
     write_results(run_dir, content)
 

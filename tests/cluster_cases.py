@@ -31,6 +31,7 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.cluster import find_cluster
 from pipeline.training.fit import Lesson, fit
 from pipeline.training.model import TrainableClassifier
+from pipeline.training.plan import plan_of, total_updates
 from pipeline.training.schedule import WarmupDecay
 from pipeline.training.strategy import choose_strategy
 from pipeline.training.workers import Workers
@@ -107,7 +108,8 @@ def _finetune(settings, strategy, workers, folder):
         right = predict(data.train).argmax(axis=1) == data.train.targets(every)
         return {"macro_f1": float(right.mean())}
 
-    progress = fit(model, Lesson(data.train, encoder, data.task, config, text, score), checkpoints, folder / "logs")
+    plan = plan_of(config, ROWS, total_updates(config, ROWS))
+    progress = fit(model, Lesson(data.train, encoder, data.task, config, text, plan, score), checkpoints)
     return {
         "probabilities": predict(data.train),
         "losses": np.array([row["loss"] for row in progress.history]),

@@ -39,6 +39,7 @@ class BatchOptions:
         by_length: put rows of like length into one batch; else take them as they come.
         lengths: of batches, rising; a batch has the first that its rows fit into, or else the encoder's
             sequence_length, which () leaves as the only one. None: multiples of LENGTH_MULTIPLE.
+        passes: over the rows in an epoch, each in an order of its own; several where rows are few, without by_length.
         shard: (index, count): of each batch, the index-th of `count` equal slices, so that `count` workers together
             see each row once. With by_length each tokenizes the rows of all, whose lengths decide on the batches.
         weigh: from targets to weights of rows, float32 [n]; None: 1.
@@ -48,6 +49,7 @@ class BatchOptions:
     seed: int = 0
     by_length: bool = True
     lengths: tuple[int, ...] | None = None
+    passes: int = 1
     shard: tuple[int, int] = (0, 1)
     weigh: Callable[[np.ndarray], np.ndarray] | None = None
 
@@ -82,8 +84,8 @@ def training_batches(
     if not 0 <= index < workers or batch_size % workers:
         raise UserError(f"A batch of {batch_size} rows has no {index}-th of {workers} equal slices.")
     own = slice(index * size, (index + 1) * size)
-    order = np.random.Generator(np.random.Philox(key=[options.seed, epoch])).permutation(len(split))
-    steps = steps_per_epoch(len(split), batch_size)
+    order = np.concatenate([_permutation(options, epoch, number, len(split)) for number in range(options.passes)])
+    steps = steps_per_epoch(len(order), batch_size)
     filled = np.resize(order, steps * batch_size).astype(np.int64)
     real = np.arange(filled.size) < order.size
     if not options.by_length:
@@ -103,7 +105,7 @@ def training_batches(
         def batch(rows: tf.Tensor) -> tuple:
             picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
             if options.lengths != ():
-                picked = _trim(picked, options.lengths)
+                picked = trim(picked, options.lengths)
             picked = {name: tf.ensure_shape(tensor, [size, None]) for name, tensor in picked.items()}
             return (
                 picked,
@@ -116,6 +118,12 @@ def training_batches(
     windows = tf.data.Dataset.range(skip // WINDOW_BATCHES, steps_per_epoch(steps, WINDOW_BATCHES))
     batches = windows.flat_map(encode).skip(skip % WINDOW_BATCHES)
     return untuned(batches.apply(tf.data.experimental.assert_cardinality(steps - skip)).prefetch(4))
+
+
+def _permutation(options: BatchOptions, epoch: int, number: int, rows: int) -> np.ndarray:
+    """int64 [rows], their order in one of the passes of an epoch."""
+    key = [options.seed, epoch * options.passes + number]
+    return np.random.Generator(np.random.Philox(key=key)).permutation(rows)
 
 
 def _window_reader(
@@ -181,7 +189,7 @@ def prediction_batches(
         for first in range(index * batch_size, len(rows), workers * batch_size):
             chosen = order[first : first + batch_size]
             batch = {name: tf.gather(tensor, chosen) for name, tensor in inputs.items()}
-            yield rows[chosen], batch if fixed_length else _trim(batch)
+            yield rows[chosen], batch if fixed_length else trim(batch)
 
 
 def batch_lengths(split: Split, encoder: TextEncoder, options: BatchOptions) -> np.ndarray:
@@ -199,7 +207,7 @@ def batch_lengths(split: Split, encoder: TextEncoder, options: BatchOptions) -> 
     return lengths.reshape(count, options.batch_size).max(axis=1)
 
 
-def _trim(inputs: dict[str, tf.Tensor], lengths: tuple[int, ...] | None = None) -> dict[str, tf.Tensor]:
+def trim(inputs: dict[str, tf.Tensor], lengths: tuple[int, ...] | None = None) -> dict[str, tf.Tensor]:
     """Cut the columns that are padding in every row, but for those up to one of the lengths."""
     longest = tf.reduce_max(tf.reduce_sum(inputs["padding_mask"], axis=1))
     width = tf.shape(inputs["padding_mask"])[1]

@@ -61,7 +61,7 @@ def split_off(split: Split, name: str, fraction: float, seed: int) -> tuple[Spli
     """
     hashes, first, group, sizes = np.unique(split.hashes(), return_index=True, return_inverse=True, return_counts=True)
     strata = split.strata()[first]
-    draw = _mix(hashes ^ _mix(np.array([(seed + 1) % 2**64], np.uint64)))
+    draw = mix(hashes ^ mix(np.array([(seed + 1) % 2**64], np.uint64)))
     taken = np.zeros(len(hashes), bool)
     order = np.lexsort((draw, strata))
     bounds = np.flatnonzero(np.diff(strata[order])) + 1
@@ -83,7 +83,7 @@ def split_off(split: Split, name: str, fraction: float, seed: int) -> tuple[Spli
     return replace(split, rows=split.rows[~mask]), replace(split, name=name, rows=split.rows[mask])
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def mix(values: np.ndarray) -> np.ndarray:
     """The finalizer of splitmix64 (Steele, Lea and Flood, 2014): a well-mixed 64-bit hash of 64 bits."""
     with np.errstate(over="ignore"):
         values = values + np.uint64(0x9E3779B97F4A7C15)

@@ -1,6 +1,7 @@
 """Settings of the evaluation."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.settings.bounds import Count, CountOrZero, PositiveShare, Share
 
@@ -9,6 +10,12 @@ from pipeline.settings.bounds import Count, CountOrZero, PositiveShare, Share
 class EvaluationConfig:
     """Scores and the report."""
 
+    baseline: Literal["auto", "tfidf", "none"] = "auto"
+    """Score beside the model a linear one over TF-IDF that learns from the same rows, and warn where the model is not
+    clearly better. auto: where there are under 50,000 training rows."""
+    cross_validation: CountOrZero = 0
+    """Score the training rows too, each by a model that has not seen it, of so many that are trained beside; 0: do not.
+    For few rows, with data.validation_fraction and data.test_fraction 0."""
     batch_size: Count = 64
     """Examples a forward pass."""
     threshold: Share = 0.5

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
+from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baseline
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.tasks.task import Task
 
@@ -21,11 +22,13 @@ class Evaluation:
         scores: of each split, by its name.
         mistakes: where the model is most wrong, with "text", the row's texts: on the test rows, else the validation
             rows.
+        baseline: what a linear model scores on the same rows; None: nobody asked it.
     """
 
     task: Task
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     mistakes: list[dict[str, Any]] = field(default_factory=list)
+    baseline: Baseline | None = None
 
 
 def evaluate(
@@ -50,4 +53,11 @@ def evaluate(
         found.mistakes = [
             row | {"text": [text[0].decode() for text in split.texts(np.array([row["row"]]))]} for row in wrong
         ]
+    train = data.train
+    if train is not None and splits and (config.baseline == "tfidf" or _quick(config, train)):
+        found.baseline = baseline(predictions, train, splits, task)
     return found
+
+
+def _quick(config: EvaluationConfig, train: Split) -> bool:
+    return config.baseline == "auto" and len(train) < MOST_ROWS

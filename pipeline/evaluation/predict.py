@@ -1,4 +1,4 @@
-"""Predictions for all rows of a split."""
+"""What a model gives for all rows of a split: predictions, or the features below its head."""
 
 from functools import cached_property
 
@@ -13,13 +13,12 @@ from pipeline.text import TextEncoder
 from pipeline.training.workers import Workers
 
 
-class BatchPredictor:
-    """Predicts with the current weights of a model; compiled once, called as often as one likes.
+class BatchForward:
+    """Asks a model with its current weights; compiled once, called as often as one likes.
 
     Args:
-        model: giving logits.
+        model: of token_ids, segment_ids and padding_mask, giving [batch, width].
         encoder: strings to token ids.
-        task: what its logits mean.
         batch_size: rows a forward pass.
         fixed_length: pad to the encoder's sequence_length.
         workers: who divide the batches among them, and all get the outcome; None: this process is alone.
@@ -29,14 +28,17 @@ class BatchPredictor:
         self,
         model: keras.Model,
         encoder: TextEncoder,
-        task: Task,
         batch_size: int,
         fixed_length: bool = False,
         workers: Workers | None = None,
     ):
-        self.model, self.encoder, self.task = model, encoder, task
+        self.model, self.encoder = model, encoder
         self.batch_size, self.fixed_length = batch_size, fixed_length
         self.workers = workers or Workers()
+
+    def outcome(self, outputs: tf.Tensor) -> tf.Tensor:
+        """float32 [batch, K] of the model's outputs, float32 [batch, width]."""
+        return outputs
 
     @cached_property
     def _forward(self):
@@ -45,14 +47,14 @@ class BatchPredictor:
 
         @tf.function(autograph=False)
         def forward(inputs):
-            return self.task.activation(tf.cast(self.model(inputs, training=False), tf.float32))
+            return self.outcome(tf.cast(self.model(inputs, training=False), tf.float32))
 
         # Called as it is: TensorFlow would count the traces of all predictors of a process together, and warn.
         return forward.get_concrete_function(tokens)
 
     def __call__(self, split: Split) -> np.ndarray:
         """float32 [n, K] for all rows of a split, in their order."""
-        results = np.zeros((len(split), self.task.outputs), np.float32)
+        results = np.zeros((len(split), self._forward.output_shapes[-1]), np.float32)
         for rows, inputs in prediction_batches(
             split,
             self.encoder,
@@ -68,3 +70,15 @@ class BatchPredictor:
         """float32 [n, K] for texts given as lists, in one batch."""
         inputs = self.encoder(*(tf.constant(column, tf.string) for column in columns), fixed_length=self.fixed_length)
         return self._forward(inputs).numpy()
+
+
+class BatchPredictor(BatchForward):
+    """A BatchForward of a model that gives logits, whose meaning a task knows: predictions, float32 [n, K]."""
+
+    def __init__(self, model: keras.Model, encoder: TextEncoder, task: Task, *arguments, **settings):
+        super().__init__(model, encoder, *arguments, **settings)
+        self.task = task
+
+    def outcome(self, outputs: tf.Tensor) -> tf.Tensor:
+        """See BatchForward."""
+        return self.task.activation(outputs)

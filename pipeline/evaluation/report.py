@@ -13,6 +13,8 @@ from markupsafe import Markup, escape
 
 import pipeline.tasks
 from pipeline.evaluation import plots
+from pipeline.evaluation.baseline import Baseline
+from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.formatting import number, percent
 from pipeline.files import write_text
 from pipeline.tasks.task import Task
@@ -56,6 +58,7 @@ class ReportContent:
         mistakes: Task.mistakes, each with "text", a list of its one or two texts.
         data_summary: any nested dict; train, validation and test are shown side by side.
         warnings: sentences about the data or the run, shown first.
+        baseline: what a linear model scores on the same rows.
     """
 
     title: str
@@ -66,15 +69,19 @@ class ReportContent:
     mistakes: Sequence[dict] = ()
     data_summary: dict[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    baseline: Baseline | None = None
 
-    def add(self, task: Task, mistakes: Sequence[dict], data_summary: dict[str, Any], warnings: Sequence[str]) -> None:
+    def add(self, found: Evaluation, data_summary: dict[str, Any], warnings: Sequence[str]) -> None:
         """What is known once a model is evaluated."""
-        self.task, self.mistakes, self.data_summary, self.warnings = task, mistakes, data_summary, warnings
+        self.task, self.mistakes, self.baseline = found.task, found.mistakes, found.baseline
+        self.data_summary, self.warnings = data_summary, warnings
+        if found.baseline is not None:
+            self.metrics["baseline"] = found.baseline.metrics(found.task)
 
     @property
     def shown(self) -> str | None:
         """The split whose scores are shown."""
-        return next((split for split in ("test", "validation") if self.metrics.get(split)), None)
+        return next((split for split in ("test", "validation", "cross_validation") if self.metrics.get(split)), None)
 
     def findings(self) -> tuple[list[str], list[str]]:
         """Warnings and notes about the scores."""
@@ -83,7 +90,15 @@ class ReportContent:
         if self.shown is None:
             return [NOTHING_KNOWN], []
         validation = self.metrics.get("validation") if self.shown == "test" else None
-        return self.task.findings(self.metrics[self.shown], self.shown, validation)
+        warnings, notes = self.task.findings(self.metrics[self.shown], self.shown, validation)
+        warning = self.baseline.warning(self.shown) if self.compared() and self.baseline else None
+        return [*warnings, *([warning] if warning else [])], [*self.compared(), *notes]
+
+    def compared(self) -> list[str]:
+        """Lines on what others score on the rows that are shown."""
+        if self.task is None or self.baseline is None or self.shown not in self.baseline.scores:
+            return []
+        return [self.baseline.line(self.task, self.shown)]
 
 
 def write_report(path: Path | str, content: ReportContent) -> list[str]:

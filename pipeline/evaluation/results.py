@@ -32,6 +32,7 @@ def write_results(run_dir: Path, content: ReportContent) -> None:
     warnings = write_report(run_dir / "report.html", content)
     if content.task and content.shown:
         print_table(content.task.table(content.metrics[content.shown]), content.shown)
+        print(*content.compared(), sep="\n")
     if warnings:
         print("warnings:", *warnings, sep="\n  ")
 
@@ -43,7 +44,8 @@ def training_summary(progress: Progress, train: Split | None) -> dict[str, dict]
     seconds = sum(row["seconds"] for row in progress.history)
     summary = {
         "seconds": seconds,
-        "examples_per_second": len(progress.history) * len(train) / max(seconds, 1e-9),
+        "examples_per_second": sum(row["examples_per_second"] * row["seconds"] for row in progress.history)
+        / max(seconds, 1e-9),
         "epochs": len(progress.history),
         "best_epoch": None if progress.best_epoch is None else progress.best_epoch + 1,
         "history": progress.history,

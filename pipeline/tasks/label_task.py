@@ -12,6 +12,9 @@ from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.task import Outputs, Task
 
+# scikit-learn's, of the linear model over TF-IDF: its rows have norm 1.
+BASELINE_C = 10.0
+
 
 @dataclass(frozen=True)
 class LabelTask(Task):
@@ -61,6 +64,14 @@ class LabelTask(Task):
     @property
     def outputs(self) -> int:
         return len(self.names)
+
+    def likeness(self, targets, others):
+        """The share of the labels of either that both have: 1 or 0 where each row has one."""
+        import tensorflow as tf
+
+        both = tf.matmul(targets, others, transpose_b=True)
+        either = tf.reduce_sum(targets, 1)[:, None] + tf.reduce_sum(others, 1)[None] - both
+        return tf.where(either > 0, both / tf.maximum(either, 1e-9), 1.0)
 
     def last_layer(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         return kernel, bias, self.names

@@ -12,7 +12,7 @@ from pipeline.evaluation.formatting import number, one_line, percent, quoted
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
-from pipeline.tasks.label_task import LabelTask
+from pipeline.tasks.label_task import BASELINE_C, LabelTask
 from pipeline.tasks.labels import LabelReader, SeveralLabels, label_of, list_in, names_of
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
 
@@ -236,6 +236,22 @@ class MultiLabel(LabelTask):
         decisions = np.zeros((rows, len(self.names)), bool)
         decisions[:, label] = True
         return decisions
+
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """Of whole label sets."""
+        return (self.decide(predictions) == values.astype(bool)).all(axis=1).astype(np.float64)
+
+    def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
+        """Of a logistic regression a label; of one that all rows or none have that share."""
+        from sklearn.linear_model import LogisticRegression
+
+        made = [np.tile(values.mean(axis=0), (other.shape[0], 1)) for other in others]
+        for label, given in enumerate(values.T):
+            if 0 < given.sum() < len(given):
+                model = LogisticRegression(C=BASELINE_C, solver="liblinear").fit(features, given)
+                for probabilities, other in zip(made, others, strict=True):
+                    probabilities[:, label] = model.predict_proba(other)[:, 1]
+        return made
 
     def mistakes(self, values: np.ndarray, predictions: np.ndarray, limit: int) -> list[dict[str, Any]]:
         """The rows with the surest wrong decisions: row, label and predicted (lists of class numbers) and probability

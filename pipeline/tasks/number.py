@@ -245,6 +245,16 @@ class Number(Task):
         inside = float((np.abs(values - predicted) <= self.half_width).mean())
         return {"interval": {"coverage_wanted": self.coverage, "half_width": self.half_width, "coverage": inside}}
 
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        return -np.abs(values - predictions[:, 0])
+
+    def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
+        """Of ridge regression."""
+        from sklearn.linear_model import Ridge
+
+        model = Ridge(alpha=1.0).fit(features, values)
+        return [np.asarray(model.predict(other))[:, np.newaxis] for other in others]
+
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
         return {name: scores[name] for name in ("mae", "rmse", "r2")}
 

@@ -13,7 +13,7 @@ from pipeline.evaluation.formatting import number, one_line, percent, quoted
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
-from pipeline.tasks.label_task import LabelTask
+from pipeline.tasks.label_task import BASELINE_C, LabelTask
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Tile
 
@@ -181,6 +181,20 @@ class SingleLabel(LabelTask):
 
     def always(self, label: int, rows: int) -> np.ndarray:
         return np.full(rows, label)
+
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        return (self.decide(predictions) == values).astype(np.float64)
+
+    def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
+        """Of logistic regression; 0 for classes without a row."""
+        from sklearn.linear_model import LogisticRegression
+
+        made = [np.zeros((other.shape[0], len(self.names))) for other in others]
+        known = np.unique(values)
+        model = LogisticRegression(C=BASELINE_C, max_iter=300).fit(features, values) if len(known) > 1 else None
+        for probabilities, other in zip(made, others, strict=True):
+            probabilities[:, known] = 1.0 if model is None else model.predict_proba(other)
+        return made
 
     def _selective(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
         """coverage, the share of rows that are answered; accuracy of these, None where there are none."""

@@ -250,6 +250,10 @@ class Task(ABC):
     def loss(self, label_smoothing: float = 0.0) -> "keras.losses.Loss":
         """From targets and the last layer's outputs to one value a row."""
 
+    def likeness(self, targets: "tf.Tensor", others: "tf.Tensor") -> "tf.Tensor":
+        """float32 [n, m], from 0 to 1: how alike rows are, by their training targets, [n, outputs] and [m, outputs]."""
+        raise NotImplementedError
+
     @abstractmethod
     def soft_loss(self, teacher: "tf.Tensor", student: "tf.Tensor", temperature: float) -> "tf.Tensor":
         """float32 [batch], of the last layers' outputs of a teacher and a student."""
@@ -275,6 +279,20 @@ class Task(ABC):
 
         Raises:
             UserError: no rows, or predictions that are not numbers.
+        """
+
+    @abstractmethod
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """float [n], how well each row is answered, more being better: 1 and 0, or minus a number's error."""
+
+    @abstractmethod
+    def linear_predictions(self, features: Any, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
+        """What scikit-learn's linear model predicts, float [m, K] each.
+
+        Args:
+            features: of the training rows, sparse [n, F].
+            values: theirs.
+            others: features, sparse [m, F] each, of the rows to predict.
         """
 
     @abstractmethod

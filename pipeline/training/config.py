@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 class TrainingConfig:
     """Optimisation, numerics and checkpoints."""
 
+    method: Literal["fine_tune", "contrastive", "head", "auto"] = "fine_tune"
+    """How weights are found. fine_tune: all, by the task's loss. head: the classification layer alone, on the vectors
+    that the checkpoint gives as it is, in seconds. contrastive: vectors of texts with the same label are drawn together
+    and others apart, then a head is fitted; best with few labels. auto: the one that does best on training rows held
+    out from it; from 5,000 rows on fine_tune."""
     epochs: CountOrZero = 3
     """Passes over the training rows. 0: none; the checkpoint is a finished classifier, which is scored and exported as
     it is, with its own head, labels and length. Rows, of data.test or any other, are only to score it."""
+    updates: Count | None = None
+    """Weight updates in all, in place of epochs: few rows need more than a few passes give them. What is said of epochs
+    then holds for stretches of a tenth of them, or of a pass where that is more. None: as many as the epochs have."""
     batch_size: Count = 32
     """Examples a weight update, over all devices."""
     accumulation: Count = 1

@@ -3,20 +3,20 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from pipeline.config import TextConfig, TrainingConfig
-from pipeline.data.batching import BatchOptions, batch_lengths, steps_per_epoch, training_batches
+from pipeline.data.batching import BatchOptions, batch_lengths, training_batches
 from pipeline.data.ladder import ladder
 from pipeline.data.split import Split
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
-from pipeline.training.model import TrainableClassifier
+from pipeline.training.model import ExactModel
+from pipeline.training.plan import Plan
 from pipeline.training.watch import Interval, StopRequest, Watch, log
 
 
@@ -29,8 +29,11 @@ class Lesson:
         encoder: strings to token ids.
         task: what is predicted.
         config, text: the training and text sections.
+        plan: the updates.
         score: computes the validation scores of the current weights (a dict with the monitored one); None: no
             validation.
+        batches: makes the batches of an epoch, called as training_batches.
+        end: what there is to do once all updates are made, before the state is saved as a finished one.
     """
 
     train: Split
@@ -38,27 +41,24 @@ class Lesson:
     task: Task
     config: TrainingConfig
     text: TextConfig
+    plan: Plan
     score: Callable[[], dict] | None
+    batches: Callable[..., tf.data.Dataset] = training_batches
+    end: Callable[[], None] | None = None
 
     @property
     def monitor(self) -> str:
         """The validation score that chooses the best epoch."""
         return self.config.monitor or next(iter(self.task.monitors))
 
-    @property
-    def steps(self) -> int:
-        """Batches an epoch."""
-        return steps_per_epoch(len(self.train), self.config.batch_size)
 
-
-def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, logs: Path) -> Progress:
+def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress:
     """Train a compiled model, from its newest checkpoint where there is one, and leave it with its best weights.
 
     Args:
         model: compiled.
         lesson: its rows and settings.
-        checkpoints: of this model.
-        logs: folder for TensorBoard.
+        checkpoints: of this model; beside their folder stands `logs`, for TensorBoard.
 
     Returns:
         The finished progress, with the history of all epochs.
@@ -67,12 +67,13 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
         UserError: the loss is not finite any more.
         Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
-    progress, config, steps = checkpoints.restore(), lesson.config, lesson.steps
+    progress, config, plan = checkpoints.restore(), lesson.config, lesson.plan
     if progress.finished:
         print("training is already complete")
     elif progress.epoch or progress.step:
+        steps = plan.steps_of(progress.epoch)
         print(f"resuming in epoch {progress.epoch + 1} after {progress.step} of {steps} batches")
-    elif config.epochs:
+    elif plan.total:
         # With a checkpoint from the start, a kill in the first minutes resumes like any other.
         checkpoints.save(progress)
     workers = checkpoints.workers
@@ -80,19 +81,21 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
     options = BatchOptions(
         config.batch_size,
         config.seed,
-        config.bucket_by_length,
+        config.bucket_by_length and plan.passes == 1,
         () if lesson.text.fixed_length else None,
+        plan.passes,
         workers.shard,
         lesson.task.example_weights(lesson.train.targets()) if balanced else None,
     )
     if model.xla and not progress.finished:
         options = _compile_ahead(model, lesson, options, checkpoints)
+    logs = checkpoints.folder.parent / "logs"
     writer = tf.summary.create_file_writer(str(logs)) if workers.chief else tf.summary.create_noop_writer()
     with StopRequest() as stop:
         while not progress.finished:
             row = _train_epoch(model, lesson, options, progress, checkpoints, writer, stop)
             _finish_epoch(model, lesson, progress, checkpoints, row)
-            log(writer, row, progress.epoch * steps)
+            log(writer, row, min(progress.epoch * plan.steps, plan.total))
     if progress.best_weights:
         # The others may be here before the chief has written them.
         workers.barrier()
@@ -100,15 +103,13 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
     return progress
 
 
-def _compile_ahead(
-    model: TrainableClassifier, lesson: Lesson, options: BatchOptions, checkpoints: Checkpoints
-) -> BatchOptions:
+def _compile_ahead(model: ExactModel, lesson: Lesson, options: BatchOptions, checkpoints: Checkpoints) -> BatchOptions:
     """Have XLA make its programs before there is anything to time; returns the options with the lengths that they are
     for."""
     if not lesson.text.fixed_length:
         longest = batch_lengths(lesson.train, lesson.encoder, options)
         options = replace(options, lengths=ladder(longest, lesson.encoder.sequence_length))
-    batches = training_batches(lesson.train, lesson.encoder, lesson.task, options, epoch=0)
+    batches = lesson.batches(lesson.train, lesson.encoder, lesson.task, options, epoch=0)
     lengths = options.lengths or (lesson.encoder.sequence_length,)
     for number, length in enumerate(lengths, 1):
         started = time.perf_counter()
@@ -121,7 +122,7 @@ def _compile_ahead(
 
 
 def _train_epoch(
-    model: TrainableClassifier,
+    model: ExactModel,
     lesson: Lesson,
     options: BatchOptions,
     progress: Progress,
@@ -130,12 +131,12 @@ def _train_epoch(
     stop: StopRequest,
 ) -> dict:
     """The batches of an epoch that are not done yet; returns its line of the history, without validation."""
-    epoch, steps = progress.epoch, lesson.steps
-    batches = training_batches(lesson.train, lesson.encoder, lesson.task, options, epoch=epoch, skip=progress.step)
+    epoch, steps = progress.epoch, lesson.plan.steps_of(progress.epoch)
+    batches = lesson.batches(lesson.train, lesson.encoder, lesson.task, options, epoch=epoch, skip=progress.step)
     watch = Watch(
         progress,
         checkpoints,
-        Interval(f"epoch {epoch + 1}", steps, epoch * steps),
+        Interval(f"epoch {epoch + 1}", steps, epoch * lesson.plan.steps),
         batch_size=options.batch_size,
         checkpoint_seconds=lesson.config.checkpoint_seconds,
         writer=writer,
@@ -144,12 +145,11 @@ def _train_epoch(
     if progress.step < steps:
         model.run_updates(batches, steps - progress.step, [watch])
     row = {"epoch": epoch + 1, **watch.finish()}
-    return row | {"examples_per_second": len(lesson.train) / row["seconds"]}
+    examples = min(steps * options.batch_size, options.passes * len(lesson.train))
+    return row | {"examples_per_second": examples / row["seconds"]}
 
 
-def _finish_epoch(
-    model: TrainableClassifier, lesson: Lesson, progress: Progress, checkpoints: Checkpoints, row: dict
-) -> None:
+def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpoints: Checkpoints, row: dict) -> None:
     """Score the weights at the end of an epoch, keep them where they are the best, and save."""
     config, epoch = lesson.config, progress.epoch
     with averaged_weights(model):
@@ -166,7 +166,9 @@ def _finish_epoch(
     if not patient:
         print(f"no better validation {lesson.monitor} for {config.early_stopping} epochs: stopping early")
     progress.epoch, progress.step, progress.sums, progress.seconds = epoch + 1, 0, {}, 0.0
-    progress.finished = epoch + 1 >= config.epochs or not patient
+    progress.finished = epoch + 1 >= lesson.plan.epochs or not patient
+    if progress.finished and lesson.end is not None:
+        lesson.end()
     checkpoints.save(progress)
 
 

@@ -1,0 +1,112 @@
+"""What a linear model over TF-IDF learns from the same rows, beside the score: whether BERT is worth its price."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.split import Split
+from pipeline.tasks.task import Task
+
+NAME = "TF-IDF with a linear model"
+# With more training rows it takes longer than people wait for it.
+MOST_ROWS = 50_000
+MOST_FEATURES = 200_000
+SAMPLE = 1000
+# Scripts that put no spaces between words: Thai to Khmer, Japanese, Chinese.
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0002fa1f]")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What it scores.
+
+    Attributes:
+        scores: Task.scores of each split, by its name.
+        better: by how much the model is better than it on the rows of a split, by its name: the mean difference of
+            Task.row_scores, and its 95 % interval.
+    """
+
+    scores: dict[str, dict[str, Any]]
+    better: dict[str, tuple[float, float, float]]
+
+    def metrics(self, task: Task) -> dict[str, Any]:
+        """For metrics.json."""
+        found = {name: task.headline(scores) for name, scores in self.scores.items()}
+        better = {name: dict(zip(("by", "from", "to"), values, strict=True)) for name, values in self.better.items()}
+        return {"name": NAME, "scores": found, "model_is_better": better}
+
+    def line(self, task: Task, name: str) -> str:
+        """For the terminal, of one split."""
+        found = ", ".join(
+            f"{key.replace('_', ' ')} {value:.3f}"
+            for key, value in task.headline(self.scores[name]).items()
+            if value is not None
+        )
+        return f"{NAME} on the same rows: {found}"
+
+    def warning(self, name: str) -> str | None:
+        """Where the model is not clearly better."""
+        by, low, high = self.better[name]
+        if low > 0:
+            return None
+        kind = "worse than" if high < 0 else "not clearly better than"
+        return (
+            f"The model is {kind} {NAME} on the {name} rows: the difference is {by:+.3f} a row (95 % interval "
+            f"{low:+.3f} to {high:+.3f}), in accuracy or, of numbers, in error."
+        )
+
+
+def baseline(predicted: dict[str, np.ndarray], train: Split, splits: list[Split], task: Task) -> Baseline:
+    """Learn from the training rows, and compare with a model.
+
+    Args:
+        predicted: the model's predictions, float32 [n, K], by the name of a split.
+        train: the rows.
+        splits: to score.
+        task: as it is served.
+    """
+    vectors = tfidf(train)
+    made = task.linear_predictions(vectors(train), train.targets(), [vectors(split) for split in splits])
+    scores, better = {}, {}
+    for split, predictions in zip(splits, made, strict=True):
+        values = split.targets()
+        scores[split.name] = task.scores(values, predictions)
+        gained = task.row_scores(values, predicted[split.name]) - task.row_scores(values, predictions)
+        mean, error = float(gained.mean()), float(gained.std(ddof=1) / np.sqrt(len(gained))) if len(gained) > 1 else 0.0
+        # Rows are paired, so the difference is known better than either score.
+        better[split.name] = mean, mean - 1.96 * error, mean + 1.96 * error
+    return Baseline(scores, better)
+
+
+def tfidf(train: Split) -> Callable[[Split], Any]:
+    """From the rows of a split to a sparse matrix [n, features], learned from the training rows: one and two words, or
+    one to three characters where most writing has no spaces; column by column."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    def texts(split: Split) -> list[list[str]]:
+        return [[text.decode() for text in column] for column in split.texts(slice(None))]
+
+    columns = texts(train)
+    kind: Any = {"analyzer": "char", "ngram_range": (1, 3)} if unspaced(columns[0]) else {"ngram_range": (1, 2)}
+    # Words of one letter count too, and nothing is a stop word.
+    kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
+    fitted = [
+        TfidfVectorizer(sublinear_tf=True, max_features=MOST_FEATURES, **kind).fit(column) if any(column) else None
+        for column in columns
+    ]
+
+    def vectors(split: Split) -> Any:
+        pairs = zip(fitted, texts(split), strict=True)
+        return hstack([made.transform(column) for made, column in pairs if made is not None], format="csr")
+
+    return vectors
+
+
+def unspaced(texts: list[str]) -> bool:
+    """Whether most letters of a sample are of a script without spaces between words."""
+    sample = "".join(texts[:: -(-len(texts) // SAMPLE)])
+    return 2 * len(UNSPACED.findall(sample)) > sum(map(str.isalpha, sample))

@@ -1,0 +1,41 @@
+"""How weights are found: a file a method, which is known by the file's name."""
+
+import importlib
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.assemble import Assembly
+    from pipeline.data.split import Split
+    from pipeline.training.checkpoint import Checkpoints, Progress
+
+
+class Method(Protocol):
+    """The module of a method."""
+
+    @staticmethod
+    def train(
+        run: "Assembly", rows: "Split", checkpoints: "Checkpoints", score: "Callable[[], dict] | None" = None
+    ) -> "Progress":
+        """Train the run's model from its newest checkpoint, or as it is, and leave it as it is to be served.
+
+        Args:
+            run: with the model, compiled.
+            rows: to learn from.
+            checkpoints: of the model and its optimizer.
+            score: the validation scores of the weights as they are; None: there are no rows for them.
+
+        Returns:
+            The finished progress.
+
+        Raises:
+            UserError: the method does not go with the model, or the loss is not finite any more.
+            Stopped: SIGTERM or Ctrl-C came; the state is saved.
+        """
+        ...
+
+
+def method(name: str) -> Method:
+    """The module of this name."""
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,0 +1,112 @@
+"""training.method auto: the method that suits the rows, by what each does on training rows that it has not seen."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.assemble import Assembly
+from pipeline.data.folds import part
+from pipeline.data.split import Split
+from pipeline.files import write_text
+from pipeline.methods import method
+from pipeline.methods.head import has_new_weights
+from pipeline.methods.trials import Trials, losses
+from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.workers import Workers
+
+# From so many rows on, all weights are learned without a trial: it would cost as much again, and finds nothing else
+# (measured: benchmarks/README.md).
+MANY_ROWS = 5000
+# Below, three folds are asked about; above, one of five.
+FEW_ROWS = 1000
+# From the simplest on: a method has to be better than those before it by more than its error.
+METHODS = ("head", "contrastive", "fine_tune")
+FILE = "method.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which method, and why; kept as method.json in the run's folder."""
+
+    method: str
+    reason: str
+    tried: dict[str, dict[str, float]]
+    """Of each method, on rows that it has not seen: the loss and the first score of the task."""
+
+
+def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[[], dict] | None = None) -> Progress:
+    """See pipeline.methods.Method."""
+    return method(choose(run, rows, checkpoints.workers).method).train(run, rows, checkpoints, score)
+
+
+def chosen_method(run: Assembly, rows: Split, workers: Workers) -> str:
+    """The method of a run by name, which may have to be chosen first."""
+    name = run.config.training.method
+    return choose(run, rows, workers).method if name == "auto" else name
+
+
+def choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
+    """The method for these rows; what was chosen before, where a run is taken up again.
+
+    Args:
+        run: its model as it was made.
+        rows: the training rows.
+        workers: of the run, who all choose alike.
+    """
+    path = Path(str(run.config.run_dir)) / FILE
+    with workers.chief_first():
+        known = path.is_file()
+    if known:
+        return Choice(**json.loads(path.read_text()))
+    choice = _choose(run, rows, workers)
+    if workers.chief:
+        write_text(path, json.dumps(asdict(choice), indent=1))
+    workers.barrier()
+    print(f"training.method auto: {choice.method}, {choice.reason}", flush=True)
+    return choice
+
+
+def _choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
+    if run.config.distillation.teacher:
+        return Choice("fine_tune", "as a teacher teaches all weights", {})
+    if len(rows) >= MANY_ROWS:
+        return Choice("fine_tune", f"as {len(rows)} rows are enough to learn all weights (nothing was tried)", {})
+    names = [name for name in METHODS if _fits(name, run, rows)]
+    folds, asked = (3, 3) if len(rows) < FEW_ROWS else (5, 1)
+    if len(names) == 1 or len(rows) < 2 * folds:
+        return Choice(names[-1], "the only one that these rows and this model allow", {})
+    trials, tried, best = Trials(run, rows, workers), {}, names[0]
+    of_rows: dict[str, np.ndarray] = {}
+    for name in names:
+        known, logits = trials.out_of_fold(name, folds, asked)
+        asked_about = part(rows, known)
+        of_rows[name] = losses(run, asked_about, logits)
+        predictions = run.data.task.activation(tf.constant(logits)).numpy()
+        scores = run.data.task.scores(asked_about.targets(), predictions)
+        monitor = run.config.training.monitor or next(iter(run.data.task.monitors))
+        tried[name] = {"loss": float(of_rows[name].mean()), monitor: float(scores[monitor])}
+        if name != best and _clearly_less(of_rows[name], of_rows[best]):
+            best = name
+    said = ", ".join(f"{name} {scores['loss']:.3f}" for name, scores in tried.items())
+    return Choice(best, f"by the loss on held-out training rows ({said})", tried)
+
+
+def _fits(name: str, run: Assembly, rows: Split) -> bool:
+    """Whether a method goes with the run."""
+    training = run.config.training
+    if name == "head":
+        return not has_new_weights(run)
+    if name == "contrastive":
+        groups = run.data.task.groups(rows.targets())
+        return len(np.unique(groups.members)) > 1 and training.accumulation == 1 and training.ema is None
+    return True
+
+
+def _clearly_less(losses_of_one: np.ndarray, losses_of_other: np.ndarray) -> bool:
+    """Whether the mean is less by more than a standard error of the difference."""
+    gained = losses_of_other - losses_of_one
+    return float(gained.mean()) > float(gained.std(ddof=1)) / np.sqrt(len(gained))

@@ -1,0 +1,32 @@
+"""evaluation.cross_validation: scores on rows that were each held out once, where a split would leave a handful."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from pipeline.assemble import Assembly
+from pipeline.methods.auto import chosen_method
+from pipeline.methods.trials import Trials
+from pipeline.tasks.task import Task
+from pipeline.training.workers import Workers
+
+NAME = "cross_validation"
+
+
+def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
+    """Scores of the training rows by models that have not seen them, as "cross_validation"; {} where nobody asks.
+
+    The model that is served learns from all of these rows, and is a little better.
+
+    Args:
+        run: its model as it was made.
+        task: as it is served.
+        workers: of the run.
+    """
+    folds, rows = run.config.evaluation.cross_validation, run.data.train
+    if not folds or rows is None or not run.updates:
+        return {}
+    name = chosen_method(run, rows, workers)
+    _, logits = Trials(run, rows, workers).out_of_fold(name, folds)
+    predictions = task.activation(tf.constant(logits)).numpy()
+    return {NAME: {"folds": folds, "method": name} | task.scores(rows.targets(), predictions)}

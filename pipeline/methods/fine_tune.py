@@ -1,0 +1,17 @@
+"""All weights are learned, by the task's own loss: the way of the BERT paper, best where labels are many."""
+
+from collections.abc import Callable
+
+from pipeline.assemble import Assembly
+from pipeline.data.split import Split
+from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.fit import Lesson, fit
+from pipeline.training.plan import plan_of
+
+
+def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[[], dict] | None = None) -> Progress:
+    """See pipeline.methods.Method."""
+    config, training = run.config, run.config.training
+    plan = plan_of(training, len(rows), run.updates)
+    lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score)
+    return fit(run.model, lesson, checkpoints)

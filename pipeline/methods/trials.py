@@ -1,0 +1,96 @@
+"""A method tried on some of the training rows and asked about the others, from the weights that a run begins with."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.assemble import Assembly
+from pipeline.data.folds import fold_numbers, part
+from pipeline.data.split import Split
+from pipeline.evaluation.predict import BatchForward
+from pipeline.methods import method
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.workers import Workers
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of one run, whose outcomes are kept in its folder: a killed one goes on where it was.
+
+    Args:
+        run: its model as it was made, whatever its folder holds; it is so again after each trial.
+        rows: the training rows.
+        workers: of the run.
+    """
+
+    run: Assembly
+    rows: Split
+    workers: Workers
+
+    @property
+    def folder(self) -> Path:
+        """Where the outcomes are kept."""
+        return Path(str(self.run.config.run_dir)) / "trials"
+
+    def out_of_fold(self, name: str, folds: int, asked: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Train by a method without each fold in turn, and ask about that fold.
+
+        Args:
+            name: of the method.
+            folds: how many.
+            asked: only the first so many of them; None: all.
+
+        Returns:
+            bool [n], the rows that were asked about, and the task's logits of these, float32 [m, outputs].
+        """
+        numbers = fold_numbers(self.rows, folds, self.run.config.training.seed)
+        logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
+        for fold in range(folds if asked is None else asked):
+            out = numbers == fold
+            if out.any() and not out.all():
+                logits[out] = self._fold(name, f"{name}-{fold + 1}-of-{folds}", out)
+        known = numbers < (folds if asked is None else asked)
+        return known, logits[known]
+
+    def _fold(self, name: str, title: str, out: np.ndarray) -> np.ndarray:
+        kept = self.folder / f"{title}.npy"
+        with self.workers.chief_first():
+            done = kept.is_file()
+        if done:
+            return np.load(kept)
+        print(f"trying {title.replace('-', ' ')}, on {int((~out).sum())} rows", flush=True)
+        run, task = self.run, self.run.data.task
+        state = [variable.numpy() for variable in self._variables()]
+        identity = run.resume_identity | {"trial": title}
+        checkpoints = Checkpoints(
+            self.folder / title / "checkpoints", run.model, run.model.optimizer, identity, workers=self.workers
+        )
+        method(name).train(run, part(self.rows, ~out), checkpoints, None)
+        ask = BatchForward(
+            run.model, run.encoder, run.config.evaluation.batch_size, run.config.text.fixed_length, self.workers
+        )
+        logits = ask(part(self.rows, out))
+        for variable, value in zip(self._variables(), state, strict=True):
+            variable.assign(value)
+        if self.workers.chief:
+            partial = kept.with_suffix(".partial.npy")
+            np.save(partial, logits)
+            partial.rename(kept)
+            shutil.rmtree(self.folder / title, ignore_errors=True)
+        self.workers.barrier()
+        assert logits.shape[1] == task.outputs
+        return logits
+
+    def _variables(self) -> list[Any]:
+        model = self.run.model
+        return [*model.variables, *model.optimizer.variables]
+
+
+def losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndarray:
+    """float64 [n], the task's loss of each row."""
+    loss: Any = run.data.task.loss()
+    return loss(run.data.task.training_targets(rows.targets()), tf.constant(logits)).numpy().astype(np.float64)

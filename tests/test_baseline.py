@@ -1,0 +1,88 @@
+"""A linear model over TF-IDF beside the score."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny import write_rows
+
+from pipeline.config import DataConfig, EvaluationConfig
+from pipeline.data.load import load
+from pipeline.evaluation.baseline import NAME, baseline, unspaced
+from pipeline.evaluation.evaluate import evaluate
+
+CHINESE = [("今天 天气很好", "good"), ("服务太差了", "bad"), ("非常满意", "good"), ("再也不来了", "bad")]
+
+
+def rows_of(folder, settings=None, rows=120):
+    source = folder / "rows.csv"
+    if not source.exists():
+        write_rows(source, rows)
+    fractions = {"validation_fraction": 0.0, "test_fraction": 0.3}
+    return load(DataConfig(train=str(source), **fractions | (settings or {})), folder / "data")
+
+
+def test_it_learns_what_words_tell(tmp_path):
+    data = rows_of(tmp_path)
+    always = np.tile(np.eye(3)[0], (len(data.test), 1))
+    found = baseline({"test": always}, data.train, [data.test], data.task)
+    assert found.scores["test"]["accuracy"] > 0.9
+    by, low, high = found.better["test"]
+    right = data.test.targets() == 0
+    assert by == pytest.approx(right.mean() - found.scores["test"]["accuracy"]) and low < by < high < 0
+    assert found.warning("test").startswith(f"The model is worse than {NAME} on the test rows: the difference is -0.")
+    assert found.line(data.task, "test").startswith(f"{NAME} on the same rows: accuracy 0.9")
+
+
+def test_a_model_that_is_clearly_better_is_not_warned_of(tmp_path):
+    data = rows_of(tmp_path)
+    # Labels at random: only who knows them is right.
+    shuffled = replace(data.train, of_store=Shuffled(data.train.of_store))
+    found = baseline({"test": np.eye(3)[data.test.targets()]}, shuffled, [data.test], data.task)
+    assert found.better["test"][1] > 0 and found.warning("test") is None
+
+
+class Shuffled:
+    """Targets of other rows."""
+
+    def __init__(self, targets):
+        self.targets = targets
+
+    def values(self, rows):
+        return np.random.default_rng(0).permutation(self.targets.values(rows))
+
+
+@pytest.mark.parametrize("kind", ["several labels", "a number", "pairs", "Chinese", "no words"])
+def test_every_kind_of_rows_has_one(tmp_path, kind):
+    lines = {
+        "several labels": ["text,label", *(f"{a} {b},{a}|{b}" for a in ("x", "yy", "zz") for b in ("u", "v", "w"))] * 3,
+        "a number": ["text,label", *(f"{'good ' * (i % 5)}thing,{i % 5}" for i in range(30))],
+        "pairs": ["a,b,label", *(f"one {i},two {i % 3},{'yes' if i % 3 else 'no'}" for i in range(30))],
+        "Chinese": ["text,label", *(f"{text},{label}" for text, label in CHINESE * 6)],
+        "no words": ["text,label", *(f"{text},{label}" for text, label in (("!", "a"), ("?", "b")) * 12)],
+    }[kind]
+    rows = [line for i, line in enumerate(lines) if i == 0 or line != lines[0]]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    settings = {
+        "several labels": {"label_separator": "|"},
+        "a number": {"task": "number"},
+        "pairs": {"text_columns": ["a", "b"]},
+    }.get(kind, {})
+    data = rows_of(tmp_path, settings)
+    perfect = data.task.activation(data.task.training_targets(data.test.targets()) * 1.0)
+    found = evaluate(lambda split: np.asarray(perfect), data, data.task, EvaluationConfig(baseline="tfidf"))
+    assert found.baseline is not None
+    if kind != "several labels":
+        shown = found.baseline.scores["test"]
+        assert shown["mae"] < 1 if kind == "a number" else shown["accuracy"] > 0.6
+    assert (
+        evaluate(lambda split: np.asarray(perfect), data, data.task, EvaluationConfig(baseline="none")).baseline is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [(["今天天气很好", "OK 服务"], True), (["this is 中文"], False), (["สวัสดีครับ"], True), (["", "12"], False)],
+)
+def test_scripts_without_spaces_are_known(texts, expected):
+    assert unspaced(texts) is expected

@@ -1,0 +1,321 @@
+"""How weights are found: the head alone, contrastively, or as auto chooses; cross-validation."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_training import CLASSES, LENGTH, ROWS, assert_equal_weights, tiny_model
+from tiny import VOCABULARY, write_config, write_rows
+
+from export import load as load_model
+from pipeline import run
+from pipeline.classifier import parts_of
+from pipeline.config import DataConfig, TrainingConfig
+from pipeline.data.batching import BatchOptions
+from pipeline.data.folds import fold_numbers
+from pipeline.data.load import load
+from pipeline.errors import TRY_AGAIN
+from pipeline.methods.balanced import BalancedRows, balanced_batches, rows_by_class
+from pipeline.methods.contrastive import ContrastiveModel
+from pipeline.methods.linear import Examples, LinearFit, choose_strength
+from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.number import Number
+from pipeline.tasks.single_label import SingleLabel
+from pipeline.text import TextEncoder
+from pipeline.training.optimizer import make_optimizer
+from pipeline.training.plan import Plan, plan_of, total_updates
+from pipeline.training.strategy import choose_strategy
+from pipeline.training.watch import Watch
+
+TASK = SingleLabel(("a", "b", "c"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    rows = write_rows(folder / "rows.csv", 60)
+    return load(DataConfig(train=str(rows), validation_fraction=0.0, test_fraction=0.0), folder / "data")
+
+
+# Updates and passes.
+
+
+def test_epochs_are_passes():
+    config = TrainingConfig(epochs=3, batch_size=32)
+    assert total_updates(config, 100) == 12
+    plan = plan_of(config, 100, 12)
+    assert (plan.passes, plan.steps, plan.epochs) == (1, 4, 3)
+
+
+def test_updates_in_place_of_epochs_are_looked_at_ten_times():
+    config = TrainingConfig(updates=60, batch_size=32)
+    assert total_updates(config, 48) == 60
+    plan = plan_of(config, 48, 60)
+    assert plan == Plan(passes=3, steps=5, total=60)
+    assert [plan.steps_of(epoch) for epoch in range(plan.epochs)] == [5] * 12
+    plan = plan_of(TrainingConfig(updates=62, batch_size=32), 48, 62)
+    assert [plan.steps_of(epoch) for epoch in range(plan.epochs)] == [5] * 12 + [2]
+
+
+@pytest.mark.parametrize(("method", "updates"), [("fine_tune", 6), ("contrastive", 60), ("auto", 60)])
+def test_few_labels_get_more_updates_by_methods_for_them(method, updates):
+    assert total_updates(TrainingConfig(method=method, epochs=3), 48) == updates
+
+
+def test_no_rows_no_updates():
+    assert total_updates(TrainingConfig(updates=60), 0) == total_updates(TrainingConfig(epochs=0), 48) == 0
+
+
+# Folds.
+
+
+def test_folds_share_labels_out_and_keep_equal_texts_together(data):
+    train = replace(data.train, rows=np.concatenate([data.train.rows, data.train.rows[:7]]))
+    numbers = fold_numbers(train, 4, seed=3)
+    np.testing.assert_array_equal(numbers[-7:], numbers[:7])
+    for label in range(3):
+        counts = np.bincount(numbers[:-7][data.train.targets() == label], minlength=4)
+        assert counts.max() - counts.min() <= 1
+    assert not np.array_equal(numbers, fold_numbers(train, 4, seed=4))
+
+
+# The head.
+
+
+def made_examples(task, rows=80, hidden=6, seed=0):
+    random = np.random.default_rng(seed)
+    features = random.normal(2.0, 3.0, (rows, hidden)).astype(np.float32)
+    scores = features @ random.normal(size=(hidden, 3)) + random.normal(0, 4, (rows, 3))
+    if isinstance(task, Number):
+        values = scores[:, 0]
+    else:
+        values = scores.argmax(1) if isinstance(task, SingleLabel) else (scores > 0).astype(np.int64)
+    task = task.fitted(values)
+    return task, values, Examples(features, task.training_targets(values), np.ones(rows, np.float32))
+
+
+def scaled(features):
+    centred = features - features.mean(axis=0)
+    return centred / np.sqrt((centred**2).sum(axis=1).mean())
+
+
+def test_head_of_one_label_a_row_is_logistic_regression():
+    """scikit-learn's."""
+    from sklearn.linear_model import LogisticRegression
+
+    task, values, examples = made_examples(TASK)
+    for strength, layer in zip((1.0, 10.0), LinearFit(task).path(examples, (1.0, 10.0)), strict=True):
+        reference = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(scaled(examples.features), values)
+        ours = task.activation(tf.constant(layer(examples.features))).numpy()
+        np.testing.assert_allclose(ours, reference.predict_proba(scaled(examples.features)), atol=2e-3)
+
+
+def test_head_of_a_number_is_ridge_regression():
+    from sklearn.linear_model import Ridge
+
+    task, values, examples = made_examples(Number())
+    (layer,) = LinearFit(task).path(examples, (3.0,))
+    # The loss is the squared error in standard deviations, the penalty half of it.
+    reference = Ridge(alpha=1 / 6, tol=1e-10).fit(scaled(examples.features), (values - task.mean) / task.deviation)
+    ours = layer(examples.features)[:, 0]
+    np.testing.assert_allclose(ours, reference.predict(scaled(examples.features)), atol=2e-3)
+
+
+def test_a_row_of_weight_two_counts_as_two_rows():
+    task, _, examples = made_examples(MultiLabel(("a", "b", "c")))
+    twice = [np.concatenate([array, array[:5]]) for array in (examples.features, examples.targets, examples.weights)]
+    weights = examples.weights + (np.arange(len(examples.weights)) < 5)
+    fit = LinearFit(task)
+    for one, other in zip(fit.path(Examples(*twice)), fit.path(replace(examples, weights=weights)), strict=True):
+        np.testing.assert_allclose(one.kernel, other.kernel, atol=2e-3)
+
+
+def test_strength_is_chosen_by_the_loss_on_rows_not_learned_from():
+    """Where features say nothing, the strongest penalty; where they say everything, none of the strongest."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 120)
+    noise = Examples(
+        random.normal(size=(120, 40)).astype(np.float32), np.eye(3, dtype=np.float32)[labels], np.ones(120)
+    )
+    folds = np.arange(120) % 5
+    fit = LinearFit(TASK)
+    assert choose_strength(fit, noise, TASK, folds)[0] == 0.3
+    strength, predictions = choose_strength(fit, replace(noise, features=noise.targets), TASK, folds)
+    assert strength > 10 and (predictions.argmax(1) == labels).all()
+
+
+# Pairs.
+
+
+def test_batches_have_as_many_rows_of_every_class_and_follow_from_their_number():
+    classes = [np.arange(3), np.arange(10, 40), np.arange(50, 70)]
+    rows_of = BalancedRows(classes, 12, seed=5)
+    steps = [rows_of(step) for step in range(20)]
+    for rows in steps:
+        assert [np.isin(rows, own).sum() for own in classes] == [4, 4, 4]
+    again = BalancedRows(classes, 12, seed=5)
+    for step in (13, 2, 19):
+        np.testing.assert_array_equal(again(step), steps[step])
+    # No row of a class is seen again before all others have been.
+    seen = np.concatenate(steps)
+    counts = np.bincount(seen[np.isin(seen, classes[1])])[10:]
+    assert counts.max() - counts.min() <= 1
+
+
+def test_of_many_classes_a_batch_has_pairs_of_some():
+    rows_of = BalancedRows([np.arange(i * 5, i * 5 + 5) for i in range(20)], 8, seed=0)
+    for step in range(5):
+        assert len(np.unique(rows_of(step) // 5)) == 4
+    # Five batches of four classes are a cycle.
+    assert len(np.unique(np.concatenate([rows_of(step) // 5 for step in range(5)]))) == 20
+
+
+def test_rows_without_a_label_are_a_class_too():
+    task = MultiLabel(("a", "b"))
+    found = rows_by_class(task, np.array([[1, 0], [0, 0], [1, 1], [0, 0]]))
+    assert [rows.tolist() for rows in found] == [[0, 2], [2], [1, 3]]
+
+
+def test_balanced_batches_go_on_where_they_are_skipped_to(data):
+    encoder = TextEncoder(VOCABULARY, lowercase=True, sequence_length=24)
+    options = BatchOptions(6, seed=1)
+
+    def taken(skip, count, shard=(0, 1)):
+        batches = balanced_batches(data.train, encoder, data.task, replace(options, shard=shard), epoch=0, skip=skip)
+        return [(inputs["token_ids"].numpy(), targets.numpy()) for inputs, targets, _ in batches.take(count)]
+
+    whole = taken(0, 5)
+    for (ids, targets), (same, same_targets) in zip(taken(3, 2), whole[3:], strict=True):
+        np.testing.assert_array_equal(ids, same)
+        np.testing.assert_array_equal(targets, same_targets)
+    halves = [taken(0, 1, (index, 2))[0] for index in range(2)]
+    np.testing.assert_array_equal(np.concatenate([targets for _, targets in halves]), whole[0][1])
+
+
+def contrastive_model(strategy, xla=False):
+    with strategy.scope():
+        whole = tiny_model(pooling="mean")
+        parts = parts_of(whole)
+        model = ContrastiveModel(parts.backbone.input, parts.pooled)
+        model.task, model.xla = TASK, xla
+        model.compile(
+            optimizer=make_optimizer(TrainingConfig(learning_rate=0.01), whole, total_steps=8), jit_compile=False
+        )
+    return whole, model
+
+
+def pair_batches(count=3):
+    random = np.random.default_rng(0)
+    mask = (np.arange(LENGTH) < random.integers(3, LENGTH, (count, ROWS))[..., None]).astype(np.int32)
+    ids = random.integers(5, len(VOCABULARY), mask.shape).astype(np.int32) * mask
+    targets = np.eye(CLASSES, dtype=np.float32)[random.integers(0, CLASSES, (count, ROWS))]
+    inputs = {"token_ids": ids, "segment_ids": np.zeros_like(mask), "padding_mask": mask}
+    return tf.data.Dataset.from_tensor_slices((inputs, targets, np.ones((count, ROWS), np.float32)))
+
+
+def test_loss_is_the_mean_squared_error_of_all_pairs_cosines():
+    _, model = contrastive_model(tf.distribute.get_strategy())
+    inputs, targets, weights = next(iter(pair_batches()))
+    with tf.GradientTape() as tape:
+        vectors = model(inputs, training=True)
+        vectors = vectors / tf.norm(vectors, axis=1, keepdims=True)
+        errors = tf.square(vectors @ tf.transpose(vectors) - targets @ tf.transpose(targets))
+        pairs = ~np.eye(ROWS, dtype=bool)
+        expected = tf.reduce_mean(errors[pairs])
+    slopes = tape.gradient(expected, model.trainable_variables)
+    losses, found = model._all_gradients((inputs, targets, weights), model.weight_sums((inputs, targets, weights)))
+    np.testing.assert_allclose(losses["loss"], expected, rtol=1e-5)
+    for one, other in zip(found, slopes, strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(one), tf.convert_to_tensor(other), atol=1e-5)
+
+
+def test_two_devices_compare_the_pairs_of_one():
+    trained = []
+    for strategy in (tf.distribute.get_strategy(), choose_strategy("mirrored")):
+        whole, model = contrastive_model(strategy)
+        model.run_updates(pair_batches(), 3, [])
+        trained.append(whole.get_weights())
+    assert_equal_weights(*trained)
+
+
+# Whole runs.
+
+
+def settings(tmp_path, method, **sections):
+    training = {"method": method, "updates": 6, "batch_size": 8}
+    return write_config(
+        tmp_path, 40, training=training, model={"pooling": "mean"},
+        **{"data": {"validation_fraction": 0.0, "test_fraction": 0.25}} | sections,
+    )  # fmt: skip
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("method", ["head", "contrastive"])
+def test_a_run_ends_with_a_verified_model(tmp_path, method, capsys):
+    config = settings(tmp_path, method)
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert "head fitted on 30 rows" in capsys.readouterr().out
+    scores = metrics_of(tmp_path / "run")
+    assert scores["baseline"]["scores"]["test"]["accuracy"] > 0.3
+    assert len(load_model(tmp_path / "run")(["goal match team"]).labels) == 1
+    # A finished run is not trained again.
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run"), "--export.enabled", "false"]) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
+def stopped_at(monkeypatch, calls):
+    """Training is stopped at its so-many-th update, with the state saved, as a signal stops it."""
+    seen = []
+    true = Watch.on_train_batch_end
+
+    def stop(self, batch, logs=None):
+        seen.append(batch)
+        self.stop.asked = self.stop.asked or len(seen) == calls
+        true(self, batch, logs)
+
+    monkeypatch.setattr(Watch, "on_train_batch_end", stop)
+
+
+@pytest.mark.parametrize("calls", [4, 9])
+def test_auto_stopped_in_a_trial_goes_on_to_the_same_weights(tmp_path, monkeypatch, calls, capsys):
+    config = settings(tmp_path, "auto", evaluation={"cross_validation": 2}, export={"enabled": False})
+    arguments = ["--config", str(config), "--run_dir"]
+    assert run.main([*arguments, str(tmp_path / "whole")]) == 0
+    said = capsys.readouterr().out
+    assert "training.method auto: " in said and "by the loss on held-out training rows (head " in said
+    with monkeypatch.context() as patched:
+        stopped_at(patched, calls)
+        assert run.main([*arguments, str(tmp_path / "stopped")]) == TRY_AGAIN
+    assert run.main([*arguments, str(tmp_path / "stopped")]) == 0
+    whole, stopped = (metrics_of(tmp_path / name) for name in ("whole", "stopped"))
+    assert whole["cross_validation"] == stopped["cross_validation"] and whole["cross_validation"]["rows"] == 30
+    assert whole["test"] == stopped["test"]
+    assert (tmp_path / "whole" / "method.json").read_text() == (tmp_path / "stopped" / "method.json").read_text()
+
+
+def test_many_rows_are_learned_from_without_a_trial(tmp_path, monkeypatch, capsys):
+    from pipeline.methods import auto
+
+    monkeypatch.setattr(auto, "MANY_ROWS", 20)
+    config = settings(tmp_path, "auto", export={"enabled": False})
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert "training.method auto: fine_tune, as 30 rows are enough" in capsys.readouterr().out
+
+
+def test_a_head_above_weights_that_nothing_trains_is_refused(tmp_path, capsys):
+    config = settings(tmp_path, "head", model={"pooling": "fresh"})
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 2
+    assert "training.method head: model.pooling fresh has weights of its own" in capsys.readouterr().err
+
+
+def test_few_rows_are_remarked(tmp_path, capsys):
+    config = write_config(tmp_path, 40, export={"enabled": False})
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "updates, too few to learn all weights by: set training.method auto" in said
+    assert "the best epoch is chosen by 8 validation rows, which is mostly chance" in said
