@@ -1,27 +1,28 @@
 """From a config and its data to a compiled model, with what turns its strings into tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier, take_head
+from pipeline.classifier import Parts, build_classifier, take_head
 from pipeline.config import Config, TrainingConfig
 from pipeline.data.few import few_labels
 from pipeline.data.load import DataSplits
 from pipeline.data.reading import read_splits
 from pipeline.errors import UserError
-from pipeline.evaluation.predict import BatchPredictor
+from pipeline.evaluation.predict import BatchForward, BatchPredictor
 from pipeline.identity import Identity, backbone_identity
 from pipeline.methods import method
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.distillation import DistilledClassifier
-from pipeline.training.model import TrainableClassifier
+from pipeline.training.model import ExactModel, TrainableClassifier
 from pipeline.training.numerics import choose_dtype, serving_dtype
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.plan import total_updates
@@ -48,6 +49,8 @@ class Assembly:
         serving_dtype: of what is served.
         devices: one line on them.
         teacher: None: there is none.
+        forwards, trainers: made when they are first needed: see `forward`; models of methods that do not train `model`
+            itself but share its variables.
     """
 
     config: Config
@@ -62,6 +65,8 @@ class Assembly:
     serving_dtype: str
     devices: str
     teacher: Teacher | None = None
+    forwards: dict[str, BatchForward] = field(default_factory=dict)
+    trainers: dict[str, ExactModel] = field(default_factory=dict)
 
     @property
     def identity(self) -> Identity:
@@ -116,6 +121,17 @@ class Assembly:
 
         learn = method(self.config.training.method).train
         return learn(self, train, checkpoints, None if validation is None else score)
+
+    def forward(self, kind: Literal["vectors", "logits"], workers: Workers) -> BatchForward:
+        """Pooled vectors, [n, hidden], or logits, [n, outputs], of rows by the weights as they are; compiled once."""
+        if kind not in self.forwards:
+            parts: Parts = self.model.classifier_parts
+            model = self.model if kind == "logits" else keras.Model(parts.backbone.input, parts.pooled)
+            config = self.config
+            self.forwards[kind] = BatchForward(
+                model, self.encoder, config.evaluation.batch_size, config.text.fixed_length, workers
+            )
+        return self.forwards[kind]
 
     def predictor(self, model: keras.Model, encoder: TextEncoder, workers: Workers | None = None) -> BatchPredictor:
         """Predictions of this model or of one like it."""

@@ -44,7 +44,7 @@ def write_config(folder: Path, rows: int = 240, **sections: dict) -> Path:
         "export": {"verify_examples": 8, "signatures": ["predict_tokens", "top_k"], "warmup_batch_sizes": [1]},
     }
     for section, values in sections.items():
-        config[section] |= values
+        config[section] = config.get(section, {}) | values
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -8,7 +8,7 @@ their number, and a batch of n texts gives n (n - 1) / 2 pairs.
 import tensorflow as tf
 
 from pipeline.assemble import Assembly
-from pipeline.classifier import parts_of
+from pipeline.classifier import Parts
 from pipeline.data.split import Split
 from pipeline.methods.balanced import balanced_batches
 from pipeline.methods.head import fit_head
@@ -57,12 +57,9 @@ class ContrastiveModel(ExactModel):
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> Progress:
     """See pipeline.methods.Method."""
-    parts = parts_of(run.model)
-    assert parts is not None
-    with run.strategy.scope():
-        model = ContrastiveModel(run.model.input, parts.pooled, name="contrastive")
-        model.task, model.xla = run.data.task, run.model.xla and run.strategy.num_replicas_in_sync == 1
-        model.compile(optimizer=run.model.optimizer, jit_compile=False)
+    if "contrastive" not in run.trainers:
+        run.trainers["contrastive"] = _model(run)
+    model = run.trainers["contrastive"]
     lesson = Lesson(
         rows,
         run.encoder,
@@ -76,3 +73,17 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> P
         lambda: fit_head(run, rows, checkpoints.workers),
     )
     return fit(model, lesson, checkpoints)
+
+
+def _model(run: Assembly) -> ContrastiveModel:
+    parts: Parts = run.model.classifier_parts
+    with run.strategy.scope():
+        model = ContrastiveModel(parts.backbone.input, parts.pooled, name="contrastive")
+        # Devices exchange vectors inside the losses, for which XLA has no place.
+        model.task, model.xla = run.data.task, run.model.xla and run.strategy.num_replicas_in_sync == 1
+        model.compile(
+            optimizer=run.model.optimizer,
+            jit_compile=False,
+            steps_per_execution=run.config.training.steps_per_execution,
+        )
+    return model

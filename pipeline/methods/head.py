@@ -3,7 +3,6 @@ or for a first look."""
 
 import time
 
-import keras
 import numpy as np
 
 from pipeline.assemble import Assembly
@@ -11,7 +10,6 @@ from pipeline.classifier import parts_of
 from pipeline.data.folds import fold_numbers
 from pipeline.data.split import Split
 from pipeline.errors import UserError
-from pipeline.evaluation.predict import BatchForward
 from pipeline.methods.linear import Examples, LinearFit, choose_strength
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.workers import Workers
@@ -50,7 +48,7 @@ def fit_head(run: Assembly, rows: Split, workers: Workers) -> None:
     """Put the best linear layer on the model's pooled vectors as they now are in place of its head, and say so."""
     parts = parts_of(run.model)
     assert parts is not None
-    examples = examples_of(run, rows, features_of(run, rows, workers))
+    examples = examples_of(run, rows, run.forward("vectors", workers)(rows))
     fit = LinearFit(run.data.task, run.config.training.label_smoothing)
     folds = fold_numbers(rows, FOLDS, run.config.training.seed)
     strength, _ = choose_strength(fit, examples, run.data.task, folds)
@@ -58,15 +56,6 @@ def fit_head(run: Assembly, rows: Split, workers: Workers) -> None:
     parts.head.kernel.assign(layer.kernel)
     parts.head.bias.assign(layer.bias)
     print(f"head fitted on {len(rows)} rows, C = {strength:g} of {FOLDS}-fold cross-validation", flush=True)
-
-
-def features_of(run: Assembly, rows: Split, workers: Workers) -> np.ndarray:
-    """float32 [n, hidden], the model's pooled vectors as they now are."""
-    parts = parts_of(run.model)
-    assert parts is not None
-    config = run.config
-    model = keras.Model(parts.backbone.input, parts.pooled)
-    return BatchForward(model, run.encoder, config.evaluation.batch_size, config.text.fixed_length, workers)(rows)
 
 
 def examples_of(run: Assembly, rows: Split, features: np.ndarray) -> Examples:

@@ -11,7 +11,6 @@ import tensorflow as tf
 from pipeline.assemble import Assembly
 from pipeline.data.folds import fold_numbers, part
 from pipeline.data.split import Split
-from pipeline.evaluation.predict import BatchForward
 from pipeline.methods import method
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.workers import Workers
@@ -70,10 +69,7 @@ class Trials:
             self.folder / title / "checkpoints", run.model, run.model.optimizer, identity, workers=self.workers
         )
         method(name).train(run, part(self.rows, ~out), checkpoints, None)
-        ask = BatchForward(
-            run.model, run.encoder, run.config.evaluation.batch_size, run.config.text.fixed_length, self.workers
-        )
-        logits = ask(part(self.rows, out))
+        logits = run.forward("logits", self.workers)(part(self.rows, out))
         for variable, value in zip(self._variables(), state, strict=True):
             variable.assign(value)
         if self.workers.chief:

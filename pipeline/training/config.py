@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pipeline import tasks
 from pipeline.settings.bounds import Count, CountOrZero, Decay, NotNegative, Positive, Seed, Share, WholeShare
 from pipeline.settings.read import require
 
@@ -133,4 +134,22 @@ def check_distillation(config: "Config") -> None:
     require(
         not teaching.teacher or teaching.soft_share > 0 or teaching.hidden_weight > 0,
         "distillation.teacher has nothing to teach: set distillation.soft_share or distillation.hidden_weight above 0.",
+    )
+
+
+def check_method(config: "Config") -> None:
+    """Other methods than fine_tune go without what only it knows."""
+    method = config.training.method
+    if method not in ("head", "contrastive"):
+        return
+    for setting, value, unset in (
+        ("distillation.teacher", config.distillation.teacher, None),
+        ("training.ema", config.training.ema, None),
+        ("training.early_stopping", config.training.early_stopping, None),
+        ("training.accumulation", config.training.accumulation, 1),
+    ):
+        require(value == unset, f"training.method {method} goes without {setting} {value}: unset one of the two.")
+    require(
+        method == "head" or tasks.kind_of(config.data).labelled,
+        "training.method contrastive compares labels, and data.task is number: use fine_tune or head.",
     )
