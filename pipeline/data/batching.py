@@ -72,8 +72,8 @@ def training_batches(
 
     Returns:
         A dataset of (inputs, targets, weights) of rows = batch_size / workers: inputs a dict of int32 [rows, length];
-        targets float32 [rows, outputs], as the task's loss takes them; weights float32 [rows], 0 on rows that only fill
-        the last batch.
+        targets float32 [rows, outputs], as the task's loss takes them; weights float32 [rows], the split's times those
+        of options.weigh, 0 on rows that only fill the last batch.
 
     Raises:
         UserError: batch_size does not divide among the workers.
@@ -82,7 +82,7 @@ def training_batches(
     if not 0 <= index < workers or batch_size % workers:
         raise UserError(f"A batch of {batch_size} rows has no {index}-th of {workers} equal slices.")
     own = slice(index * size, (index + 1) * size)
-    order = np.random.Generator(np.random.Philox(key=[options.seed, epoch])).permutation(len(split))
+    order = split.epoch_order(np.random.Generator(np.random.Philox(key=[options.seed, epoch])))
     steps = steps_per_epoch(len(split), batch_size)
     filled = np.resize(order, steps * batch_size).astype(np.int64)
     real = np.arange(filled.size) < order.size
@@ -136,6 +136,8 @@ def _window_reader(
         weights = real[rows].astype(np.float32)
         if options.weigh is not None:
             weights *= options.weigh(values)
+        if split.weights is not None:
+            weights *= split.weights[filled[rows]]
         return *split.texts(filled[rows]), task.training_targets(values), weights
 
     def read(window: tf.Tensor) -> tuple:

@@ -1,6 +1,7 @@
 """Settings of the evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline.settings.bounds import Count, CountOrZero, PositiveShare, Share
 
@@ -11,11 +12,15 @@ class EvaluationConfig:
 
     batch_size: Count = 64
     """Examples a forward pass."""
-    threshold: Share = 0.5
-    """Probability from which a label counts as given, where a row has any number of labels."""
+    threshold: Share | Literal["tuned"] = 0.5
+    """Probability from which a label counts as given, where a row has any number of labels. tuned: for each label the
+    one of the best F1 on the validation rows; with two labels, one a row, that of the rarer one."""
     interval: PositiveShare = 0.9
     """Share of the values that the prediction interval of a number holds; its width is from the validation rows."""
     mistakes: CountOrZero = 25
     """How many of the most confident mistakes the report shows."""
+    group_columns: list[str] = field(default_factory=list)
+    """Columns, such as region or channel, by whose values the test rows (else the validation rows) are also scored,
+    each with its interval; differences that are more than chance are said."""
     score_test: bool = True
     """Score the test rows; false: they stay unseen, as where settings are still being chosen."""

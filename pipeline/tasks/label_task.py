@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from pipeline.evaluation.formatting import listed
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_scores as metrics
@@ -55,6 +56,16 @@ class LabelTask(Task):
             return []
         missing = metrics.unseen(self.names, np.array(self.train_counts))
         return [f"no training row has the label {name!r}." for name in missing]
+
+    def unseen_notes(self, values: np.ndarray, name: str) -> list[str]:
+        missing = metrics.unseen(self.names, self.class_counts(values))
+        if not missing:
+            return []
+        label, known = ("label", "it is") if len(missing) == 1 else ("labels", "they are")
+        return [
+            f"no {name} row has the {label} {listed(missing)}: the {name} scores say nothing about how well {known} "
+            "recognised."
+        ]
 
     # To the model.
 

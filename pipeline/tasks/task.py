@@ -226,6 +226,10 @@ class Task(ABC):
         """Sentences about the training rows that the user should read."""
         return []
 
+    def unseen_notes(self, values: np.ndarray, name: str) -> list[str]:
+        """Sentences on what the rows of the set `name`, with these values, can tell nothing about."""
+        return []
+
     # To the model.
 
     @property
