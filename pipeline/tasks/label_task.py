@@ -11,7 +11,7 @@ from pipeline.evaluation.formatting import listed
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_scores as metrics
-from pipeline.tasks.task import Outputs, Task
+from pipeline.tasks.task import Outputs, RowScores, Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class LabelTask(Task):
     @abstractmethod
     def always(self, label: int, rows: int) -> np.ndarray:
         """The decisions of who gives one class for so many rows."""
+
+    @abstractmethod
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """What the exported model decides, in the form of values."""
 
     @abstractmethod
     def labels_in(self, label: str) -> list[str]:
@@ -87,6 +91,10 @@ class LabelTask(Task):
         scores = self.decision_scores(values, self.always(majority, len(values)))
         keys = ("accuracy", "macro_f1", "weighted_f1", "micro_f1")
         return {"label": self.names[majority]} | {key: scores[key] for key in keys}
+
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
+        right = (self.decide(predictions) == values).reshape(len(values), -1).all(axis=1)
+        return RowScores("accuracy", right.astype(float), share=True, higher_is_better=True)
 
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
         return {name: scores[name] for name in ("accuracy", "macro_f1")}

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
+from pipeline.evaluation.interval import wilson
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
@@ -216,7 +217,7 @@ class MultiLabel(LabelTask):
         return {
             "rows": len(labels),
             **found,
-            "accuracy_interval": metrics.accuracy_interval(found["accuracy"], len(labels)),
+            "accuracy_interval": wilson(found["accuracy"], len(labels)),
             "loss": metrics.cross_entropy(np.where(labels, probabilities, 1 - probabilities)),
             **metrics.calibration(probabilities.ravel(), labels.ravel()),
             "majority_baseline": self.baseline(labels),

@@ -13,7 +13,7 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number
 from pipeline.tasks.label_page import shown_texts
 from pipeline.tasks.label_scores import refuse_not_numbers
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, RowScores, ScoreTable, Task, Tile
 
 # A split takes its share of the rows of each of so many parts of the training values' range.
 STRATA = 10
@@ -244,6 +244,10 @@ class Number(Task):
             return {}
         inside = float((np.abs(values - predicted) <= self.half_width).mean())
         return {"interval": {"coverage_wanted": self.coverage, "half_width": self.half_width, "coverage": inside}}
+
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
+        errors = np.abs(values - np.asarray(predictions, np.float64)[:, 0])
+        return RowScores("mae", errors, share=False, higher_is_better=False)
 
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
         return {name: scores[name] for name in ("mae", "rmse", "r2")}

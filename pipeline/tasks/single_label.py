@@ -10,6 +10,7 @@ from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
+from pipeline.evaluation.interval import wilson
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
@@ -158,7 +159,7 @@ class SingleLabel(LabelTask):
         scores = {
             "rows": rows,
             **found,
-            "accuracy_interval": metrics.accuracy_interval(found["accuracy"], rows),
+            "accuracy_interval": wilson(found["accuracy"], rows),
             "loss": metrics.cross_entropy(probabilities[every, labels]),
             **metrics.calibration(probabilities[every, predicted], labels == predicted),
             "majority_baseline": self.baseline(labels),

@@ -75,6 +75,23 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class RowScores:
+    """One score of which every row has its part.
+
+    Attributes:
+        name: of their mean.
+        values: float [n].
+        share: whether each is 0 or 1.
+        higher_is_better: of the mean.
+    """
+
+    name: str
+    values: np.ndarray
+    share: bool
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
 class Tile:
     """One number in the head of the report."""
 
@@ -280,6 +297,10 @@ class Task(ABC):
         Raises:
             UserError: no rows, or predictions that are not numbers.
         """
+
+    @abstractmethod
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
+        """The score by which groups of rows are compared."""
 
     @abstractmethod
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
