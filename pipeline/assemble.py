@@ -100,7 +100,9 @@ class Assembly:
 
         def score() -> dict:
             assert validation is not None
-            return task.scores(validation.targets(), validate(validation))
+            values, predictions = validation.targets(), validate(validation)
+            # With the answers that it would be served with, such as tuned thresholds.
+            return task.calibrated(values, predictions).scores(values, predictions)
 
         lesson = Lesson(
             train,

@@ -1,9 +1,13 @@
 """Settings of the evaluation."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.settings.bounds import Count, CountOrZero, PositiveShare, Share
+from pipeline.settings.read import require
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 
 @dataclass
@@ -24,3 +28,12 @@ class EvaluationConfig:
     each with its interval; differences that are more than chance are said."""
     score_test: bool = True
     """Score the test rows; false: they stay unseen, as where settings are still being chosen."""
+
+
+def check_threshold(config: "Config") -> None:
+    """What is tuned on validation rows finds them."""
+    data = config.data
+    require(
+        config.evaluation.threshold != "tuned" or data.validation or (data.train and data.validation_fraction),
+        "evaluation.threshold tuned needs validation rows: set data.validation or data.validation_fraction.",
+    )

@@ -106,6 +106,7 @@ class Number(Task):
             ("data.labels", config.data.labels),
             ("training.label_smoothing", config.training.label_smoothing),
             ("export.abstain_below", config.export.abstain_below),
+            ("evaluation.threshold tuned", config.evaluation.threshold == "tuned"),
         ):
             if value:
                 raise UserError(f"{setting} is for labels, and data.task is number: unset one of the two.")
