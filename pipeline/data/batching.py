@@ -132,13 +132,12 @@ def _window_reader(
 
     def numpy_window(window: np.ndarray) -> tuple:
         rows = slice(window * window_rows, (window + 1) * window_rows)
-        values = split.targets(filled[rows])
         weights = real[rows].astype(np.float32)
         if options.weigh is not None:
-            weights *= options.weigh(values)
+            weights *= options.weigh(split.targets(filled[rows]))
         if split.weights is not None:
             weights *= split.weights[filled[rows]]
-        return *split.texts(filled[rows]), task.training_targets(values), weights
+        return *split.texts(filled[rows]), split.training_targets(task, filled[rows]), weights
 
     def read(window: tf.Tensor) -> tuple:
         *texts, targets, weights = tf.numpy_function(numpy_window, [window], kinds, stateful=False)

@@ -34,7 +34,8 @@ class DataConfig:
     label_separator: str | None = None
     """Splits one cell into several labels, for example "|"."""
     label_columns: list[str] | None = None
-    """In place of label_column: one column of zeros and ones for each label, named after it."""
+    """In place of label_column: one column for each label, named after it, of zeros and ones or, such as the share of
+    annotators who gave it, probabilities; where data.task is one label a row they add up to 1."""
     labels: list[str] | None = None
     """All labels in the order of the model's outputs; none: the sorted labels of the training rows."""
     weight_column: str | None = None

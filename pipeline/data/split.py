@@ -9,7 +9,7 @@ from pipeline.data.extra_columns import LANGUAGE, WEIGHT
 from pipeline.data.sampling import draw, quotas
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.tasks.task import Targets
+from pipeline.tasks.task import Targets, Task
 
 
 @dataclass
@@ -62,6 +62,11 @@ class Split:
             return chance.permutation(len(self))
         languages = self.extra(LANGUAGE)
         return draw(languages, quotas(np.bincount(languages), self.temperature), chance)
+
+    def training_targets(self, task: Task, indices: np.ndarray | slice) -> np.ndarray:
+        """float32 [n, outputs], as the task's loss takes them: probabilities, where the data has them."""
+        soft = self.of_store.probabilities(self.rows[indices])
+        return task.training_targets(self.targets(indices)) if soft is None else soft
 
     def strata(self) -> np.ndarray:
         """int [n]; a split takes its share of the rows of each value."""

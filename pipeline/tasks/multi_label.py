@@ -15,11 +15,11 @@ from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.label_task import LabelTask
 from pipeline.tasks.labels import LabelReader, SeveralLabels, label_of, list_in, names_of
+from pipeline.tasks.soft_labels import ColumnReader
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
 from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
 
 DEFAULT_SEPARATOR = "|"
-_YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
 
 
 class Reader(LabelReader):
@@ -67,26 +67,6 @@ class Reader(LabelReader):
                 f"the column {self.data.label_column!r} holds lists of {length} zeros and ones, one for each label: "
                 f"name the {length} labels, in that order, with data.labels."
             )
-        return {"labels": list(self.ids)}
-
-
-class ColumnReader(LabelReader):
-    """One column of zeros and ones for each label."""
-
-    def read(self, cells: Sequence[Any]) -> list[str]:
-        given = []
-        for name, cell in zip(self.data.label_columns or (), cells, strict=True):
-            text = label_of(cell).lower().removesuffix(".0")
-            if text not in (*_YES, *_NO):
-                raise ValueError(f"has {text!r} in the column {name!r} of data.label_columns, where 0 or 1 is expected")
-            if text in _YES:
-                given.append(name)
-        return sorted(given)
-
-    def summary(self) -> dict[str, Any]:
-        # A label that no row has is a label all the same.
-        for name in self.data.label_columns or ():
-            self.ids.setdefault(name, len(self.ids))
         return {"labels": list(self.ids)}
 
 
@@ -435,7 +415,7 @@ class MultiLabel(LabelTask):
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The names of the classes."""
         if len(columns) > 1:
-            return ColumnReader(DataConfig(label_columns=list(columns))).read(cells)
+            return list(ColumnReader(DataConfig(label_columns=list(columns))).read(cells))
         return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
 
     def labels_in(self, label: str) -> list[str]:

@@ -61,6 +61,9 @@ class Values:
         """float64 [n]"""
         return np.asarray(self.all)[rows]
 
+    def probabilities(self, rows: np.ndarray) -> None:
+        """There are none."""
+
     def strata(self, rows: np.ndarray) -> np.ndarray:
         """int [n]: in which tenth of the rows' sorted values."""
         values = self.values(rows)

@@ -17,7 +17,8 @@ from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.label_task import LabelTask
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Tile
+from pipeline.tasks.soft_labels import ColumnReader
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
 from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
 
 # From this many classes on the top-5 accuracy says something that the accuracy does not.
@@ -81,20 +82,28 @@ class SingleLabel(LabelTask):
 
     @classmethod
     def check(cls, config) -> None:
-        if config.data.label_separator is not None or config.data.label_columns:
-            raise UserError("data.task single_label: unset data.label_separator and data.label_columns.")
+        if config.data.label_separator is not None:
+            raise UserError("data.task single_label: unset data.label_separator.")
+        if config.data.label_columns and len(config.data.label_columns) < 2:
+            raise UserError("data.label_columns names one label, and a classifier needs at least two.")
 
     @classmethod
-    def reader(cls, data) -> Reader:
-        return Reader(data)
+    def columns(cls, data) -> list[str]:
+        return list(data.label_columns or [data.label_column])
+
+    @classmethod
+    def reader(cls, data) -> TargetReader:
+        return ColumnReader(data, one=True) if data.label_columns else Reader(data)
 
     @classmethod
     def of(cls, data, train) -> Self:
+        if data.label_columns:
+            return cls(tuple(data.label_columns))
         return cls(names_of(data, train.meta.target["labels"], train.meta.sources))
 
     @classmethod
     def stand_in(cls, data) -> Self:
-        return cls(tuple(data.labels or ("no", "yes")))
+        return cls(tuple(data.label_columns or data.labels or ("no", "yes")))
 
     @classmethod
     def outputs_fault(cls, outputs: int) -> str | None:
@@ -420,6 +429,8 @@ class SingleLabel(LabelTask):
 
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The name of the class, in a list."""
+        if len(columns) > 1:
+            return list(ColumnReader(DataConfig(label_columns=list(columns)), one=True).read(cells))
         return Reader(DataConfig()).read(cells)
 
     def labels_in(self, label: str) -> list[str]:

@@ -54,6 +54,10 @@ class Targets(Protocol):
         """Of rows of the store, as `Task.scores` takes them: [n], or [n, C]."""
         ...
 
+    def probabilities(self, rows: np.ndarray) -> np.ndarray | None:
+        """float32 [n, outputs], targets of the loss that say more than `values` does; None: there are none."""
+        ...
+
     def strata(self, rows: np.ndarray) -> np.ndarray:
         """int [n]; a split takes its share of the rows of each value."""
         ...
