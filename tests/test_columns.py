@@ -296,3 +296,11 @@ def test_settings_that_cannot_work_are_refused(settings, message):
     config = Config(data=DataConfig(train="rows.csv", **settings))
     with pytest.raises(UserError, match=message):
         check(config)
+
+
+def test_groups_may_be_numbers_of_any_format(tmp_path):
+    rows = [{"text": f"t{i}", "label": "ab"[i % 2], "g": g} for i, g in enumerate([1, 1.0, True, None, 2**60 + 1, 0.5])]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataConfig(train=str(tmp_path / "rows.jsonl"), group_column="g", validation_fraction=0, test_fraction=0)
+    splits = load(data, tmp_path / "cache")
+    assert names(splits.train, GROUP) == ["1", "1", "True", "", str(2**60 + 1), "0.5"]

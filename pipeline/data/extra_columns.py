@@ -143,10 +143,9 @@ class _Categories:
         self.codes: dict[str, int] = {}
 
     def read(self, cell: Any) -> str:
-        if isinstance(cell, numbers.Real) and not isinstance(cell, (bool, np.bool_)):
-            if cell != cell:
-                return ""
-            cell = int(cell) if float(cell).is_integer() else float(cell)
+        if isinstance(cell, numbers.Real) and not isinstance(cell, (numbers.Integral, np.bool_)):
+            value = float(cell)
+            cell = "" if value != value else int(value) if value.is_integer() else value
         # Half a surrogate pair becomes a question mark, as in texts.
         return as_text(cell).strip().encode("utf-8", "replace").decode()
 
