@@ -189,7 +189,7 @@ def test_a_tuned_threshold_is_served_scored_and_said(rare_run):
     assert "tuned on the validation rows" in (rare_run / "run" / "report.html").read_text()
     with open(rare_run / "train.csv") as file:
         texts = [row["text"] for row in csv.DictReader(file)][:60]
-    answers = load(rare_run / "run").predict(texts)
+    answers = load(rare_run / "run")(texts)
     below = answers.probabilities[:, 0] < 0.5
     given = np.array(answers.labels) == "rare"
     np.testing.assert_array_equal(given, answers.probabilities[:, 0] >= np.float32(decision["threshold"]))
