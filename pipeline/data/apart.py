@@ -154,7 +154,8 @@ def _shared_groups(one: Split, other: Split) -> list[str]:
 def _names(split: Split) -> list[str]:
     """Of the groups that its rows have."""
     names = split.store.columns[GROUP].names
-    return [names[code] for code in np.unique(split.extra(GROUP)).tolist() if names[code]]
+    codes: list[int] = np.unique(split.extra(GROUP)).tolist()
+    return [names[code] for code in codes if names[code]]
 
 
 def _not_newer(train: Split, other: Split) -> list[str]:
