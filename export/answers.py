@@ -42,7 +42,7 @@ class Answers:
 
     @property
     def scores(self) -> np.ndarray:
-        """float32 [n], the highest probability of each."""
+        """float32 [n], of each the probability of its label (with any number of labels a row: the highest)."""
         return self.outputs["score"]
 
     @property

@@ -26,7 +26,7 @@ class Explanation(NamedTuple):
     """What the tokens of one text add to the log-odds of its label, or to its value."""
 
     answer: dict[str, Any]
-    """What is explained: "label" (the most probable one) and "score"; of a number "value"."""
+    """What is explained: "label" (of several the most probable) and "score"; of a number "value"."""
     pieces: list[str]
     attributions: list[float]
     spans: list[tuple[int, int, int]]

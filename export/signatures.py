@@ -1,8 +1,9 @@
 """What an exported model can be asked: the signatures of the SavedModel.
 
 serving_default: `text`, string [batch] (pairs: `text_a` and `text_b`), to what the task answers. Tasks with labels:
-`label`, string [batch], `score`, float32 [batch] (the highest probability), and `probabilities`, float32 [batch,
-C]. A number: `value` and, where there were validation rows, `low` and `high`, float32 [batch].
+`label`, string [batch], `score`, float32 [batch] (its probability; of any number of labels the highest), and
+`probabilities`, float32 [batch, C]. A number: `value` and, where there were validation rows, `low` and `high`, float32
+[batch].
 classify (a number: regress): `inputs`, serialized tf.Example [batch] with features of the same names, to `classes`,
 string [batch, C], and `scores`, float32 [batch, C], both in the order of `label_names` (a number: `outputs`, float32
 [batch, 1]). A feature that is missing, has numbers in place of bytes or not exactly one value counts as an empty text,
@@ -12,10 +13,11 @@ the outputs of serving_default. Any numbers are taken (see export.tokens).
 top_k, embed and explain take what serving_default takes.
 top_k (tasks with labels): `top_labels`, string [batch, k], and `top_scores`, float32 [batch, k], best first.
 embed: `embedding`, float32 [batch, H], what the last layer sees.
-explain: `attributions`, float32 [batch, L], what each token adds to the log-odds of the most probable label, or to the
-value (see export.explain); `pieces`, string [batch, L]; `begin` and `end`, int32 [batch, L], the bytes of the text that
-a token is of; `completeness_gap`, float32 [batch]; `label`, string [batch], the name explained, also where
-serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch, L], 1 for tokens of `text_b`.
+explain: `attributions`, float32 [batch, L], what each token adds to the log-odds of the label (of several the most
+probable), or to the value (see export.explain); `pieces`, string [batch, L]; `begin` and `end`, int32 [batch, L], the
+bytes of the text that a token is of; `completeness_gap`, float32 [batch]; `label`, string [batch], the name explained,
+also where serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch, L], 1 for tokens of
+`text_b`.
 Special tokens and padding have attribution 0 and no bytes; padding, up to L, comes last and has the piece "". Of a
 text the first 100,000 bytes are read.
 

@@ -117,7 +117,9 @@ class Assembly:
 
         def score() -> dict:
             assert validation is not None
-            return task.scores(validation.targets(), validate(validation))
+            values, predictions = validation.targets(), validate(validation)
+            # With the answers that it would be served with, such as tuned thresholds.
+            return task.calibrated(values, predictions).scores(values, predictions)
 
         learn = method(self.config.training.method).train
         return learn(self, train, checkpoints, None if validation is None else score)

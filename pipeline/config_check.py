@@ -4,6 +4,7 @@ from pipeline import tasks
 from pipeline.backbone.config import check_fresh_backbone, check_pooling, check_room_for_text
 from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
+from pipeline.evaluation.config import check_threshold
 from pipeline.pretraining.config import check_pretraining
 from pipeline.settings.read import settle
 from pipeline.training.config import check_distillation, check_finished, check_method, check_training
@@ -11,7 +12,8 @@ from pipeline.training.config import check_distillation, check_finished, check_m
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
 RULES = (
     check_run_dir, check_split, check_columns, check_pretraining, check_fresh_backbone, check_room_for_text,
-    check_training, check_method, check_finished, check_distillation, check_pooling, tasks.check,
+    check_training, check_method, check_finished, check_distillation, check_pooling, check_threshold,
+    tasks.check,
 )  # fmt: skip
 
 

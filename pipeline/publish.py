@@ -150,9 +150,11 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
 
 def _origin(run: Assembly, run_dir: Path, task: Task, scores: dict[str, Any]) -> dict[str, Any]:
     """Where the model is from, for its metadata."""
+    by_group = {split: found["by_group"] for split, found in scores.items() if "by_group" in found}
     return {
         "name": run_dir.resolve().name,
         "data": run.data.fingerprint,
         "dtype": run.serving_dtype,
         "scores": {split: task.headline(found) for split, found in scores.items()},
+        **({"by_group": by_group} if by_group else {}),
     }

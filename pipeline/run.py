@@ -153,7 +153,7 @@ def road(config: Config, strategy, workers) -> dict:
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
     with workers.chief_first():
         begun = any((run_dir / "checkpoints").glob("[0-9]*"))
-        data = load(start.data, run_dir / "data", begun, start.training.epochs > 0)
+        data = load(start.data, run_dir / "data", begun, start.training.epochs > 0, start.evaluation)
     announce(data)
     task = data.task.served(config.evaluation, config.export)
 

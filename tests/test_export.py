@@ -318,7 +318,7 @@ def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder
         (lambda way: way["probabilities"][3].__setitem__(1, np.nan), "for 'z' it gives .*nan"),
         (lambda way: way.update(probabilities=[row[:2] for row in way["probabilities"]]), "shape"),
         (lambda way: way["label"].__setitem__(0, "other"), "names 'other' .* for 'a b c'"),
-        (lambda way: way["score"].__setitem__(0, 0.123), "not its highest"),
+        (lambda way: way["score"].__setitem__(0, 0.123), "not the probability of its answer"),
     ],
 )
 def test_verify_refuses_whatever_differs(change, message, answers, exported, model, encoder, monkeypatch):

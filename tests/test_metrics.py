@@ -10,8 +10,8 @@ from scoring import scores_of, task_of
 from sklearn import metrics as sklearn_metrics
 
 from pipeline.errors import UserError
+from pipeline.evaluation.interval import wilson
 from pipeline.evaluation.table import print_table
-from pipeline.tasks.label_scores import accuracy_interval
 
 NAMES = ("a", "b", "c")
 
@@ -168,9 +168,9 @@ def test_calibration_of_several_labels_compares_probability_and_frequency():
 
 def test_wilson_interval():
     # 8 of 10, from the formula: (0.8 + 0.19207) / 1.38415 -+ 1.95996 / 1.38415 * sqrt(0.016 + 0.009604).
-    assert accuracy_interval(0.8, 10) == pytest.approx([0.49016, 0.94331], abs=1e-4)
-    assert accuracy_interval(0.0, 1) == pytest.approx([0, 0.79345], abs=1e-4)
-    assert accuracy_interval(1.0, 5)[1] == 1
+    assert wilson(0.8, 10) == pytest.approx([0.49016, 0.94331], abs=1e-4)
+    assert wilson(0.0, 1) == pytest.approx([0, 0.79345], abs=1e-4)
+    assert wilson(1.0, 5)[1] == 1
 
 
 def test_baseline_answers_the_majority_of_the_training_rows():

@@ -97,7 +97,7 @@ def test_test_rows_are_scored_only_where_asked():
         """Four rows whose texts and labels nobody may look at, but those of the validation rows."""
 
         def __init__(self, name):
-            self.name = name
+            self.name, self.store = name, SimpleNamespace(columns={})
 
         def targets(self):
             assert self.name == "validation"

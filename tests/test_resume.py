@@ -80,7 +80,12 @@ FREQUENT = ("--training.checkpoint_seconds", "0.05")
 
 
 def test_killed_in_the_middle_of_an_epoch(tmp_path):
-    config = write_config(tmp_path, rows=400, training={"epochs": 2, "ema": 0.99})
+    """With rows of two languages, drawn as often as each other, and of several weights."""
+    drawn = {"language_column": "lang", "language_temperature": 100, "weight_column": "weight"}
+    config = write_config(tmp_path, rows=400, data=drawn, training={"epochs": 2, "ema": 0.99})
+    header, *rows = (tmp_path / "train.csv").read_text().splitlines()
+    rows = [f"{row},{'sw' if i % 9 == 0 else 'en'},{i % 4}" for i, row in enumerate(rows)]
+    (tmp_path / "train.csv").write_text("\n".join([f"{header},lang,weight", *rows, ""]))
     finish(config, tmp_path / "whole", *FREQUENT)
     run_dir = tmp_path / "killed"
     assert kill_when(lambda: position(run_dir) >= (1, 3), config, run_dir, *FREQUENT)

@@ -74,8 +74,8 @@ def training_batches(
 
     Returns:
         A dataset of (inputs, targets, weights) of rows = batch_size / workers: inputs a dict of int32 [rows, length];
-        targets float32 [rows, outputs], as the task's loss takes them; weights float32 [rows], 0 on rows that only fill
-        the last batch.
+        targets float32 [rows, outputs], as the task's loss takes them; weights float32 [rows], the split's times those
+        of options.weigh, 0 on rows that only fill the last batch.
 
     Raises:
         UserError: batch_size does not divide among the workers.
@@ -84,7 +84,7 @@ def training_batches(
     if not 0 <= index < workers or batch_size % workers:
         raise UserError(f"A batch of {batch_size} rows has no {index}-th of {workers} equal slices.")
     own = slice(index * size, (index + 1) * size)
-    order = np.concatenate([_permutation(options, epoch, number, len(split)) for number in range(options.passes)])
+    order = np.concatenate([_pass(split, options, epoch, number) for number in range(options.passes)])
     steps = steps_per_epoch(len(order), batch_size)
     filled = np.resize(order, steps * batch_size).astype(np.int64)
     real = np.arange(filled.size) < order.size
@@ -120,10 +120,10 @@ def training_batches(
     return untuned(batches.apply(tf.data.experimental.assert_cardinality(steps - skip)).prefetch(4))
 
 
-def _permutation(options: BatchOptions, epoch: int, number: int, rows: int) -> np.ndarray:
-    """int64 [rows], their order in one of the passes of an epoch."""
+def _pass(split: Split, options: BatchOptions, epoch: int, number: int) -> np.ndarray:
+    """int64 [n], which rows one of the passes of an epoch has, in its order."""
     key = [options.seed, epoch * options.passes + number]
-    return np.random.Generator(np.random.Philox(key=key)).permutation(rows)
+    return split.epoch_order(np.random.Generator(np.random.Philox(key=key)))
 
 
 def _window_reader(
@@ -140,11 +140,12 @@ def _window_reader(
 
     def numpy_window(window: np.ndarray) -> tuple:
         rows = slice(window * window_rows, (window + 1) * window_rows)
-        values = split.targets(filled[rows])
         weights = real[rows].astype(np.float32)
         if options.weigh is not None:
-            weights *= options.weigh(values)
-        return *split.texts(filled[rows]), task.training_targets(values), weights
+            weights *= options.weigh(split.targets(filled[rows]))
+        if split.weights is not None:
+            weights *= split.weights[filled[rows]]
+        return *split.texts(filled[rows]), split.training_targets(task, filled[rows]), weights
 
     def read(window: tf.Tensor) -> tuple:
         *texts, targets, weights = tf.numpy_function(numpy_window, [window], kinds, stateful=False)

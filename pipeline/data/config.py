@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.settings.bounds import Count, Seed, Share
+from pipeline.settings.bounds import Count, Seed, Share, Temperature
 from pipeline.settings.read import require
 
 if TYPE_CHECKING:
@@ -34,9 +34,24 @@ class DataConfig:
     label_separator: str | None = None
     """Splits one cell into several labels, for example "|"."""
     label_columns: list[str] | None = None
-    """In place of label_column: one column of zeros and ones for each label, named after it."""
+    """In place of label_column: one column for each label, named after it, of zeros and ones or, such as the share of
+    annotators who gave it, probabilities; where data.task is one label a row they add up to 1."""
     labels: list[str] | None = None
     """All labels in the order of the model's outputs; none: the sorted labels of the training rows."""
+    weight_column: str | None = None
+    """Column of weights of the training rows in the loss: numbers of at least 0, relative to the other rows of a batch;
+    training.class_weights are multiplied with them."""
+    group_column: str | None = None
+    """Column of what a row is from, such as its author, patient or document: rows of one group stay on one side of
+    every split."""
+    time_column: str | None = None
+    """Column of dates (2024-05-31, 2024-05-31T12:00:00+02:00) or numbers by which rows are split: the newest are the
+    test rows, those before them the validation rows."""
+    language_column: str | None = None
+    """Column of the language of a row: scores are given by language too."""
+    language_temperature: Temperature = 1.0
+    """T: an epoch draws the training rows of a language in proportion to their number to the power of 1/T, so that
+    above 1 small languages come more often (5 is usual); 1: each row once."""
     column_names: list[str] | None = None
     """Column names of a csv or tsv file that has no header row."""
     encoding: str = "utf-8"
@@ -109,12 +124,25 @@ def check_columns(config: "Config") -> None:
     key = "data.label_columns" if data.label_columns else "data.label_column"
     for name in data.label_columns or [data.label_column]:
         require(name not in data.text_columns, f"{key} {name!r} is also in data.text_columns.")
+    for role in ("weight", "group", "time", "language"):
+        name = getattr(data, f"{role}_column")
+        require(
+            name is None or name not in data.text_columns, f"data.{role}_column {name!r} is also in data.text_columns."
+        )
+    require(
+        data.language_temperature == 1 or data.language_column is not None,
+        f"data.language_temperature {data.language_temperature:g} needs data.language_column.",
+    )
     require(data.label_separator != "", "data.label_separator is empty: give the character(s) between two labels.")
 
 
 def check_split(config: "Config") -> None:
-    """Rows are left to train on."""
+    """Rows are left to train on, and one rule decides on their side."""
     data = config.data
+    require(
+        data.group_column is None or data.time_column is None,
+        "data.group_column and data.time_column both decide how rows are split: unset one of the two.",
+    )
     require(
         data.train or config.stage == "pretrain" or not config.training.epochs,
         "data.train is not set: name a file, a glob, tfds:name or wheel:package==version/path.",

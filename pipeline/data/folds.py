@@ -4,20 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.data.split import Split, mix
+from pipeline.data.apart import group_keys
+from pipeline.data.extra_columns import GROUP
+from pipeline.data.split import Split, mixed
 
 
 def fold_numbers(split: Split, folds: int, seed: int) -> np.ndarray:
-    """int [n], the fold of each row, from 0: of each stratum (label) every fold gets its share, equal texts are in one.
+    """int [n], the fold of each row, from 0: of each stratum (label) every fold gets its share, equal texts are in
+    one, and so are the rows of a group (data.group_column).
 
     The order in which rows are dealt is a hash of text and seed, so neither row order nor library versions matter.
     """
-    hashes, first, group = np.unique(split.hashes(), return_index=True, return_inverse=True)
-    strata = split.strata()[first]
-    draw = mix(hashes ^ mix(np.array([(seed + 2) % 2**64], np.uint64)))
+    keys = group_keys(split) if GROUP in split.store.columns else split.hashes()
+    keys, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    strata, draw = split.strata()[first], mixed(keys, seed + 1)
     # One after the other over all strata, so that rare labels do not all begin with the first fold.
-    dealt = np.empty(len(hashes), np.int64)
-    dealt[np.lexsort((draw, strata))] = np.arange(len(hashes)) % folds
+    dealt = np.empty(len(keys), np.int64)
+    dealt[np.lexsort((draw, strata))] = np.arange(len(keys)) % folds
     return dealt[group]
 
 

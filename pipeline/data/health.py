@@ -105,7 +105,7 @@ def conflict_warning(name: str, texts: int, rows: int, total: int, examples: Seq
     )
 
 
-def size_warnings(name: str, asked: float, got: int, rows: int, texts: int) -> list[str]:
+def size_warnings(name: str, asked: float, got: int, rows: int, texts: int, reason: str | None = None) -> list[str]:
     """A sentence where much less or more was split off than was asked for; none where it is about right.
 
     Args:
@@ -113,12 +113,14 @@ def size_warnings(name: str, asked: float, got: int, rows: int, texts: int) -> l
         asked: rows that its fraction asks for.
         got: rows that were split off.
         rows, texts: of the source, and how many different texts these are.
+        reason: what else than texts and labels keeps rows together.
     """
     if abs(got - asked) <= SIZE_TOLERANCE * asked + 1:
         return []
-    reason = "each label keeps a text to train on"
-    if texts < rows:
-        reason = f"the {rows} rows hold {texts} different texts, equal ones stay on one side, and {reason}"
+    if reason is None:
+        reason = "each label keeps a text to train on"
+        if texts < rows:
+            reason = f"the {rows} rows hold {texts} different texts, equal ones stay on one side, and {reason}"
     return [
         f"data.{name}_fraction asks for {asked:.0f} {name} rows, and {got} could be split off: {reason}; "
         f"name a data.{name} source for a score that means more."

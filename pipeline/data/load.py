@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import tasks
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, EvaluationConfig
+from pipeline.data.apart import apart_reason, apart_warnings, splitter
+from pipeline.data.column_notes import column_digests, column_numbers, language_note, without_weightless
+from pipeline.data.extra_columns import wanted_columns
 from pipeline.data.health import (
     conflict_warning,
     conflicting_rows,
@@ -16,7 +19,7 @@ from pipeline.data.health import (
     size_warnings,
 )
 from pipeline.data.recall import convert_or_recall
-from pipeline.data.split import Split, split_off
+from pipeline.data.split import Split
 from pipeline.features import Features
 from pipeline.tasks.task import Task
 
@@ -32,7 +35,7 @@ class DataSplits:
         warnings: sentences that the user should read.
         notes: what the user may want to know.
         summary: numbers for the report.
-        fingerprint: changes when any text, target or split changes.
+        fingerprint: changes when any text, target or split changes, and any column that decides splits or weights.
     """
 
     task: Task
@@ -51,7 +54,13 @@ class DataSplits:
         return [split for split in (self.train, self.validation, self.test) if split is not None]
 
 
-def load(data: DataConfig, cache: Path, begun: bool = False, learning: bool = True) -> DataSplits:
+def load(
+    data: DataConfig,
+    cache: Path,
+    begun: bool = False,
+    learning: bool = True,
+    evaluation: EvaluationConfig | None = None,
+) -> DataSplits:
     """Read, check and split the data that a config names.
 
     Args:
@@ -59,6 +68,7 @@ def load(data: DataConfig, cache: Path, begun: bool = False, learning: bool = Tr
         cache: folder for the converted rows; what is there already is used again, also where its source is gone.
         begun: whether a model has learned from the rows in `cache` already: others are refused.
         learning: whether a model will learn from the rows; else the data section alone describes the task.
+        evaluation: its group_columns are read too; None: there are none.
 
     Raises:
         UserError: naming file, row and reason.
@@ -67,7 +77,8 @@ def load(data: DataConfig, cache: Path, begun: bool = False, learning: bool = Tr
     for name in ("train", "validation", "test"):
         source = getattr(data, name)
         if source:
-            stores[name], recalled = convert_or_recall(source, data, cache, name, begun)
+            wanted = wanted_columns(data, evaluation, name)
+            stores[name], recalled = convert_or_recall(source, data, cache, name, begun, wanted)
             gone += [f"data.{name} ({', '.join(stores[name].meta.sources)})"] if recalled else []
     kind = tasks.kind_of(data)
     task = kind.of(data, stores["train"]) if learning else kind.stand_in(data)
@@ -83,11 +94,16 @@ def load(data: DataConfig, cache: Path, begun: bool = False, learning: bool = Tr
             # Both are shares of the whole, also of what the first has left.
             asked[name] = fraction * rows
             share = asked[name] / len(splits["train"])
+            split_off = splitter(splits["train"])
             splits["train"], splits[name] = split_off(splits["train"], name, share, data.split_seed)
+    notes = []
     if learning:
+        splits["train"], notes = without_weightless(replace(splits["train"], temperature=data.language_temperature))
+        notes += language_note(splits["train"])
         task = task.fitted(splits["train"].targets())
     features = Features.of(data.text_columns)
     result = DataSplits(task, splits.get("train"), splits.get("validation"), splits.get("test"), features)
+    result.notes += notes
     if gone:
         result.notes.append(f"{' and '.join(gone)} cannot be found: the rows that this run has stored are used.")
     _describe(result)
@@ -100,8 +116,11 @@ def _describe(splits: DataSplits) -> None:
     train = splits.train
     known = None if train is None else np.unique(train.hashes())
     fingerprints = []
+    splits.warnings += apart_warnings(splits.splits) if train else []
     for split in splits.splits:
-        numbers = {"rows": len(split), **splits.task.data_summary(split.targets())}
+        numbers = {"rows": len(split), **splits.task.data_summary(split.targets()), **column_numbers(split)}
+        if split is not train:
+            splits.notes += splits.task.unseen_notes(split.targets(), split.name)
         sample = split.texts(np.linspace(0, len(split) - 1, min(len(split), 10_000)).astype(np.int64))
         lengths = sum(np.array([len(text.decode()) for text in column]) for column in sample)
         quantiles = (0.0, 0.5, 0.9, 0.99, 1.0)
@@ -129,7 +148,8 @@ def _describe(splits: DataSplits) -> None:
                     f"the {split.name} score may be too good by as much."
                 )
         splits.summary[split.name] = numbers
-        fingerprints.append(f"{split.name}:{split.store.meta.fingerprint}:{len(split)}")
+        digests = column_digests(split)
+        fingerprints.append(":".join([split.name, split.store.meta.fingerprint, str(len(split)), *digests]))
     splits.warnings += splits.task.data_warnings()
     splits.fingerprint = " ".join(fingerprints)
 
@@ -157,7 +177,8 @@ def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
         if splits.train is not None and split.name in asked:
             hashes = splits.train.store.hashes
             different = len(np.unique(hashes))
-            splits.warnings += size_warnings(split.name, asked[split.name], len(split), len(hashes), different)
+            reason = apart_reason(split)
+            splits.warnings += size_warnings(split.name, asked[split.name], len(split), len(hashes), different, reason)
 
 
 def _answer(task: Task, split: Split, row: int) -> str:

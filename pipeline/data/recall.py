@@ -4,12 +4,13 @@
 """
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import DataConfig
 from pipeline.data import sources
-from pipeline.data.store import READ_SETTINGS, VERSION, Store, convert
+from pipeline.data.extra_columns import Wanted
+from pipeline.data.store import VERSION, Store, convert, read_settings
 from pipeline.errors import UserError
 from pipeline.files import write_text
 
@@ -17,12 +18,17 @@ MANIFEST = "manifest.json"
 
 
 def convert_or_recall(
-    source: str | list[str], config: DataConfig, cache: Path, split: str, begun: bool
+    source: str | list[str],
+    config: DataConfig,
+    cache: Path,
+    split: str,
+    begun: bool,
+    wanted: Sequence[Wanted] = (),
 ) -> tuple[Store, bool]:
     """`convert`, or the rows that the run has stored where the source cannot be found any more.
 
     Args:
-        source, config, cache, split: as `convert` takes them.
+        source, config, cache, split, wanted: as `convert` takes them.
         begun: whether a model has learned from the rows in `cache` already: then no other rows take their place.
 
     Returns:
@@ -32,7 +38,7 @@ def convert_or_recall(
         UserError: what `convert` says; the rows are others than the run began with.
     """
     manifest = _read(cache)
-    settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS and name != "data_dir"}
+    settings = {name: value for name, value in read_settings(config, wanted).items() if name != "data_dir"}
     before = manifest.get(split)
     if before and (before["version"] != VERSION or before["settings"] != settings):
         before = None
@@ -42,7 +48,7 @@ def convert_or_recall(
         if before is None or not (cache / before["store"] / "meta.json").is_file():
             raise
         return Store(cache / before["store"]), True
-    store = convert(source, config, cache, split)
+    store = convert(source, config, cache, split, wanted)
     if begun and before and before["fingerprint"] != store.meta.fingerprint:
         raise UserError(
             f"{', '.join(store.meta.sources)}: the data changed since this run began ({before['rows']} {split} rows "

@@ -1,12 +1,15 @@
 """Splits: rows of a store, and rows split off by target, with equal texts together, the same on every machine."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from pipeline.data.extra_columns import LANGUAGE, WEIGHT
+from pipeline.data.sampling import draw, quotas
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.tasks.task import Targets
+from pipeline.tasks.task import Targets, Task
 
 
 @dataclass
@@ -18,12 +21,14 @@ class Split:
         store: the converted source.
         rows: int64 [n], which rows of the store.
         of_store: the targets of all its rows.
+        temperature: data.language_temperature; 1: an epoch has each row once.
     """
 
     name: str
     store: Store
     rows: np.ndarray
     of_store: Targets
+    temperature: float = 1.0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,6 +40,33 @@ class Split:
     def targets(self, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """What is to be predicted, as the task gives it: [n] or [n, C]; by default of all rows."""
         return self.of_store.values(self.rows[indices])
+
+    def extra(self, role: str) -> np.ndarray:
+        """A column beside text and target, [n]: numbers, or codes of the names in store.columns[role]."""
+        return np.asarray(self.store.extra[role])[self.rows]
+
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """float32 [n], in units of the mean of the source's rows, so that none is too large for the dtype; None: there
+        are none."""
+        if WEIGHT not in self.store.columns:
+            return None
+        of_store = np.asarray(self.store.extra[WEIGHT])
+        # First to at most 1: the sum of large weights may be more than float64 holds.
+        of_store = of_store / (of_store.max() or 1.0)
+        return (of_store[self.rows] / (of_store.mean() or 1.0)).astype(np.float32)
+
+    def epoch_order(self, chance: np.random.Generator) -> np.ndarray:
+        """int64 [n]: which of the rows an epoch has, in its order; `chance` and the rows alone decide it."""
+        if self.temperature == 1:
+            return chance.permutation(len(self))
+        languages = self.extra(LANGUAGE)
+        return draw(languages, quotas(np.bincount(languages), self.temperature), chance)
+
+    def training_targets(self, task: Task, indices: np.ndarray | slice) -> np.ndarray:
+        """float32 [n, outputs], as the task's loss takes them: probabilities, where the data has them."""
+        soft = self.of_store.probabilities(self.rows[indices])
+        return task.training_targets(self.targets(indices)) if soft is None else soft
 
     def strata(self) -> np.ndarray:
         """int [n]; a split takes its share of the rows of each value."""
@@ -61,9 +93,9 @@ def split_off(split: Split, name: str, fraction: float, seed: int) -> tuple[Spli
     """
     hashes, first, group, sizes = np.unique(split.hashes(), return_index=True, return_inverse=True, return_counts=True)
     strata = split.strata()[first]
-    draw = mix(hashes ^ mix(np.array([(seed + 1) % 2**64], np.uint64)))
+    chance = mixed(hashes, seed)
     taken = np.zeros(len(hashes), bool)
-    order = np.lexsort((draw, strata))
+    order = np.lexsort((chance, strata))
     bounds = np.flatnonzero(np.diff(strata[order])) + 1
     left_out = 0.0
     for groups in np.split(order, bounds):
@@ -83,7 +115,12 @@ def split_off(split: Split, name: str, fraction: float, seed: int) -> tuple[Spli
     return replace(split, rows=split.rows[~mask]), replace(split, name=name, rows=split.rows[mask])
 
 
-def mix(values: np.ndarray) -> np.ndarray:
+def mixed(values: np.ndarray, seed: int) -> np.ndarray:
+    """uint64 [n], a random order of uint64 values that they and the seed decide."""
+    return _mix(values ^ _mix(np.array([(seed + 1) % 2**64], np.uint64)))
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
     """The finalizer of splitmix64 (Steele, Lea and Flood, 2014): a well-mixed 64-bit hash of 64 bits."""
     with np.errstate(over="ignore"):
         values = values + np.uint64(0x9E3779B97F4A7C15)

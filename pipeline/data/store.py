@@ -8,6 +8,7 @@ import hashlib
 import json
 import mmap
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from pipeline import tasks
 from pipeline.config import DataConfig
 from pipeline.data import sources
+from pipeline.data.extra_columns import EXTRA, Column, ExtraReader, Wanted
 from pipeline.data.formats import Notices
 from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
@@ -44,6 +46,8 @@ class _Meta:
     notices: Notices = field(default_factory=Notices)
     format: str | None = None
     fingerprint: str = ""
+    extra: list[dict] = field(default_factory=list)
+    """The `Column`s beside texts and targets."""
 
 
 class Store:
@@ -54,6 +58,7 @@ class Store:
         meta: counts, skipped rows, `notices` of reading, what is known of the targets, and `fingerprint`, a sha256 of
             all texts and targets.
         arrays: of the targets, as the task's reader has filled them.
+        columns, extra: what is known of the columns beside texts and targets, and their arrays, by role.
         hashes: uint64 [rows], equal for equal texts (white space at the ends aside).
         numbers, origins: int64 and int32 [rows], the line and the source (in meta.sources) of a row.
     """
@@ -71,6 +76,8 @@ class Store:
         self.hashes, self.numbers, self.origins = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hashes", "numbers", "origins")
         )
+        self.columns = {about["role"]: Column(**about) for about in self.meta.extra}
+        self.extra = {role: np.load(folder / f"{EXTRA}{role}.npy", mmap_mode="r") for role in self.columns}
         self.arrays = {
             path.stem.removeprefix(TARGET): np.load(path, mmap_mode="r") for path in folder.glob(f"{TARGET}*.npy")
         }
@@ -90,7 +97,9 @@ class Store:
         return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]), self.meta.format)
 
 
-def convert(source: str | list[str], config: DataConfig, cache: Path, split: str) -> Store:
+def convert(
+    source: str | list[str], config: DataConfig, cache: Path, split: str, wanted: Sequence[Wanted] = ()
+) -> Store:
     """Read a source into the cache, or take what an earlier run has put there.
 
     Args:
@@ -98,18 +107,25 @@ def convert(source: str | list[str], config: DataConfig, cache: Path, split: str
         config: how to read it.
         cache: folder of all stores.
         split: "train", "validation" or "test": the default tfds split, and part of the store's name.
+        wanted: columns beside texts and targets.
 
     Raises:
         UserError: a row that cannot be used (with bad_rows: error), or no usable row at all.
     """
     items = sources.expand(source)
-    settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
+    settings = read_settings(config, wanted)
     key = json.dumps([VERSION, [sources.identity(item, config) for item in items], settings, split], sort_keys=True)
     folder = cache / f"{split}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not (folder / "meta.json").is_file():
         with replaced_folder(folder) as temporary:
-            _write(items, config, temporary, split)
+            _write(items, config, temporary, split, wanted)
     return Store(folder)
+
+
+def read_settings(config: DataConfig, wanted: Sequence[Wanted]) -> dict:
+    """What decides how a source is converted; without further columns, as it was before there were any."""
+    settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
+    return settings | ({"extra": [[one.role, one.column] for one in wanted]} if wanted else {})
 
 
 class _Arrays:
@@ -142,23 +158,24 @@ class _Arrays:
 class _Writer:
     """Puts rows one after the other into the arrays of a store."""
 
-    def __init__(self, folder: Path, columns: int, reader: TargetReader):
-        self.folder, self.reader = folder, reader
+    def __init__(self, folder: Path, columns: int, reader: TargetReader, extra: ExtraReader):
+        self.folder, self.reader, self.extra = folder, reader, extra
         self.digest = hashlib.sha256()
         self.rows = 0
         self.arrays = _Arrays(
             folder,
             {"hashes": np.uint64, "numbers": np.int64, "origins": np.int32}
             | {f"text{column}": np.int64 for column in range(columns)}
-            | {f"{TARGET}{name}": dtype for name, dtype in reader.dtypes.items()},
+            | {f"{TARGET}{name}": dtype for name, dtype in reader.dtypes.items()}
+            | extra.dtypes,
         )
         self.texts = [open(folder / f"text{column}.bin", "wb") for column in range(columns)]  # noqa: SIM115
         self.ends = [0] * columns
         for column in range(columns):
             self.arrays.pending[f"text{column}"].append(0)
 
-    def add(self, texts: list[bytes], target: object, number: int, origin: int) -> None:
-        """A row: its texts, its target, and its place in its source."""
+    def add(self, texts: list[bytes], target: object, extra: list, place: tuple[int, int]) -> None:
+        """A row: its texts, its target, its further columns, and its line and source."""
         pending = self.arrays.pending
         for column, text in enumerate(texts):
             self.texts[column].write(text)
@@ -167,8 +184,9 @@ class _Writer:
         self.reader.add(target, {name: pending[f"{TARGET}{name}"] for name in self.reader.dtypes})
         hashed = hashlib.blake2b(b"\x1f".join(text.strip() for text in texts), digest_size=8).digest()
         pending["hashes"].append(int.from_bytes(hashed, "little"))
-        pending["numbers"].append(number)
-        pending["origins"].append(origin)
+        self.extra.add(extra, pending)
+        pending["numbers"].append(place[0])
+        pending["origins"].append(place[1])
         self.digest.update(repr((texts, target)).encode())
         self.rows += 1
         if self.rows % 10_000 == 0:
@@ -182,12 +200,16 @@ class _Writer:
         self.arrays.close()
 
 
-def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> None:
+def _write(items: list[str], config: DataConfig, folder: Path, split: str, wanted: Sequence[Wanted]) -> None:
     kind, count = tasks.kind_of(config), len(config.text_columns)
     columns = [*config.text_columns, *kind.columns(config)]
+    targets = slice(count, len(columns))
+    # One column may have two uses.
+    columns += dict.fromkeys(one.column for one in wanted if one.column not in columns)
+    places = [columns.index(one.column) for one in wanted]
     meta = _Meta(sources=items, columns=count, format=config.format)
-    reader = kind.reader(config)
-    writer = _Writer(folder, count, reader)
+    reader, extra = kind.reader(config), ExtraReader(wanted)
+    writer = _Writer(folder, count, reader, extra)
     for origin, item in enumerate(items):
         taken = 0
         for number, cells in sources.read(item, config, columns, split, notices=meta.notices):
@@ -196,7 +218,8 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
             try:
                 if isinstance(cells, str):
                     raise ValueError(cells)
-                texts, target = clean_texts(cells[:count]), reader.read(cells[count:])
+                texts, target = clean_texts(cells[:count]), reader.read(cells[targets])
+                others = extra.read([cells[place] for place in places])
             except UserError:
                 raise
             except ValueError as error:
@@ -207,14 +230,20 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str) -> No
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
                 continue
             taken += 1
-            writer.add(texts, target, number, origin)
+            writer.add(texts, target, others, (number, origin))
     writer.close()
+    _close(meta, writer, folder)
+
+
+def _close(meta: _Meta, writer: _Writer, folder: Path) -> None:
+    """Write what a store says of itself."""
+    items = meta.sources
     if not writer.rows:
         skipped = "".join(f"; {count} rows were skipped: each {reason}" for reason, count in meta.skipped.items())
         raise UserError(f"{', '.join(items)}: there is no row of data{skipped}.")
     try:
-        meta.target = reader.summary()
+        meta.target = writer.reader.summary()
     except UserError as error:
         raise UserError(f"{', '.join(items)}: {error}") from error
-    meta.rows, meta.fingerprint = writer.rows, writer.digest.hexdigest()
+    meta.rows, meta.fingerprint, meta.extra = writer.rows, writer.digest.hexdigest(), writer.extra.summary()
     (folder / "meta.json").write_text(json.dumps(asdict(meta), ensure_ascii=False), encoding="utf-8")

@@ -55,7 +55,7 @@ class Baseline:
         kind = "worse than" if high < 0 else "not clearly better than"
         return (
             f"The model is {kind} {NAME} on the {name} rows: the difference is {by:+.3f} a row (95 % interval "
-            f"{low:+.3f} to {high:+.3f}), in accuracy or, of numbers, in error."
+            f"{low:+.3f} to {high:+.3f})."
         )
 
 
@@ -74,7 +74,8 @@ def baseline(predicted: dict[str, np.ndarray], train: Split, splits: list[Split]
     for split, predictions in zip(splits, made, strict=True):
         values = split.targets()
         scores[split.name] = task.scores(values, predictions)
-        gained = task.row_scores(values, predicted[split.name]) - task.row_scores(values, predictions)
+        ours, theirs = (task.row_scores(values, found) for found in (predicted[split.name], predictions))
+        gained = (ours.values - theirs.values) * (1.0 if ours.higher_is_better else -1.0)
         mean, error = float(gained.mean()), float(gained.std(ddof=1) / np.sqrt(len(gained))) if len(gained) > 1 else 0.0
         # Rows are paired, so the difference is known better than either score.
         better[split.name] = mean, mean - 1.96 * error, mean + 1.96 * error

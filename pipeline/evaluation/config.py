@@ -1,9 +1,13 @@
 """Settings of the evaluation."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.settings.bounds import Count, CountOrZero, PositiveShare, Share
+from pipeline.settings.read import require
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 
 @dataclass
@@ -18,11 +22,24 @@ class EvaluationConfig:
     For few rows, with data.validation_fraction and data.test_fraction 0."""
     batch_size: Count = 64
     """Examples a forward pass."""
-    threshold: Share = 0.5
-    """Probability from which a label counts as given, where a row has any number of labels."""
+    threshold: Share | Literal["tuned"] = 0.5
+    """Probability from which a label counts as given, where a row has any number of labels. tuned: for each label the
+    one of the best F1 on the validation rows; with two labels, one a row, that of the rarer one."""
     interval: PositiveShare = 0.9
     """Share of the values that the prediction interval of a number holds; its width is from the validation rows."""
     mistakes: CountOrZero = 25
     """How many of the most confident mistakes the report shows."""
+    group_columns: list[str] = field(default_factory=list)
+    """Columns, such as region or channel, by whose values the test rows (else the validation rows) are also scored,
+    each with its interval; differences that are more than chance are said."""
     score_test: bool = True
     """Score the test rows; false: they stay unseen, as where settings are still being chosen."""
+
+
+def check_threshold(config: "Config") -> None:
+    """What is tuned on validation rows finds them."""
+    data = config.data
+    require(
+        config.evaluation.threshold != "tuned" or data.validation or (data.train and data.validation_fraction),
+        "evaluation.threshold tuned needs validation rows: set data.validation or data.validation_fraction.",
+    )

@@ -10,6 +10,7 @@ from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
 from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baseline
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.groups import scores_by_group
 from pipeline.tasks.task import Task
 
 
@@ -19,7 +20,7 @@ class Evaluation:
 
     Attributes:
         task: with what the validation rows decide about its answers.
-        scores: of each split, by its name.
+        scores: of each split, by its name; of the last also "by_group", where columns are named for it.
         mistakes: where the model is most wrong, with "text", the row's texts: on the test rows, else the validation
             rows.
         baseline: what a linear model scores on the same rows; None: nobody asked it.
@@ -53,6 +54,8 @@ def evaluate(
         found.mistakes = [
             row | {"text": [text[0].decode() for text in split.texts(np.array([row["row"]]))]} for row in wrong
         ]
+    if splits and (by_group := scores_by_group(task, splits[-1], predictions[splits[-1].name])):
+        found.scores[splits[-1].name]["by_group"] = by_group
     train = data.train
     if train is not None and splits and (config.baseline == "tfidf" or _quick(config, train)):
         found.baseline = baseline(predictions, train, splits, task)

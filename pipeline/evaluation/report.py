@@ -16,6 +16,7 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.baseline import Baseline
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.formatting import number, percent
+from pipeline.evaluation.groups import group_findings, group_tables
 from pipeline.files import write_text
 from pipeline.tasks.task import Task
 
@@ -90,9 +91,12 @@ class ReportContent:
         if self.shown is None:
             return [NOTHING_KNOWN], []
         validation = self.metrics.get("validation") if self.shown == "test" else None
-        warnings, notes = self.task.findings(self.metrics[self.shown], self.shown, validation)
+        scores = self.metrics[self.shown]
+        of_task = self.task.findings(scores, self.shown, validation)
+        of_groups = group_findings(scores.get("by_group", {}), self.shown)
         warning = self.baseline.warning(self.shown) if self.compared() and self.baseline else None
-        return [*warnings, *([warning] if warning else [])], [*self.compared(), *notes]
+        warnings = of_task[0] + of_groups[0] + ([warning] if warning else [])
+        return warnings, self.compared() + of_task[1] + of_groups[1]
 
     def compared(self) -> list[str]:
         """Lines on what others score on the rows that are shown."""
@@ -122,6 +126,7 @@ def write_report(path: Path | str, content: ReportContent) -> list[str]:
         name=name,
         rows=metrics[name]["rows"] if name else 0,
         page=task.page(metrics[name], validation, content.mistakes) if task and name else None,
+        group_tables=group_tables(metrics[name].get("by_group", {})) if name else [],
         training={key: value for key, value in train.items() if _is_number(value)},
         warnings=shown_warnings,
         notes=notes,

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from pipeline.data.split import Split
+from pipeline.evaluation.groups import group_tables
 from pipeline.evaluation.report import ReportContent, write_report
 from pipeline.evaluation.table import print_table
 from pipeline.files import write_text
@@ -31,8 +32,11 @@ def write_results(run_dir: Path, content: ReportContent) -> None:
     write_text(run_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
     warnings = write_report(run_dir / "report.html", content)
     if content.task and content.shown:
-        print_table(content.task.table(content.metrics[content.shown]), content.shown)
+        scores = content.metrics[content.shown]
+        print_table(content.task.table(scores), content.shown)
         print(*content.compared(), sep="\n")
+        for table in group_tables(scores.get("by_group", {})):
+            print_table(table)
     if warnings:
         print("warnings:", *warnings, sep="\n  ")
 

@@ -66,23 +66,25 @@ def rows_by_class(task: Task, values: np.ndarray) -> list[np.ndarray]:
 def balanced_batches(
     split: Split, encoder: TextEncoder, task: Task, options: BatchOptions, *, epoch: int, skip: int = 0
 ) -> tf.data.Dataset:
-    """Class-balanced batches without end, which are one epoch; else as training_batches. All weights are 1."""
+    """Class-balanced batches without end, which are one epoch; else as training_batches. All weights are 1, or the
+    rows' own."""
     (index, _), size = options.shard, options.slice
     rows_of = BalancedRows(rows_by_class(task, split.targets()), options.batch_size, options.seed)
-    kinds = (tf.string,) * split.store.meta.columns + (tf.float32,)
+    kinds = (tf.string,) * split.store.meta.columns + (tf.float32, tf.float32)
 
     def numpy_batch(step: np.ndarray) -> tuple:
         rows = rows_of(int(step))[index * size : (index + 1) * size]
-        return *split.texts(rows), task.training_targets(split.targets(rows))
+        weights = np.ones(size, np.float32) if split.weights is None else split.weights[rows]
+        return *split.texts(rows), split.training_targets(task, rows), weights
 
     def batch(step: tf.Tensor) -> tuple:
-        *texts, targets = tf.numpy_function(numpy_batch, [step], kinds, stateful=False)
+        *texts, targets, weights = tf.numpy_function(numpy_batch, [step], kinds, stateful=False)
         for text in texts:
             text.set_shape([size])
         inputs = encoder(*texts, fixed_length=True)
         if options.lengths != ():
             inputs = trim(inputs, options.lengths)
         inputs = {name: tf.ensure_shape(tensor, [size, None]) for name, tensor in inputs.items()}
-        return inputs, tf.ensure_shape(targets, [size, task.outputs]), tf.ones([size])
+        return inputs, tf.ensure_shape(targets, [size, task.outputs]), tf.ensure_shape(weights, [size])
 
     return untuned(tf.data.Dataset.range(skip, np.iinfo(np.int64).max).map(batch).prefetch(4))

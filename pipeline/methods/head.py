@@ -63,4 +63,6 @@ def examples_of(run: Assembly, rows: Split, features: np.ndarray) -> Examples:
     task, values = run.data.task, rows.targets()
     balanced = run.config.training.class_weights == "balanced"
     weights = task.example_weights(values)(values) if balanced else np.ones(len(rows), np.float32)
-    return Examples(features, task.training_targets(values), weights)
+    if rows.weights is not None:
+        weights = weights * rows.weights
+    return Examples(features, rows.training_targets(task, slice(None)), weights)

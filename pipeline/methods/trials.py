@@ -89,4 +89,4 @@ class Trials:
 def losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndarray:
     """float64 [n], the task's loss of each row."""
     loss: Any = run.data.task.loss()
-    return loss(run.data.task.training_targets(rows.targets()), tf.constant(logits)).numpy().astype(np.float64)
+    return loss(rows.training_targets(run.data.task, slice(None)), tf.constant(logits)).numpy().astype(np.float64)

@@ -38,4 +38,6 @@ WholeShare = Annotated[float, Bounds(at_least=0, at_most=1)]
 """A share that may be all."""
 Decay = Annotated[float, Bounds(above=0, at_most=1)]
 """A factor that makes a number smaller, or leaves it as it is."""
+Temperature = Annotated[float, Bounds(at_least=1)]
+"""Evens out differences, the more the larger it is."""
 Seed = Annotated[int, Bounds(at_least=0, below=2**32)]

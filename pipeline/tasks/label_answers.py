@@ -91,7 +91,9 @@ def label_inconsistency(
                 return row, f"names {got!r} where it should be {label!r}"
         differing = np.asarray(outputs["score"], np.float32) != wanted["score"]
         return (
-            (int(np.argmax(differing)), "has a score that is not its highest probability") if any(differing) else None
+            (int(np.argmax(differing)), "has a score that is not the probability of its answer")
+            if any(differing)
+            else None
         )
     names_of_rows = outputs.get("top_labels", outputs.get("label", []))
     scores_of_rows = outputs.get("top_scores", outputs.get("score", []))
@@ -103,6 +105,24 @@ def label_inconsistency(
         if strays or not all(np.allclose(scores, wanted, rtol=0, atol=tolerance) for wanted in (best, own)):
             shown = ", ".join(f"{name}: {score:.5f}" for name, score in zip(names, scores, strict=True))
             return row, f"gives {shown}, and as probabilities {listed_probabilities(known)}"
+    return None
+
+
+def decision_inconsistency(
+    names: Sequence[str],
+    decision: tuple[int, float],
+    outputs: Outputs,
+    predictions: np.ndarray,
+    tolerance: float,
+) -> tuple[int, str] | None:
+    """Labels and scores, without probabilities, that do not follow from the threshold of one of two classes."""
+    rare, threshold = decision
+    for row, (label, score, known) in enumerate(zip(outputs["label"], outputs["score"], predictions, strict=False)):
+        wanted = rare if known[rare] >= np.float32(threshold) else 1 - rare
+        near = abs(float(known[rare]) - threshold) <= tolerance
+        allowed = [names[wanted], *([names[1 - wanted]] if near else [])]
+        if label not in allowed or abs(float(score) - float(known[list(names).index(label)])) > tolerance:
+            return row, f"gives {label}: {score:.5f}, and as probabilities {listed_probabilities(known)}"
     return None
 
 

@@ -36,12 +36,25 @@ def score_table(scores: dict, averages: Sequence[str], lines: list[str]) -> Scor
     return ScoreTable(("", "precision", "recall", "F1", "support"), rows, totals, lines)
 
 
+def left_out_of_averages(scores: dict) -> list[str]:
+    """A line on the classes that macro averages pass over: they neither occur nor are predicted."""
+    absent = [label for label in scores["without_support"] if label in scores["never_predicted"]]
+    if not absent:
+        return []
+    count = len(scores["per_class"])
+    have, of = "has" if len(absent) == 1 else "have", f"{count - len(absent)} of {count} classes"
+    return [f"macro averages are over {of}: {listed(absent)} {have} no row and no prediction"]
+
+
 def class_findings(scores: dict, name: str) -> tuple[list[str], list[str]]:
     """Warnings and notes about single classes in the scores of a set of rows."""
     warnings, notes = [], []
     if scores["without_support"]:
         names = listed(scores["without_support"])
-        warnings.append(f"No {name} row has the label {names}: nothing is known about how well it is recognised.")
+        warnings.append(
+            f"No {name} row has the label {names}: nothing is known about how well it is recognised, and averages such "
+            f"as macro F1 ({scores['macro_f1']:.3f}) say nothing about it."
+        )
     # A class without rows is rightly never predicted.
     never = [label for label in scores["never_predicted"] if scores["per_class"][label]["support"] > 0]
     if never:

@@ -84,14 +84,6 @@ def by_class(names: Sequence[str], per_class: dict[str, np.ndarray]) -> dict[str
     return {name: {key: values[i].item() for key, values in per_class.items()} for i, name in enumerate(names)}
 
 
-def accuracy_interval(accuracy: float, rows: int) -> list[float]:
-    """95 % interval of a proportion (Wilson 1927), which holds for small samples and near 0 and 1 too."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(accuracy * rows), rows).proportion_ci(0.95, method="wilson")
-    return [float(interval.low), float(interval.high)]
-
-
 def cross_entropy(of_truth: np.ndarray) -> float:
     """Mean, in nats, of probabilities given to what was true."""
     return float(-np.log(of_truth.astype(np.float64).clip(EPSILON, 1 - EPSILON)).mean())

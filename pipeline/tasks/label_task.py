@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from pipeline.evaluation.formatting import listed
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_scores as metrics
-from pipeline.tasks.task import Outputs, Task
+from pipeline.tasks.task import Outputs, RowScores, Task
 
 # scikit-learn's, of the linear model over TF-IDF: its rows have norm 1.
 BASELINE_C = 10.0
@@ -42,6 +43,10 @@ class LabelTask(Task):
         """The decisions of who gives one class for so many rows."""
 
     @abstractmethod
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """What the exported model decides, in the form of values."""
+
+    @abstractmethod
     def labels_in(self, label: str) -> list[str]:
         """The names of classes in an answer's label."""
 
@@ -58,6 +63,16 @@ class LabelTask(Task):
             return []
         missing = metrics.unseen(self.names, np.array(self.train_counts))
         return [f"no training row has the label {name!r}." for name in missing]
+
+    def unseen_notes(self, values: np.ndarray, name: str) -> list[str]:
+        missing = metrics.unseen(self.names, self.class_counts(values))
+        if not missing:
+            return []
+        label, known = ("label", "it is") if len(missing) == 1 else ("labels", "they are")
+        return [
+            f"no {name} row has the {label} {listed(missing)}: the {name} scores say nothing about how well {known} "
+            "recognised."
+        ]
 
     # To the model.
 
@@ -87,6 +102,10 @@ class LabelTask(Task):
         scores = self.decision_scores(values, self.always(majority, len(values)))
         keys = ("accuracy", "macro_f1", "weighted_f1", "micro_f1")
         return {"label": self.names[majority]} | {key: scores[key] for key in keys}
+
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
+        right = (self.decide(predictions) == values).reshape(len(values), -1).all(axis=1)
+        return RowScores("accuracy", right.astype(float), share=True, higher_is_better=True)
 
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
         return {name: scores[name] for name in ("accuracy", "macro_f1")}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pipeline.config import DataConfig
     from pipeline.data.store import Store
 
+SOFT = "soft"
+"""Array of a store whose source has a column for each label: float32 [rows * C], their probabilities."""
 # More different labels than this are no labels: the wrong column was named.
 MOST_LABELS = 100_000
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
@@ -177,12 +179,17 @@ class LabelTargets:
         places = {label: i for i, label in enumerate(names)}
         found = [places.get(label, places.get(integer_form(label), -1)) for label in labels]
         self.classes = np.array(found, np.int32)
+        self.soft = _in_order(store, names) if SOFT in store.arrays else None
         unknown = self.classes[self.ids] < 0 if len(labels) else np.zeros(0, bool)
         if unknown.any():
             position = int(np.argmax(unknown))
             row = int(np.searchsorted(self.starts, position, side="right")) - 1
             label = labels[self.ids[position]]
             raise UserError(f"{store.where(row)}: the label {label!r} is not among those of {known}.")
+
+    def probabilities(self, rows: np.ndarray) -> np.ndarray | None:
+        """float32 [n, C], the labels' in the data; None: the data has none."""
+        return None if self.soft is None else self.soft[rows]
 
     def strata(self, rows: np.ndarray) -> np.ndarray:
         """int32 [n], the first class of each row, -1 where it has none."""
@@ -191,6 +198,12 @@ class LabelTargets:
         first = np.full(len(rows), -1, np.int32)
         first[some] = self.classes[self.ids[starts[some]]]
         return first
+
+
+def _in_order(store: "Store", names: Sequence[str]) -> np.ndarray:
+    """float32 [rows, C], the probabilities of a store in the order of the classes."""
+    columns = store.meta.target["columns"]
+    return np.asarray(store.arrays[SOFT]).reshape(-1, len(columns))[:, [columns.index(name) for name in names]]
 
 
 class OneLabel(LabelTargets):

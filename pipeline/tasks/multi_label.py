@@ -1,7 +1,7 @@
 """Any number of named classes a row."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,15 +9,17 @@ import numpy as np
 from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
+from pipeline.evaluation.interval import wilson
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.label_task import BASELINE_C, LabelTask
 from pipeline.tasks.labels import LabelReader, SeveralLabels, label_of, list_in, names_of
+from pipeline.tasks.soft_labels import ColumnReader
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
+from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
 
 DEFAULT_SEPARATOR = "|"
-_YES, _NO = ("1", "true", "yes"), ("0", "false", "no", "")
 
 
 class Reader(LabelReader):
@@ -68,29 +70,9 @@ class Reader(LabelReader):
         return {"labels": list(self.ids)}
 
 
-class ColumnReader(LabelReader):
-    """One column of zeros and ones for each label."""
-
-    def read(self, cells: Sequence[Any]) -> list[str]:
-        given = []
-        for name, cell in zip(self.data.label_columns or (), cells, strict=True):
-            text = label_of(cell).lower().removesuffix(".0")
-            if text not in (*_YES, *_NO):
-                raise ValueError(f"has {text!r} in the column {name!r} of data.label_columns, where 0 or 1 is expected")
-            if text in _YES:
-                given.append(name)
-        return sorted(given)
-
-    def summary(self) -> dict[str, Any]:
-        # A label that no row has is a label all the same.
-        for name in self.data.label_columns or ():
-            self.ids.setdefault(name, len(self.ids))
-        return {"labels": list(self.ids)}
-
-
 @dataclass(frozen=True)
 class MultiLabel(LabelTask):
-    """Every class of at least `threshold`, joined by `separator` in the order of `names`; "" where there is none.
+    """Every class of at least its threshold, joined by `separator` in the order of `names`; "" where there is none.
 
     Predictions are probabilities of independent classes, float32 [n, C], in the order of `names`; values are multi-hot,
     [n, C].
@@ -98,6 +80,12 @@ class MultiLabel(LabelTask):
 
     threshold: float = 0.5
     separator: str = DEFAULT_SEPARATOR
+    thresholds: tuple[float, ...] | None = None
+    """Of each class, tuned; None: `threshold` is that of all."""
+    tuning: bool = field(default=False, compare=False, kw_only=True)
+    """Whether validation rows decide the thresholds."""
+    tuned_on: tuple[int, ...] = field(default=(), compare=False, kw_only=True)
+    """Validation rows of each class, once they have."""
 
     name = "multi_label"
     problem_type = "multi_label_classification"
@@ -160,6 +148,19 @@ class MultiLabel(LabelTask):
     def class_counts(self, values: np.ndarray) -> np.ndarray:
         return values.sum(axis=0).astype(int)
 
+    def calibrated(self, values: np.ndarray, predictions: np.ndarray) -> Self:
+        """With the thresholds of the best F1 of each class, where they are tuned; a class that no row has keeps
+        `threshold`."""
+        if not self.tuning:
+            return self
+        metrics.refuse_not_numbers(predictions)
+        given, counts = values.astype(bool), self.class_counts(values).tolist()
+        thresholds = tuple(
+            best_f1_threshold(given[:, i], predictions[:, i]) if counts[i] else self.threshold
+            for i in range(len(self.names))
+        )
+        return replace(self, thresholds=thresholds, tuned_on=tuple(counts))
+
     def describe(self) -> str:
         return f"{len(self.names)} labels, any number a row"
 
@@ -198,12 +199,17 @@ class MultiLabel(LabelTask):
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """bool [n, C], as the exported model decides."""
         # Not in float64: 0.7 as float32 lies below 0.7, and the exported model compares in float32.
-        return np.asarray(probabilities, np.float32) >= np.float32(self.threshold)
+        return np.asarray(probabilities, np.float32) >= self._limits
+
+    @property
+    def _limits(self) -> np.ndarray:
+        """float32, [] or [C]: from where on a class is given."""
+        return np.asarray(self.threshold if self.thresholds is None else self.thresholds, np.float32)
 
     def scores(self, values: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
         """See label_scores, accuracy being that of whole rows; also accuracy_interval, ece, calibration_bins,
-        majority_baseline, never_predicted, without_support, threshold, hamming_loss, and best_threshold, which is tuned
-        on these very rows."""
+        majority_baseline, never_predicted, without_support, threshold (tuned: thresholds, by class), hamming_loss, and
+        best_threshold, which is tuned on these very rows."""
         from sklearn.metrics import hamming_loss
 
         probabilities = metrics.checked_probabilities(values, predictions, self.names)
@@ -216,17 +222,28 @@ class MultiLabel(LabelTask):
         return {
             "rows": len(labels),
             **found,
-            "accuracy_interval": metrics.accuracy_interval(found["accuracy"], len(labels)),
+            "accuracy_interval": wilson(found["accuracy"], len(labels)),
             "loss": metrics.cross_entropy(np.where(labels, probabilities, 1 - probabilities)),
             **metrics.calibration(probabilities.ravel(), labels.ravel()),
             "majority_baseline": self.baseline(labels),
             "never_predicted": metrics.unseen(self.names, self.class_counts(predicted)),
             "without_support": metrics.unseen(self.names, per_class["support"]),
-            "threshold": float(self.threshold),
+            **self._threshold_scores(),
             "hamming_loss": float(hamming_loss(labels, predicted)),
             "best_threshold": _best_threshold(labels, probabilities),
             "per_class": metrics.by_class(self.names, per_class),
         }
+
+    def _threshold_scores(self) -> dict[str, Any]:
+        if self.thresholds is None:
+            return {"threshold": float(self.threshold)}
+        return {"thresholds": dict(zip(self.names, self.thresholds, strict=True))}
+
+    def _thresholds_in_words(self) -> str:
+        if self.thresholds is None:
+            return f"threshold {self.threshold:g}"
+        low, high = min(self.thresholds), max(self.thresholds)
+        return f"thresholds tuned on the validation rows, from {low:.3g} to {high:.3g}"
 
     def decision_scores(self, values: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
         """Macro averages are over all classes."""
@@ -236,10 +253,6 @@ class MultiLabel(LabelTask):
         decisions = np.zeros((rows, len(self.names)), bool)
         decisions[:, label] = True
         return decisions
-
-    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Of whole label sets."""
-        return (self.decide(predictions) == values.astype(bool)).all(axis=1).astype(np.float64)
 
     def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
         """Of a logistic regression a label; of one that all rows or none have that share."""
@@ -279,9 +292,13 @@ class MultiLabel(LabelTask):
             f"always {one_line(baseline['label'])!r}: accuracy {baseline['accuracy']:.1%}, "
             f"micro F1 {baseline['micro_f1']:.3f}, macro F1 {baseline['macro_f1']:.3f}",
             f"loss {scores['loss']:.4f}, calibration error (ECE) {scores['ece']:.4f}",
-            f"threshold {scores['threshold']:g}; micro F1 on these rows is best at {best['threshold']:g} "
+            f"{self._thresholds_in_words()}; micro F1 on these rows is best at {best['threshold']:g} for all "
             f"({best['score']:.3f}, tuned on them)",
         ]
+        if absent := scores["without_support"]:
+            lines.append(
+                f"macro averages are over all {len(self.names)} labels, of which {len(absent)} without a row count as 0"
+            )
         return pages.score_table(scores, ("micro", "macro", "weighted"), lines)
 
     def findings(self, scores: dict[str, Any], name: str, validation: dict | None) -> tuple[list[str], list[str]]:
@@ -292,11 +309,17 @@ class MultiLabel(LabelTask):
                 f"Micro F1 is no better than always giving {quoted(baseline['label'])} alone, "
                 f"which scores {baseline['micro_f1']:.1%}."
             )
+        warnings += tuning_warnings(self.names, self.tuned_on) if self.tuned_on else []
         note = (
-            f"The threshold is {scores['threshold']:g}. On these rows micro F1 would be best at {best['threshold']:g} "
+            f"The threshold is {self.threshold:g}. On these rows micro F1 would be best at {best['threshold']:g} "
             f"({best['score']:.1%} instead of {scores['micro_f1']:.1%}), which flatters: it is tuned on them. "
-            "Choose a threshold by the validation rows."
+            "Choose a threshold by the validation rows: evaluation.threshold tuned does."
         )
+        if self.thresholds is not None:
+            note = (
+                f"The {self._thresholds_in_words()}, are for the best F1 of each label; the scores of the validation "
+                "rows themselves flatter by it."
+            )
         of_classes = pages.class_findings(scores, name)
         return warnings + of_classes[0], [note, *of_classes[1]]
 
@@ -320,7 +343,7 @@ class MultiLabel(LabelTask):
                 f"{percent(low)} to {percent(high)}, baseline {percent(base['accuracy'])}",
             ),
             Tile("Hamming loss", f"{percent(scores['hamming_loss'])} %", "of single decisions are wrong"),
-            Tile("Threshold", number(scores["threshold"])),
+            self._threshold_tile(),
             Tile("Calibration error", percent(scores["ece"]), "points, ECE of 15 bins"),
             Tile("Loss", number(scores["loss"]), "binary cross-entropy, nats"),
         ]
@@ -341,27 +364,39 @@ class MultiLabel(LabelTask):
         about = f"{len(self.names)} labels, any number a row"
         return Page(about, headline, tiles, pages.TEMPLATE, context, [figure])
 
+    def _threshold_tile(self) -> Tile:
+        if self.thresholds is None:
+            return Tile("Threshold", number(self.threshold))
+        low, high = number(min(self.thresholds)), number(max(self.thresholds))
+        return Tile("Thresholds", f"{low} to {high}", "tuned on the validation rows")
+
     # To a served model.
 
     def served(self, evaluation, export) -> Self:
+        if evaluation.threshold == "tuned":
+            return replace(self, tuning=True)
         return replace(self, threshold=evaluation.threshold)
 
     def metadata(self) -> dict[str, Any]:
+        tuned = {} if self.thresholds is None else {"thresholds": list(self.thresholds)}
         return {
             "task": self.name,
             "label_names": list(self.names),
             "threshold": self.threshold,
+            **tuned,
             "separator": self.separator,
         }
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> Self:
-        return cls(tuple(metadata["label_names"]), metadata["threshold"], metadata["separator"])
+        tuned = metadata.get("thresholds")
+        thresholds = None if tuned is None else tuple(tuned)
+        return cls(tuple(metadata["label_names"]), metadata["threshold"], metadata["separator"], thresholds)
 
     def answer(self, predictions) -> dict[str, Any]:
         import tensorflow as tf
 
-        given = predictions >= self.threshold
+        given = predictions >= self._limits
         rows = tf.RaggedTensor.from_row_lengths(
             tf.boolean_mask(tf.broadcast_to(tf.constant(self.names), tf.shape(predictions)), given),
             tf.reduce_sum(tf.cast(given, tf.int64), axis=1),
@@ -383,10 +418,16 @@ class MultiLabel(LabelTask):
 
         return tf.gather(logits, about, batch_dims=1)
 
+    def answer_notes(self) -> str:
+        notes = super().answer_notes()
+        if self.thresholds is None:
+            return f"{notes} A label is given from a probability of {self.threshold:g} on."
+        return f"{notes} A label is given from its own probability on, `thresholds` in `assets.extra/metadata.json`."
+
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The names of the classes."""
         if len(columns) > 1:
-            return ColumnReader(DataConfig(label_columns=list(columns))).read(cells)
+            return list(ColumnReader(DataConfig(label_columns=list(columns))).read(cells))
         return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
 
     def labels_in(self, label: str) -> list[str]:

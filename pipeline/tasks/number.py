@@ -13,7 +13,7 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number
 from pipeline.tasks.label_page import shown_texts
 from pipeline.tasks.label_scores import refuse_not_numbers
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Task, Tile
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, RowScores, ScoreTable, Task, Tile
 
 # A split takes its share of the rows of each of so many parts of the training values' range.
 STRATA = 10
@@ -61,6 +61,9 @@ class Values:
         """float64 [n]"""
         return np.asarray(self.all)[rows]
 
+    def probabilities(self, rows: np.ndarray) -> None:
+        """There are none."""
+
     def strata(self, rows: np.ndarray) -> np.ndarray:
         """int [n]: in which tenth of the rows' sorted values."""
         values = self.values(rows)
@@ -106,6 +109,7 @@ class Number(Task):
             ("data.labels", config.data.labels),
             ("training.label_smoothing", config.training.label_smoothing),
             ("export.abstain_below", config.export.abstain_below),
+            ("evaluation.threshold tuned", config.evaluation.threshold == "tuned"),
         ):
             if value:
                 raise UserError(f"{setting} is for labels, and data.task is number: unset one of the two.")
@@ -245,8 +249,9 @@ class Number(Task):
         inside = float((np.abs(values - predicted) <= self.half_width).mean())
         return {"interval": {"coverage_wanted": self.coverage, "half_width": self.half_width, "coverage": inside}}
 
-    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        return -np.abs(values - predictions[:, 0])
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
+        errors = np.abs(values - np.asarray(predictions, np.float64)[:, 0])
+        return RowScores("mae", errors, share=False, higher_is_better=False)
 
     def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
         """Of ridge regression."""

@@ -1,7 +1,7 @@
 """One of several named classes a row."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,12 +10,16 @@ from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
+from pipeline.evaluation.interval import wilson
+from pipeline.markdown import code_span
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.label_task import BASELINE_C, LabelTask
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, Tile
+from pipeline.tasks.soft_labels import ColumnReader
+from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
+from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
 
 # From this many classes on the top-5 accuracy says something that the accuracy does not.
 TOP_5_CLASSES = 11
@@ -46,13 +50,20 @@ class Reader(LabelReader):
 
 @dataclass(frozen=True)
 class SingleLabel(LabelTask):
-    """The most probable class, or `abstain_label` where its probability is below `abstain_below`.
+    """The most probable class, or `abstain_label` where its probability is below `abstain_below`; where there is a
+    `decision`, its class from its threshold on, and else the other.
 
     Predictions are probabilities, float32 [n, C], in the order of `names`; values are int [n] classes.
     """
 
     abstain_below: float = 0.0
     abstain_label: str = ""
+    decision: tuple[int, float] | None = None
+    """Of two classes: number of the rarer one, and the probability from which it is the answer; None: 0.5."""
+    tuning: bool = field(default=False, compare=False, kw_only=True)
+    """Whether validation rows decide `decision`."""
+    tuned_on: tuple[int, int] | None = field(default=None, compare=False, kw_only=True)
+    """Number of the rarer class, and its validation rows, once they have."""
 
     name = "single_label"
     problem_type = "single_label_classification"
@@ -71,20 +82,28 @@ class SingleLabel(LabelTask):
 
     @classmethod
     def check(cls, config) -> None:
-        if config.data.label_separator is not None or config.data.label_columns:
-            raise UserError("data.task single_label: unset data.label_separator and data.label_columns.")
+        if config.data.label_separator is not None:
+            raise UserError("data.task single_label: unset data.label_separator.")
+        if config.data.label_columns and len(config.data.label_columns) < 2:
+            raise UserError("data.label_columns names one label, and a classifier needs at least two.")
 
     @classmethod
-    def reader(cls, data) -> Reader:
-        return Reader(data)
+    def columns(cls, data) -> list[str]:
+        return list(data.label_columns or [data.label_column])
+
+    @classmethod
+    def reader(cls, data) -> TargetReader:
+        return ColumnReader(data, one=True) if data.label_columns else Reader(data)
 
     @classmethod
     def of(cls, data, train) -> Self:
+        if data.label_columns:
+            return cls(tuple(data.label_columns))
         return cls(names_of(data, train.meta.target["labels"], train.meta.sources))
 
     @classmethod
     def stand_in(cls, data) -> Self:
-        return cls(tuple(data.labels or ("no", "yes")))
+        return cls(tuple(data.label_columns or data.labels or ("no", "yes")))
 
     @classmethod
     def outputs_fault(cls, outputs: int) -> str | None:
@@ -95,6 +114,22 @@ class SingleLabel(LabelTask):
 
     def class_counts(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(values, minlength=len(self.names))
+
+    def calibrated(self, values: np.ndarray, predictions: np.ndarray) -> Self:
+        """With the threshold of the best F1 of the rarer class, where it is tuned and a row has that class."""
+        if not self.tuning:
+            return self
+        metrics.refuse_not_numbers(predictions)
+        rare = self._rarer(self.class_counts(values))
+        truth = np.asarray(values) == rare
+        found = best_f1_threshold(truth, predictions[:, rare]) if truth.any() else None
+        decision = None if found is None else (rare, found)
+        return replace(self, decision=decision, tuned_on=(rare, int(truth.sum())))
+
+    def _rarer(self, counts: np.ndarray) -> int:
+        """Number of the class with fewer training rows, or `counts` where these are unknown; of equals the second."""
+        known = counts if self.train_counts is None else np.array(self.train_counts)
+        return len(known) - 1 - int(np.argmin(known[::-1]))
 
     def describe(self) -> str:
         return f"{len(self.names)} labels"
@@ -137,14 +172,18 @@ class SingleLabel(LabelTask):
     # Scores.
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """int [n]: the first class of the largest probability, as the exported model decides."""
-        return np.asarray(probabilities, np.float32).argmax(axis=1)
+        """int [n]: the first class of the largest probability, or by `decision`, as the exported model decides."""
+        probabilities = np.asarray(probabilities, np.float32)
+        if self.decision is None:
+            return probabilities.argmax(axis=1)
+        rare, threshold = self.decision
+        return np.where(probabilities[:, rare] >= np.float32(threshold), rare, 1 - rare)
 
     def scores(self, values: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
         """See label_scores; also accuracy_interval, ece, calibration_bins, majority_baseline, never_predicted,
         without_support, matthews and confusion_matrix (rows true, columns predicted); of two classes roc_auc and
         average_precision of the second (None where only one occurs); of more than ten top_5_accuracy; with
-        `abstain_below` "selective"."""
+        `abstain_below` "selective", with a tuned `decision` its "label" and "threshold"."""
         from sklearn.metrics import confusion_matrix, matthews_corrcoef
 
         labels, probabilities = np.asarray(values), metrics.checked_probabilities(values, predictions, self.names)
@@ -158,7 +197,7 @@ class SingleLabel(LabelTask):
         scores = {
             "rows": rows,
             **found,
-            "accuracy_interval": metrics.accuracy_interval(found["accuracy"], rows),
+            "accuracy_interval": wilson(found["accuracy"], rows),
             "loss": metrics.cross_entropy(probabilities[every, labels]),
             **metrics.calibration(probabilities[every, predicted], labels == predicted),
             "majority_baseline": self.baseline(labels),
@@ -172,8 +211,14 @@ class SingleLabel(LabelTask):
             scores["top_5_accuracy"] = _top_accuracy(labels, probabilities, 5)
         if self.abstain_below:
             scores["selective"] = self._selective(labels, probabilities)
+        scores |= self._decision_scores()
         scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
         return scores | {"per_class": metrics.by_class(self.names, per_class)}
+
+    def _decision_scores(self) -> dict[str, Any]:
+        if self.decision is None:
+            return {}
+        return {"decision": {"label": self.names[self.decision[0]], "threshold": self.decision[1]}}
 
     def decision_scores(self, values: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
         """Macro averages are over the classes that occur among values or predictions."""
@@ -181,9 +226,6 @@ class SingleLabel(LabelTask):
 
     def always(self, label: int, rows: int) -> np.ndarray:
         return np.full(rows, label)
-
-    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        return (self.decide(predictions) == values).astype(np.float64)
 
     def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
         """Of logistic regression; 0 for classes without a row."""
@@ -231,8 +273,16 @@ class SingleLabel(LabelTask):
             f"always {one_line(baseline['label'])!r}: accuracy {baseline['accuracy']:.1%}, "
             f"macro F1 {baseline['macro_f1']:.3f}",
             f"loss {scores['loss']:.4f}, calibration error (ECE) {scores['ece']:.4f}",
+            *self._decision_lines(),
+            *pages.left_out_of_averages(scores),
         ]
         return pages.score_table(scores, ("macro", "weighted"), lines)
+
+    def _decision_lines(self) -> list[str]:
+        if self.decision is None:
+            return []
+        label, threshold = one_line(self.names[self.decision[0]]), self.decision[1]
+        return [f"{label!r} is answered from a probability of {threshold:.3g} on, tuned on the validation rows"]
 
     def findings(self, scores: dict[str, Any], name: str, validation: dict | None) -> tuple[list[str], list[str]]:
         warnings, notes = [], []
@@ -255,6 +305,9 @@ class SingleLabel(LabelTask):
                     f"The most frequent mistake is {quoted(pair['true'])} taken for {quoted(pair['predicted'])} "
                     f"({pair['count']} rows, {pair['share']:.1%} of that class)."
                 )
+        if self.tuned_on is not None:
+            rare, rows = self.tuned_on
+            warnings += tuning_warnings([self.names[rare]], [rows])
         of_classes = pages.class_findings(scores, name)
         return warnings + of_classes[0], notes + of_classes[1]
 
@@ -280,6 +333,9 @@ class SingleLabel(LabelTask):
             tiles.append(Tile("Right among top 5", percent(scores["top_5_accuracy"])))
         tiles.append(Tile("Calibration error", percent(scores["ece"]), "points, ECE of 15 bins"))
         tiles.append(Tile("Loss", number(scores["loss"]), "cross-entropy, nats"))
+        if self.decision is not None:
+            label = quoted(self.names[self.decision[0]])
+            tiles.append(Tile("Threshold", number(self.decision[1]), f"of {label}, tuned on the validation rows"))
         if validation:
             note = f"accuracy; macro F1 {percent(validation['macro_f1'])}"
             tiles.append(Tile("Validation", percent(validation["accuracy"]), note))
@@ -299,33 +355,80 @@ class SingleLabel(LabelTask):
     # To a served model.
 
     def served(self, evaluation, export) -> Self:
-        return replace(self, abstain_below=export.abstain_below, abstain_label=export.abstain_label)
+        tuning = evaluation.threshold == "tuned"
+        if tuning and len(self.names) != 2:
+            raise UserError(
+                f"evaluation.threshold tuned is for two labels, or any number of labels a row; there are "
+                f"{len(self.names)} labels here, one a row, and the most probable is the answer: unset it."
+            )
+        if tuning and export.abstain_below:
+            raise UserError("evaluation.threshold tuned and export.abstain_below both decide the answer: unset one.")
+        return replace(self, abstain_below=export.abstain_below, abstain_label=export.abstain_label, tuning=tuning)
 
     def metadata(self) -> dict[str, Any]:
         abstain = {"abstain_below": self.abstain_below, "abstain_label": self.abstain_label}
-        return {"task": self.name, "label_names": list(self.names), **(abstain if self.abstain_below else {})}
+        return {
+            "task": self.name,
+            "label_names": list(self.names),
+            **(abstain if self.abstain_below else {}),
+            **self._decision_scores(),
+        }
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> Self:
-        names = tuple(metadata["label_names"])
-        return cls(names, metadata.get("abstain_below", 0.0), metadata.get("abstain_label", ""))
+        names, decision = tuple(metadata["label_names"]), metadata.get("decision")
+        if decision is not None:
+            decision = (names.index(decision["label"]), decision["threshold"])
+        return cls(names, metadata.get("abstain_below", 0.0), metadata.get("abstain_label", ""), decision)
 
     def answer(self, predictions) -> dict[str, Any]:
         import tensorflow as tf
 
-        score = tf.reduce_max(predictions, axis=1)
-        label = tf.gather(tf.constant(self.names), tf.argmax(predictions, axis=1))
+        _, answer = self.explained(predictions)
+        label, score = answer["label"], answer["score"]
         if self.abstain_below:
             label = tf.where(score < self.abstain_below, self.abstain_label, label)
         return {"label": label, "score": score, "probabilities": predictions}
 
     def answer_of(self, predictions: np.ndarray) -> Outputs:
         predictions = np.asarray(predictions, np.float32)
+        decided = self.decide(predictions)
+        score = predictions[np.arange(len(decided)), decided]
         # In float32, as the graph compares.
-        sure = predictions.max(axis=1) >= np.float32(self.abstain_below)
-        best = predictions.argmax(axis=1)
-        labels = [self.names[i] if yes else self.abstain_label for i, yes in zip(best, sure, strict=True)]
-        return {"label": labels, "score": predictions.max(axis=1), "probabilities": predictions}
+        sure = score >= np.float32(self.abstain_below)
+        labels = [self.names[i] if yes else self.abstain_label for i, yes in zip(decided, sure, strict=True)]
+        return {"label": labels, "score": score, "probabilities": predictions}
+
+    def explained(self, predictions) -> tuple[Any, dict[str, Any]]:
+        """The class that is answered, also where `abstain_below` withholds it."""
+        import tensorflow as tf
+
+        if self.decision is None:
+            return super().explained(predictions)
+        rare, threshold = self.decision
+        decided = tf.where(predictions[:, rare] >= threshold, rare, 1 - rare)
+        label = tf.gather(tf.constant(self.names), decided)
+        return decided, {"label": label, "score": tf.gather(predictions, decided, batch_dims=1)}
+
+    def inconsistency(
+        self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
+    ) -> tuple[int, str] | None:
+        if self.decision is None or "probabilities" in outputs or "label" not in outputs:
+            return super().inconsistency(signature, outputs, predictions, tolerance)
+        return answers.decision_inconsistency(self.names, self.decision, outputs, predictions, tolerance)
+
+    def answer_notes(self) -> str:
+        if self.decision is None:
+            return super().answer_notes()
+        rare, threshold = self.decision
+        return (
+            f"{super().answer_notes()} `label` is {code_span(self.names[rare])} from a probability of {threshold:.4g} "
+            f"on, and else {code_span(self.names[1 - rare])}; `score` is the probability of the `label`."
+        )
+
+    def shown_prediction(self, prediction: np.ndarray) -> str:
+        decided = int(self.decide(prediction[np.newaxis])[0])
+        return f"{self.names[decided]} {prediction[decided]:.3f}"
 
     def contribution(self, logits, about):
         """The log-odds of a class, log p / (1 - p): its logit minus the logsumexp of the others'."""
@@ -337,6 +440,8 @@ class SingleLabel(LabelTask):
 
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
         """The name of the class, in a list."""
+        if len(columns) > 1:
+            return list(ColumnReader(DataConfig(label_columns=list(columns)), one=True).read(cells))
         return Reader(DataConfig()).read(cells)
 
     def labels_in(self, label: str) -> list[str]:

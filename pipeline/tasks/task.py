@@ -54,6 +54,10 @@ class Targets(Protocol):
         """Of rows of the store, as `Task.scores` takes them: [n], or [n, C]."""
         ...
 
+    def probabilities(self, rows: np.ndarray) -> np.ndarray | None:
+        """float32 [n, outputs], targets of the loss that say more than `values` does; None: there are none."""
+        ...
+
     def strata(self, rows: np.ndarray) -> np.ndarray:
         """int [n]; a split takes its share of the rows of each value."""
         ...
@@ -72,6 +76,23 @@ class Groups:
     counts: np.ndarray
     members: np.ndarray
     names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """One score of which every row has its part.
+
+    Attributes:
+        name: of their mean.
+        values: float [n].
+        share: whether each is 0 or 1.
+        higher_is_better: of the mean.
+    """
+
+    name: str
+    values: np.ndarray
+    share: bool
+    higher_is_better: bool
 
 
 @dataclass(frozen=True)
@@ -226,6 +247,10 @@ class Task(ABC):
         """Sentences about the training rows that the user should read."""
         return []
 
+    def unseen_notes(self, values: np.ndarray, name: str) -> list[str]:
+        """Sentences on what the rows of the set `name`, with these values, can tell nothing about."""
+        return []
+
     # To the model.
 
     @property
@@ -282,8 +307,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """float [n], how well each row is answered, more being better: 1 and 0, or minus a number's error."""
+    def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
+        """The score by which groups of rows are compared."""
 
     @abstractmethod
     def linear_predictions(self, features: Any, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from export.warmup import COSTLY
 # Of an output, where the export does not say what its own is.
 USUAL_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 # Outputs that a near tie of the probabilities turns over, and those that follow from them.
-TIED = ("label", "top_labels")
+TIED = ("label", "score", "top_labels")
 
 
 def any_bytes(subject: Subject) -> str:
@@ -186,6 +186,8 @@ class _Comparison:
         except (Broken, NotChecked, ModelError, IndexError):
             return False
         thresholds = [metadata[key] for key in ("threshold", "abstain_below") if metadata.get(key)]
+        thresholds += metadata.get("thresholds", [])
+        thresholds += [metadata["decision"]["threshold"]] if metadata.get("decision") else []
         near = [abs(value - threshold) for threshold in thresholds for value in probabilities]
         # The best labels that top_k gives, and the next.
         return min([*near, *np.diff(probabilities[-6:])], default=1.0) <= 2 * tolerance
