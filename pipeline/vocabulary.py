@@ -21,7 +21,7 @@ from pipeline.backbone.places import model_folder
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import documents
 from pipeline.errors import UserError
-from pipeline.files import write_text
+from pipeline.files import full_disk, write_text
 from pipeline.merging import merge_pairs
 from pipeline.settings.read import settle
 from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS
@@ -42,9 +42,9 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
 
     The words are counted as TextEncoder splits them; then the most frequent pair of tokens is merged, again and again.
     The order is: special tokens, characters, characters within words (##), then merged tokens, the most useful first.
-    The same corpus gives the same list. Memory does not grow with the corpus beyond MOST_WORDS; benchmarks/vocabulary.py
-    measures it, and the time. At this size a vocabulary of tensorflow-text's learner gives as many tokens a word on
-    held-out text (1.054, here 1.053).
+    The same corpus gives the same list. Memory does not grow with the corpus beyond MOST_WORDS. Time and memory are
+    what benchmarks/vocabulary.py measures. tensorflow-text's learner gives as many tokens a word on held-out text
+    (1.054, here 1.053, at the same size).
 
     Args:
         documents: lists of sentences, read once.
@@ -157,9 +157,7 @@ def _counter(encoder: "TextEncoder") -> WordCounter:
     return WordCounter(encoder.lowercase, encoder.vocabulary)
 
 
-def _count(
-    documents: Iterable[list[str]], counter: WordCounter
-) -> tuple[dict[str, int], Counter[str], Counter[str]]:
+def _count(documents: Iterable[list[str]], counter: WordCounter) -> tuple[dict[str, int], Counter[str], Counter[str]]:
     """Words; characters with which words begin; characters within words. Words too rare may be left out of the first.
 
     Raises:
@@ -227,7 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         {"learn": _learn, "extend": _extend, "coverage": _coverage}[given.subcommand](given[given.subcommand])
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        output = getattr(given[given.subcommand], "output", ".")
+        print(f"error: {full_disk(error, output) or error}", file=sys.stderr)
         return 2
     return 0
 
@@ -235,7 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _corpus(given: Namespace) -> Iterator[list[str]]:
     config = CorpusConfig(**vars(given.corpus))
     settle(config, "corpus")
-    return documents(given.source, config)
+    # A sentence ends with a mark, which is a word of its own: words are the same where it is not known.
+    return documents(given.source, config, split=False)
 
 
 def _learn(given: Namespace) -> None:

@@ -4,7 +4,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from pipeline.normalizer import MAX_EXPANSION, Switches, is_ideograph, normalize_character, unassigned, unknown_character
+from pipeline.normalizer import (
+    MAX_EXPANSION,
+    Switches,
+    is_ideograph,
+    normalize_character,
+    unassigned,
+    unknown_character,
+)
 from pipeline.tokenizer_rules import MAX_WORD_CHARACTERS
 
 # After so many characters it is looked whether what was met is to be normalised, to make room.

@@ -25,7 +25,7 @@ def files(tmp_path):
 
 def test_two_workers_prepare_what_one_does(files, tmp_path):
     paths, tokenization = files
-    read, lines = partial(read_documents, paths), []
+    read, lines = read_documents, []
     one = prepare(read, paths, tokenization, tmp_path / "one", shards=3)
     two = prepare(read, paths, tokenization, tmp_path / "two", shards=3, workers=2, progress=lines.append)
     assert one.fingerprint == two.fingerprint and len(one.stores) == 3 and one.documents == 40
@@ -37,12 +37,12 @@ def test_killed_it_goes_on_with_the_missing_shards(files, tmp_path):
     paths, tokenization = files
     marker = tmp_path / "marker"
     marker.touch()
-    read = partial(read_documents, paths, die_at=2, marker=str(marker))
+    read = partial(read_documents, die_at=2, marker=str(marker))
     code = (
         "import sys; from functools import partial; from corpus_reader import read_documents\n"
         "from pipeline.pretraining.prepare import Tokenization, prepare\n"
         "path, marker, vocabulary, output = sys.argv[1:]\n"
-        "read = partial(read_documents, [path], die_at=2, marker=marker)\n"
+        "read = partial(read_documents, die_at=2, marker=marker)\n"
         "prepare(read, [path], Tokenization(vocabulary), output, shards=4)\n"
     )
     output, root = tmp_path / "tokens", Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def test_killed_it_goes_on_with_the_missing_shards(files, tmp_path):
 
 def test_a_changed_corpus_or_tokenization_is_prepared_anew(files, tmp_path):
     paths, tokenization = files
-    read, lines = partial(read_documents, paths), []
+    read, lines = read_documents, []
 
     def again(tokenization=tokenization, shards=2):
         lines.clear()

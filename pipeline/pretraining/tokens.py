@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # reading a store needs no TensorFlow
     from pipeline.text import TextEncoder
 
 # Increase it when the format changes: stores of earlier versions are then not reused.
-VERSION = 1
+VERSION = 2
 # Sentences and characters tokenized at once: enough for speed, and a bound on memory.
 BATCH_SENTENCES = 2048
 BATCH_CHARACTERS = 1 << 18
