@@ -90,7 +90,7 @@ def _doc(attributes: dict[str, str], text: list[str]) -> list[str | None]:
     title = attributes.get("title")
     if text and text[0] == title:
         text = text[1:]
-    return [attributes.get("id"), attributes.get("url"), title, "\n".join(text)]
+    return [attributes.get("id"), attributes.get("url"), title, "\n".join(text).strip("\n")]
 
 
 def read_mediawiki(file: File, wanted: list[str] | None) -> Iterator:
