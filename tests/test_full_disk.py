@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import subprocess
+from random import Random
 
 import pytest
 from tiny import write_config
 
 from pipeline.files import full_disk, write_text
+from pipeline.pretraining.prepare import main as prepare
 from pipeline.run import main
+from pipeline.vocabulary import main as learn
 
 
 @pytest.fixture
@@ -61,6 +64,24 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(small_disk):
     with pytest.raises(OSError, match="No space left"):
         write_text(disk / "file.txt", "x" * 100_000)
     assert [path.name for path in disk.iterdir()] == ["file.txt"] and (disk / "file.txt").read_text() == "before"
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_the_commands_of_pretraining_name_what_they_could_not_write(small_disk, tmp_path, capsys, workers):
+    disk, resize = small_disk
+    random = Random(0)
+    words = ["".join(random.choices("abcdefgh", k=7)) for _ in range(4000)]
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(random.choices(words, k=20)) for _ in range(3000)))
+    source = ["--source", str(tmp_path / "text.txt")]
+    resize(16)
+    assert learn(["learn", *source, "--size", "9000", "--output", str(disk / "vocab.txt")]) == 2
+    assert f"error: {disk}/vocab.txt cannot be written to (No space left on device)" in capsys.readouterr().err
+    assert learn(["learn", *source, "--size", "500", "--output", str(tmp_path / "vocab.txt")]) == 0
+    command = ["--corpus.train", str(tmp_path / "text.txt"), "--vocabulary", str(tmp_path / "vocab.txt")]
+    assert prepare([*command, "--output", str(disk / "out"), "--workers", workers, "--shards", workers]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {disk}/out/train/shard-" in error and "No space left on device" in error
+    assert not list(disk.glob("out/train/*shard-*"))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

