@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import pyarrow as pa
@@ -22,7 +23,10 @@ from pipeline.data.sentences import split_sentences
 from pipeline.errors import UserError
 
 DOCUMENTS = [["The cat sat.", "It was here!"], ["中文句子。", "第二句？", "Ends without a mark"], ["Café é."]]
-COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+COMPRESS = {
+    ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress,
+    ".zst": partial(pa.compress, codec="zstd", asbytes=True),
+}  # fmt: skip
 
 
 def write(path, content):
@@ -94,7 +98,7 @@ def texts(mode):
 
 
 @pytest.mark.parametrize("mode", ["sentences", "paragraphs", "documents"])
-@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.xz", "a.txt.bz2", "noname", "a.log"])
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.xz", "a.txt.bz2", "a.txt.zst", "noname", "a.log"])
 def test_plain_text(tmp_path, name, mode):
     assert read(write(tmp_path / name, texts(mode)), lines=mode) == DOCUMENTS
 
@@ -124,12 +128,14 @@ def test_jsonl_csv_and_parquet(tmp_path):
     assert read(str(tmp_path / "a.parquet")) == DOCUMENTS
 
 
-def test_tfrecord(tmp_path):
+@pytest.mark.parametrize("suffix", ["", *COMPRESS])
+def test_tfrecord(tmp_path, suffix):
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         for row in ROWS:
             value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[row.encode()]))
             writer.write(tf.train.Example(features=tf.train.Features(feature={"text": value})).SerializeToString())
-    assert read(str(tmp_path / "a.tfrecord")) == DOCUMENTS
+    content = (tmp_path / "a.tfrecord").read_bytes()
+    assert read(write(tmp_path / f"b.tfrecord{suffix}", content)) == DOCUMENTS
 
 
 def test_tfds(tmp_path):
@@ -149,7 +155,7 @@ def test_tfds(tmp_path):
 
 def test_folders_globs_lists_and_wheels(tmp_path, monkeypatch):
     write(tmp_path / "texts/b.txt", "Two.")
-    write(tmp_path / "texts/a/z.txt.gz", "One.")
+    write(tmp_path / "texts/a/z.txt.zst", "One.")
     write(tmp_path / "texts/c.md", "No text file.")
     assert read(str(tmp_path / "texts")) == [["One."], ["Two."]]
     assert read(str(tmp_path / "texts/*.*")) == [["Two."], ["No text file."]]

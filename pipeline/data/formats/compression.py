@@ -37,10 +37,17 @@ def opened(stream: Any, compression: str, mode: str = "rb") -> BinaryIO:
     return openers[compression](stream, mode) if compression else stream
 
 
+def arrow_has_zstandard() -> bool:
+    """Not everybody's build of pyarrow has."""
+    import pyarrow as pa
+
+    return pa.Codec.is_available("zstd")
+
+
 def _zstandard(stream: Any, mode: str) -> BinaryIO:
     import pyarrow as pa
 
-    if pa.Codec.is_available("zstd"):
+    if arrow_has_zstandard():
         file = pa.PythonFile(stream, mode=mode[0])
         packed = (pa.CompressedInputStream if mode == "rb" else pa.CompressedOutputStream)(file, "zstd")
         return cast(BinaryIO, io.BufferedReader(packed) if mode == "rb" else packed)
