@@ -71,7 +71,7 @@ class CorpusConfig:
     """Where raw text to pre-train on comes from."""
 
     train: str | list[str] | None = None
-    """Source(s) of text: a file, a glob of shards, a folder (all *.txt below it, and WikiExtractor's wiki_00 and so on),
+    """Source(s) of text: a file, a glob of shards, a folder (all *.txt below it, and WikiExtractor's wiki_00 etc.),
     tfds:name[:config][/split], or wheel:package==version/path; none: no pre-training."""
     validation: str | list[str] | None = None
     """Source(s) of held-out text; none: documents of `train` are held out."""
