@@ -302,7 +302,7 @@ def warn_of_empty(config: "CorpusConfig", train: TokenCorpus, validation: TokenC
         )
     else:
         why = "corpus.validation_fraction is 0"
-    print(f"warning: nothing is held out, so that pre-training will have no scores: {why}.", file=sys.stderr)
+    print(f"warning: nothing is held out to score pre-training with: {why}.", file=sys.stderr)
 
 
 if __name__ == "__main__":
