@@ -38,7 +38,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +157,7 @@ def our_config(options: argparse.Namespace) -> "Config":
 
 
 def ours(options: argparse.Namespace) -> dict:
-    from pipeline.data.corpus import files_of, training_documents
+    from pipeline.data.corpus import reader
     from pipeline.pretraining.examples import ExampleSettings, pretraining_batches
     from pipeline.pretraining.plan import plan
     from pipeline.pretraining.prepare import Tokenization, prepare
@@ -170,9 +169,10 @@ def ours(options: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as run_dir:
         # As `pretrain` prepares the corpus, which it then finds in its place.
         started = time.perf_counter()
+        files, read = reader(config.corpus, "train")
         corpus = prepare(
-            partial(training_documents, config.corpus),
-            files_of(config.corpus.train or []),
+            read,
+            files,
             Tokenization(vocabulary),
             Path(run_dir, "corpus", "train"),
             workers=os.cpu_count() or 1,

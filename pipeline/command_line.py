@@ -24,7 +24,8 @@ USAGE = f"""usage: python -m pipeline.run [--config NAME_OR_FILE] [--print_confi
 Take BERT from raw text to a served classifier.
 
   --config NAME_OR_FILE
-      A recipe's name or a YAML file (default: {DEFAULT_RECIPE}); given again, the later file overrides the earlier one.
+      A recipe's name or a YAML file (default: {DEFAULT_RECIPE}; none for --stage pretrain, which is to begin with what
+      it is given); given again, the later file overrides the earlier one.
   --print_config
       Print all settings as YAML, which is a config file too, and do nothing.
   --help, --section.help
@@ -49,7 +50,9 @@ def parse(arguments: list[str] | None = None) -> Config:
         SystemExit: after --help or --print_config.
     """
     names, overrides, printing = _split(list(sys.argv[1:] if arguments is None else arguments))
-    paths = [find_config(name) for name in names or [DEFAULT_RECIPE]]
+    # The quickstart is a checkpoint and data to fine-tune it with.
+    default = [] if dict(overrides).get("stage") == "pretrain" else [DEFAULT_RECIPE]
+    paths = [find_config(name) for name in names or default]
     values: dict[str, Any] = {}
     for path in paths:
         _merge(values, read_file(Config, path))
@@ -60,7 +63,7 @@ def parse(arguments: list[str] | None = None) -> Config:
         check(config)
         print(to_yaml(config), end="")
         raise SystemExit(0)
-    config.run_dir = config.run_dir or str(Path("runs") / paths[-1].stem)
+    config.run_dir = config.run_dir or str(Path("runs") / (paths[-1].stem if paths else config.stage))
     check(config)
     return config
 

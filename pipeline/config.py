@@ -45,7 +45,8 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     run_dir: str | None = None
-    """Folder of everything the run makes; the same folder again resumes. None: runs/<name of the config>."""
+    """Folder of everything the run makes; the same folder again resumes. None: runs/<name of the config>, which without
+    one is pretrain for --stage pretrain."""
 
 
 def check_run_dir(config: Config) -> None:

@@ -1,7 +1,7 @@
 """Settings that cannot work, or not together: refused with a sentence before anything is begun."""
 
 from pipeline import tasks
-from pipeline.backbone.config import check_fresh_backbone, check_pooling, check_room_for_text
+from pipeline.backbone.config import check_fresh_backbone, check_fresh_classifier, check_pooling, check_room_for_text
 from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
 from pipeline.evaluation.config import check_threshold
@@ -10,10 +10,11 @@ from pipeline.settings.read import settle
 from pipeline.training.config import check_distillation, check_finished, check_method, check_training
 
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
-RULES = (
-    check_run_dir, check_split, check_columns, check_pretraining, check_fresh_backbone, check_room_for_text,
-    check_training, check_method, check_finished, check_distillation, check_pooling, check_threshold,
-    tasks.check,
+RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
+# Those of fine-tuning, which a run that ends with pre-training has no use for.
+FINE_TUNING = (
+    check_split, check_columns, check_room_for_text, check_training, check_method, check_fresh_classifier, check_finished,
+    check_distillation, check_pooling, check_threshold, tasks.check,
 )  # fmt: skip
 
 
@@ -27,5 +28,5 @@ def check(config: Config) -> None:
         UserError: naming the key, its value and what would do.
     """
     settle(config)
-    for rule in RULES:
+    for rule in RULES if config.stage == "pretrain" else RULES + FINE_TUNING:
         rule(config)

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What a full disk, a quota and a limit on sizes raise.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> None:
     """Write UTF-8 to a temporary file, then rename it; missing folders are made. `errors` is as in str.encode."""
@@ -17,12 +20,24 @@ def write_text(path: str | os.PathLike, text: str, errors: str = "strict") -> No
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(text.encode("utf-8", errors))
-        os.replace(partial, path)
+        with named_in_errors(path):
+            partial.write_bytes(text.encode("utf-8", errors))
+            os.replace(partial, path)
     except OSError:
         # A full disk gets back what half a file has taken.
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def named_in_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Gives errors of writing, which know no name, the one of what is being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = os.fspath(path)
         raise
 
 
@@ -37,7 +52,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(abandoned, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
+        with named_in_errors(folder):
+            yield temporary
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
     finally:
@@ -76,14 +92,13 @@ def full_disk(error: BaseException, folder: str | os.PathLike) -> str | None:
         error: of Python, or of TensorFlow, whose checkpoints and SavedModels have only the words of the system.
         folder: named where the error names no file, which is being written to.
     """
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if isinstance(error, OSError):
-        if error.errno not in numbers:
+        if error.errno not in _FULL:
             return None
         number = error.errno
-        folder = Path(error.filename).parent if isinstance(error.filename, (str, os.PathLike)) else folder
+        folder = error.filename if isinstance(error.filename, (str, os.PathLike)) else folder
     else:
-        number = next((number for number in numbers if os.strerror(number) in str(error)), None)
+        number = next((number for number in _FULL if os.strerror(number) in str(error)), None)
         if number is None:
             return None
     return (

@@ -8,6 +8,7 @@ differ in one of four switches.
 
 import functools
 import unicodedata
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 import flatbuffers
@@ -42,7 +43,7 @@ class Switches(NamedTuple):
 
 def move_ideographs(text: str) -> str:
     """Text whose ideographs stand where the wordpiece op does not split at them."""
-    return "".join(chr(ord(c) + _MOVE) if _is_ideograph(ord(c)) else c for c in text)
+    return "".join(chr(ord(c) + _MOVE) if is_ideograph(ord(c)) else c for c in text)
 
 
 def normalize_character(character: str, switches: Switches) -> str:
@@ -66,6 +67,16 @@ def normalize_character(character: str, switches: Switches) -> str:
     if not switches.split_ideographs:
         character = move_ideographs(character)
     return "".join(f" {c} " if c > "\x7f" and unicodedata.category(c)[0] == "P" else c for c in character)
+
+
+def unassigned(vocabulary: Iterable[str]) -> frozenset[str]:
+    """Characters of tokens that Unicode has not assigned or leaves to private use."""
+    return frozenset(c for c in set().union(*vocabulary) if unicodedata.category(c) in ("Cn", "Co"))
+
+
+def unknown_character(kept: Container[str]) -> str:
+    """A character that stands for words too long and for those that Unicode has not assigned; not one of `kept`."""
+    return next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in kept)
 
 
 @functools.lru_cache(maxsize=8)
@@ -185,7 +196,8 @@ def word_ranges(ideographs: bool) -> str:
     return _ranges(np.flatnonzero(within).tolist())
 
 
-def _is_ideograph(code: int) -> bool:
+def is_ideograph(code: int) -> bool:
+    """Whether BERT puts spaces round a character."""
     return any(low <= code <= high for low, high in IDEOGRAPHS)
 
 

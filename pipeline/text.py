@@ -21,7 +21,6 @@ leaves to private use or has not assigned (which are parts of words).
 
 import hashlib
 import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +31,7 @@ import tensorflow_text as tf_text
 from pipeline import alignment
 from pipeline.added_tokens import RESERVED, Finder, characters_for, finders
 from pipeline.errors import UserError
-from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context
+from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context, unassigned, unknown_character
 from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS, TokenizerRules
 from pipeline.wordpiece_model import wordpiece_model
 
@@ -93,8 +92,8 @@ class TextEncoder:
         strip_accents = lowercase if rules.strip_accents is None else rules.strip_accents
         switches = Switches(lowercase, strip_accents, rules.tokenize_chinese_chars, rules.clean_text)
         # What Unicode has not assigned stays only where a token has it; a character that no token has means [UNK].
-        unnamed = {c for c in set().union(*self.vocabulary) if unicodedata.category(c) in ("Cn", "Co")}
-        self.unknown_character = next(chr(code) for code in range(0x10FFFF, 0, -1) if chr(code) not in unnamed)
+        unnamed = unassigned(self.vocabulary)
+        self.unknown_character = unknown_character(unnamed)
         ids = {token: number for number, token in enumerate(self.vocabulary)}
         stand_ins = characters_for(rules, ids.keys(), source)
         table = normalizer_table(switches, self.unknown_character, frozenset({*unnamed, *stand_ins.values()}))
@@ -236,22 +235,6 @@ class TextEncoder:
             ids, begins, ends = self._wordpiece.tokenize_with_offsets(words)
             tokens = ids.with_values(tf.gather(self._names, self._own_ids(ids.values)))
         return tokens, *alignment.spans(places, begins, ends)
-
-    def words(self, strings) -> tf.RaggedTensor:
-        """What WordPiece cuts into tokens: normalised, split at spaces and at punctuation.
-
-        Each of them, given to `tokenize`, has the tokens that it has in its text. One that no token can spell holds
-        `unknown_character`. Only google-research/bert's own rules make words that can be told.
-
-        Args:
-            strings: string [batch], any bytes.
-
-        Returns:
-            string [batch, None].
-        """
-        if self._names is not None:
-            raise UserError("TextEncoder.words takes the default rules only: leave `rules` out.")
-        return tf.strings.split(tf.strings.regex_replace(self._normalize(strings), rf"[{_BREAKS}]", r" \0 "))
 
     def _normalize(self, strings) -> tf.Tensor:
         """BERT's cleaning, splitting and (uncased) lower-casing, as far as the wordpiece kernel does not do it."""

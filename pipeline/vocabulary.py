@@ -10,8 +10,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
@@ -20,8 +21,11 @@ from pipeline.backbone.places import model_folder
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import documents
 from pipeline.errors import UserError
-from pipeline.files import write_text
+from pipeline.files import full_disk, write_text
+from pipeline.merging import merge_pairs
 from pipeline.settings.read import settle
+from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS
+from pipeline.words import WordCounter
 
 if TYPE_CHECKING:
     # TensorFlow takes seconds to import: --help and wrong arguments do not wait for it.
@@ -31,23 +35,16 @@ if TYPE_CHECKING:
 MOST_WORDS = 3_000_000
 # Characters of the longest learned token. The encoder takes tokens of 256 bytes.
 LONGEST_TOKEN = 64
-Word = TypeVar("Word", str, bytes)
-_BATCH = 4096  # sentences normalised at once
-_FED = 1 << 16  # characters given to the trainer at once
 
 
 def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2, lowercase: bool = True) -> list[str]:
     """A WordPiece vocabulary from a corpus.
 
-    The words are counted as TextEncoder splits them; from the counts Hugging Face's trainer (the `tokenizers` package)
-    merges the most frequent pair of tokens, again and again. The order is: special tokens, characters, characters
-    within words (##), then merged tokens, the most useful first. The same corpus gives the same list.
-
-    98 MB of English took 27 s of processor time, 45 s on a busy machine of two cores (reading, counting and merging
-    together), and 1 GB of memory, which does not grow with the corpus beyond MOST_WORDS. tensorflow-text's learner took
-    236 s on the same machine for the words of 20 MB, where the trainer here took 2 to 3 s; under its default threshold
-    it found 19,006 tokens of 30,522 wanted. At that size both give as many tokens a word on held-out text (1.053 and
-    1.054).
+    The words are counted as TextEncoder splits them; then the most frequent pair of tokens is merged, again and again.
+    The order is: special tokens, characters, characters within words (##), then merged tokens, the most useful first.
+    The same corpus gives the same list. Memory does not grow with the corpus beyond MOST_WORDS. Time and memory are
+    what benchmarks/vocabulary.py measures. tensorflow-text's learner gives as many tokens a word on held-out text
+    (1.054, here 1.053, at the same size).
 
     Args:
         documents: lists of sentences, read once.
@@ -58,12 +55,10 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
     Raises:
         UserError: no words, or a size below the number of characters to keep.
     """
-    from pipeline.text import SPECIAL_TOKENS
-
-    encoder = _encoder(None, lowercase)
-    words, first, within = _count(documents, encoder)
+    counter = WordCounter(lowercase)
+    words, first, within = _count(documents, counter)
     kept = {character for character, count in (first + within).items() if count >= min_count}
-    kept.discard(encoder.unknown_character)
+    kept.discard(counter.unknown)
     if not kept:
         raise UserError(f"The corpus has no character that occurs {min_count} times: is there text in it?")
     # Word starts and word insides are different tokens. Marks and ideographs, always words of their own, have no ##.
@@ -75,7 +70,7 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
         )
     # A word with a character that is not kept is [UNK] as a whole, and one of one character is a token by now.
     countable = ((word, count) for word, count in words.items() if len(word) > 1 and kept.issuperset(word))
-    return _train(countable, tokens, size, min_count)
+    return merge_pairs(countable, tokens, size, min_count, LONGEST_TOKEN)
 
 
 def extend(
@@ -102,7 +97,7 @@ def extend(
         UserError: no vocabulary for a TextEncoder, no words in the corpus, or a count below 1.
     """
     encoder = _encoder(vocabulary, lowercase)
-    words, _, _ = _count(documents, encoder)
+    words, _, _ = _count(documents, _counter(encoder))
     return [*vocabulary, *_new_words(encoder, words, count, min_count)]
 
 
@@ -135,8 +130,8 @@ class Coverage:
 def coverage(encoder: "TextEncoder", documents: Iterable[list[str]]) -> Coverage:
     """Tokens a word, share of [UNK] and share of words of one token, over a corpus."""
     total, words = Coverage(), Counter()
-    for batch in _words(documents, encoder):
-        words.update(batch)
+    for counted in _counter(encoder).count(chain.from_iterable(documents)):
+        words.update(counted)
         if len(words) > MOST_WORDS:
             _add_coverage(total, encoder, words)
             words.clear()
@@ -149,44 +144,36 @@ def save_vocabulary(tokens: Sequence[str], path: str | os.PathLike) -> None:
     write_text(path, "".join(f"{token}\n" for token in tokens))
 
 
-def _encoder(vocabulary: Sequence[str] | None, lowercase: bool) -> "TextEncoder":
-    """The encoder of a vocabulary; with None one that is only to normalise and split."""
-    from pipeline.text import SPECIAL_TOKENS, TextEncoder
+def _encoder(vocabulary: Sequence[str], lowercase: bool) -> "TextEncoder":
+    from pipeline.text import TextEncoder
 
-    # Of special tokens alone the kernel builds no vocabulary.
-    return TextEncoder([*SPECIAL_TOKENS, "a"] if vocabulary is None else vocabulary, lowercase)
+    return TextEncoder(vocabulary, lowercase)
 
 
-def _words(documents: Iterable[list[str]], encoder: "TextEncoder") -> Iterator[list[bytes]]:
-    """The words of a corpus as UTF-8, normalised, some thousand sentences at a time."""
-    sentences: list[str] = []
-    for document in documents:
-        sentences += document
-        if len(sentences) >= _BATCH:
-            yield encoder.words(sentences).values.numpy().tolist()
-            sentences = []
-    if sentences:
-        yield encoder.words(sentences).values.numpy().tolist()
+def _counter(encoder: "TextEncoder") -> WordCounter:
+    """Of the words that an encoder finds."""
+    if encoder.rules != BERT_RULES:
+        raise UserError("Words are counted by BERT's own rules only: leave the encoder's `rules` out.")
+    return WordCounter(encoder.lowercase, encoder.vocabulary)
 
 
-def _count(documents: Iterable[list[str]], encoder: "TextEncoder") -> tuple[dict[str, int], Counter[str], Counter[str]]:
+def _count(documents: Iterable[list[str]], counter: WordCounter) -> tuple[dict[str, int], Counter[str], Counter[str]]:
     """Words; characters with which words begin; characters within words. Words too rare may be left out of the first.
 
     Raises:
         UserError: no words.
     """
-    words: Counter[bytes] = Counter()
+    words: Counter[str] = Counter()
     first: Counter[str] = Counter()
     within: Counter[str] = Counter()
 
-    def spell(word: bytes, count: int) -> None:
-        head, *tail = word.decode()
-        first[head] += count
-        for character in tail:
+    def spell(word: str, count: int) -> None:
+        first[word[0]] += count
+        for character in word[1:]:
             within[character] += count
 
-    for batch in _words(documents, encoder):
-        words.update(batch)
+    for counted in counter.count(chain.from_iterable(documents)):
+        words.update(counted)
         rarest = 0
         while len(words) > MOST_WORDS or (rarest and len(words) > MOST_WORDS // 2):
             rarest += 1
@@ -196,43 +183,7 @@ def _count(documents: Iterable[list[str]], encoder: "TextEncoder") -> tuple[dict
         spell(word, count)
     if not first:
         raise UserError("The corpus has no words.")
-    return {word.decode(): count for word, count in words.items()}, first, within
-
-
-def _train(words: Iterable[tuple[str, int]], tokens: list[str], size: int, min_count: int) -> list[str]:
-    """The given tokens, then merged ones up to the size."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE(continuing_subword_prefix="##"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=min_count,
-        # The trainer numbers characters as it finds them, in an order that changes from run to run, and decides ties
-        # by number. Given as special tokens they have theirs beforehand.
-        special_tokens=tokens,
-        continuing_subword_prefix="##",
-        max_token_length=LONGEST_TOKEN,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_repeated(words), trainer)
-    numbers = tokenizer.get_vocab()
-    return sorted(numbers, key=numbers.__getitem__)
-
-
-def _repeated(words: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """Text in which each word occurs as often as it was counted: the trainer takes no counts."""
-    text = ""
-    for word, count in words:
-        word += " "
-        at_once = _FED // len(word)
-        for _ in range(count // at_once):
-            yield word * at_once
-        text += word * (count % at_once)
-        if len(text) >= _FED:
-            yield text
-            text = ""
-    yield text
+    return words, first, within
 
 
 def _new_words(encoder: "TextEncoder", words: Mapping[str, int], count: int, min_count: int) -> list[str]:
@@ -249,7 +200,7 @@ def _new_words(encoder: "TextEncoder", words: Mapping[str, int], count: int, min
     return sorted(saved, key=lambda word: (-saved[word], word))[:count]
 
 
-def _cut(encoder: "TextEncoder", words: Sequence[Word]) -> Iterator[tuple[Word, int, bool]]:
+def _cut(encoder: "TextEncoder", words: Sequence[str]) -> Iterator[tuple[str, int, bool]]:
     """Each word with its number of tokens, and whether it is [UNK]."""
     for start in range(0, len(words), 1 << 16):
         batch = words[start : start + (1 << 16)]
@@ -258,7 +209,7 @@ def _cut(encoder: "TextEncoder", words: Sequence[Word]) -> Iterator[tuple[Word, 
         yield from zip(batch, rows.row_lengths().numpy().tolist(), unknown.tolist(), strict=True)
 
 
-def _add_coverage(total: Coverage, encoder: "TextEncoder", words: Mapping[Word, int]) -> Coverage:
+def _add_coverage(total: Coverage, encoder: "TextEncoder", words: Mapping[str, int]) -> Coverage:
     for word, tokens, unknown in _cut(encoder, list(words)):
         count = words[word]
         total.words += count
@@ -274,7 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         {"learn": _learn, "extend": _extend, "coverage": _coverage}[given.subcommand](given[given.subcommand])
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        output = getattr(given[given.subcommand], "output", ".")
+        print(f"error: {full_disk(error, output) or error}", file=sys.stderr)
         return 2
     return 0
 
@@ -282,7 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _corpus(given: Namespace) -> Iterator[list[str]]:
     config = CorpusConfig(**vars(given.corpus))
     settle(config, "corpus")
-    return documents(given.source, config)
+    # A sentence ends with a mark, which is a word of its own: words are the same where it is not known.
+    return documents(given.source, config, split=False)
 
 
 def _learn(given: Namespace) -> None:
@@ -297,7 +250,7 @@ def _learn(given: Namespace) -> None:
 def _extend(given: Namespace) -> None:
     corpus = _corpus(given)
     encoder = _read_encoder(given)
-    words, _, _ = _count(corpus, encoder)
+    words, _, _ = _count(corpus, _counter(encoder))
     new = _new_words(encoder, words, given.count, given.min_count)
     tokens = [*encoder.vocabulary, *new]
     save_vocabulary(tokens, given.output)

@@ -5,11 +5,11 @@ import signal
 from pathlib import Path
 
 
-def read_documents(files, shard=(0, 1), die_at=None, marker=None):
-    """Paragraphs are documents, lines sentences; shard `die_at` kills the process while there is a file `marker`."""
-    index, count = shard
-    for i, paragraph in enumerate("\n\n".join(Path(file).read_text() for file in files).split("\n\n")):
-        if i % count == index:
+def read_documents(files, part=(0, 1), die_at=None, marker=None):
+    """Paragraphs are documents, lines sentences; part `die_at` kills the process while there is a file `marker`."""
+    index, count = part
+    for file in files:
+        for paragraph in Path(file).read_text().split("\n\n")[index::count]:
             yield paragraph.split("\n")
             if index == die_at and Path(marker).exists():
                 os.kill(os.getpid(), signal.SIGKILL)

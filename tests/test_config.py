@@ -292,3 +292,27 @@ def test_two_ways_to_write_a_setting_are_no_difference(tmp_path):
     assert differences(old, config) == []
     config.data.labels = ["1", "0"]
     assert differences(old, config) == ["data.labels: [0, 1] -> ['1', '0']"]
+
+
+def test_stage_pretrain_begins_with_nothing_but_what_it_is_given():
+    config = parse(["--stage", "pretrain", "--corpus.train", "texts"])
+    expected = Config(stage="pretrain", run_dir="runs/pretrain")
+    expected.corpus.train = "texts"
+    assert config == expected and config.model.backbone is None
+    # A recipe that is named is taken, whichever it is.
+    assert parse(["--config", "quickstart", "--stage", "pretrain", "--corpus.train", "texts"]).model.backbone
+    assert parse(["--stage", "all", "--corpus.train", "texts"]).model.backbone
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "text.sequence_length 2000", "model.pooling cls", "model.pooling none_such", "training.batch_size 3",
+        "training.epochs 0", "training.monitor none_such", "data.validation_fraction 0.95", "data.label_column text",
+        "model.max_sequence_length 128",
+    ],
+)  # fmt: skip
+def test_stage_pretrain_does_not_look_at_fine_tuning(setting):
+    words = ["--stage", "pretrain", "--corpus.train", "texts", "--pretraining.objective", "none"]
+    key, value = setting.split()
+    assert parse([*words, f"--{key}", value]).stage == "pretrain"

@@ -7,6 +7,8 @@ import lzma
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import pyarrow as pa
@@ -16,12 +18,15 @@ import tensorflow as tf
 
 from pipeline.config import CorpusConfig
 from pipeline.data import corpus
-from pipeline.data.corpus import documents, training_documents, validation_documents
+from pipeline.data.corpus import documents, files_of, read_files, reader, training_documents
 from pipeline.data.sentences import split_sentences
 from pipeline.errors import UserError
 
 DOCUMENTS = [["The cat sat.", "It was here!"], ["中文句子。", "第二句？", "Ends without a mark"], ["Café é."]]
-COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+COMPRESS = {
+    ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress,
+    ".zst": partial(pa.compress, codec="zstd", asbytes=True),
+}  # fmt: skip
 
 
 def write(path, content):
@@ -93,7 +98,7 @@ def texts(mode):
 
 
 @pytest.mark.parametrize("mode", ["sentences", "paragraphs", "documents"])
-@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.xz", "a.txt.bz2", "noname", "a.log"])
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.xz", "a.txt.bz2", "a.txt.zst", "noname", "a.log"])
 def test_plain_text(tmp_path, name, mode):
     assert read(write(tmp_path / name, texts(mode)), lines=mode) == DOCUMENTS
 
@@ -123,12 +128,14 @@ def test_jsonl_csv_and_parquet(tmp_path):
     assert read(str(tmp_path / "a.parquet")) == DOCUMENTS
 
 
-def test_tfrecord(tmp_path):
+@pytest.mark.parametrize("suffix", ["", *COMPRESS])
+def test_tfrecord(tmp_path, suffix):
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
         for row in ROWS:
             value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[row.encode()]))
             writer.write(tf.train.Example(features=tf.train.Features(feature={"text": value})).SerializeToString())
-    assert read(str(tmp_path / "a.tfrecord")) == DOCUMENTS
+    content = (tmp_path / "a.tfrecord").read_bytes()
+    assert read(write(tmp_path / f"b.tfrecord{suffix}", content)) == DOCUMENTS
 
 
 def test_tfds(tmp_path):
@@ -148,7 +155,7 @@ def test_tfds(tmp_path):
 
 def test_folders_globs_lists_and_wheels(tmp_path, monkeypatch):
     write(tmp_path / "texts/b.txt", "Two.")
-    write(tmp_path / "texts/a/z.txt.gz", "One.")
+    write(tmp_path / "texts/a/z.txt.zst", "One.")
     write(tmp_path / "texts/c.md", "No text file.")
     assert read(str(tmp_path / "texts")) == [["One."], ["Two."]]
     assert read(str(tmp_path / "texts/*.*")) == [["Two."], ["No text file."]]
@@ -169,39 +176,68 @@ def numbered(tmp_path):
     return str(tmp_path / "?.txt")
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 7])
-def test_shards_are_a_partition(numbered, count):
-    config = CorpusConfig(lines="documents")
-    shards = [list(documents(numbered, config, (index, count))) for index in range(count)]
-    assert sorted(text for shard in shards for text in shard) == sorted(documents(numbered, config))
-    if count <= 3:  # whole files
-        assert [len({text[0].split()[1] for text in shard}) for shard in shards] == [
-            len(range(i, 3, count)) for i in range(count)
-        ]
-    else:
-        assert max(map(len, shards)) - min(map(len, shards)) <= 1
+def held_out(config, part=(0, 1)):
+    files, read = reader(config, "validation")
+    return list(read(files, part))
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_held_out_documents_are_a_share_that_seed_and_place_decide(numbered, count):
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_parts_are_a_partition_of_each_file(numbered, count):
+    config, files = CorpusConfig(lines="documents"), files_of(numbered)
+    parts = [list(read_files(files, (index, count), config=config)) for index in range(count)]
+    assert sorted(text for part in parts for text in part) == sorted(documents(numbered, config))
+    for file in range(3):
+        sizes = [sum(f"Text {file}" in text[0] for text in part) for part in parts]
+        assert sum(sizes) == 100 and max(sizes) - min(sizes) <= 1
+    with pytest.raises(ValueError, match="part 3 of 3 is none"):
+        list(read_files(files, (3, 3), config=config))
+
+
+def test_held_out_documents_are_a_share_that_seed_and_text_decide(numbered, tmp_path):
     config = CorpusConfig(train=numbered, lines="documents", validation_fraction=0.2)
-    held_out = list(validation_documents(config))
-    assert 30 < len(held_out) < 90
-    assert sorted(held_out + list(training_documents(config))) == sorted(documents(numbered, config))
-    shards = [validation_documents(config, (index, count)) for index in range(count)]
-    assert sorted(text for shard in shards for text in shard) == sorted(held_out)
+    found = held_out(config)
+    assert 30 < len(found) < 90
+    assert sorted(found + list(training_documents(config))) == sorted(documents(numbered, config))
+    parts = [held_out(config, (index, 3)) for index in range(3)]
+    assert sorted(text for part in parts for text in part) == sorted(found)
+    # Wherever a document stands, whatever stands before it.
+    write(tmp_path / "more" / "a.txt", "\n".join(f"Text {file} {i}." for file in (2, 0, 1) for i in range(100)))
+    config.train = str(tmp_path / "more")
+    assert sorted(held_out(config)) == sorted(found)
     config.split_seed = 1
-    assert list(validation_documents(config)) != held_out
+    assert sorted(held_out(config)) != sorted(found)
     config.validation_fraction = 0
-    assert list(validation_documents(config)) == [] and len(list(training_documents(config))) == 300
+    assert len(list(training_documents(config))) == 300
+
+
+def test_a_corpus_that_is_held_out_as_a_whole_is_refused(tmp_path):
+    config = CorpusConfig(train=write(tmp_path / "a.txt", "One text."), validation_fraction=0.999)
+    with pytest.raises(UserError, match=r"all documents are held out by corpus\.validation_fraction 0\.999"):
+        list(training_documents(config))
 
 
 def test_validation_files_leave_the_training_files_whole(numbered, tmp_path):
     config = CorpusConfig(
         train=numbered, validation=str(tmp_path / "1.txt"), lines="documents", validation_fraction=0.5
     )
-    assert list(validation_documents(config)) == [[f"Text 1 {i}."] for i in range(100)]
+    assert held_out(config) == [[f"Text 1 {i}."] for i in range(100)]
     assert len(list(training_documents(config))) == 300
+
+
+def test_what_is_read_of_a_file_does_not_depend_on_the_other_files(numbered, tmp_path):
+    """Or a file more would have all prepared anew."""
+    config = CorpusConfig(train=numbered, lines="documents")
+    one, two = reader(config, "train")[1], reader(replace(config, train=[str(tmp_path / "1.txt")]), "train")[1]
+    assert repr(one) == repr(two)
+
+
+@pytest.mark.parametrize("lines", ["paragraphs", "documents", "sentences"])
+def test_without_sentences_documents_are_the_same_paragraphs(tmp_path, lines):
+    path = write(tmp_path / "a.txt", "One. Two.\nThree? Four\n\nFive. Six.\n")
+    config = CorpusConfig(lines=lines)
+    whole, split = list(documents(path, config, split=False)), list(documents(path, config))
+    assert [" ".join(document) for document in whole] == [" ".join(document) for document in split]
+    assert whole[0][0] == "One. Two."
 
 
 def test_most_documents_of_each_file(numbered):
@@ -218,10 +254,11 @@ def test_files_are_streamed(tmp_path):
 
 
 def test_a_file_without_blank_lines_comes_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "MOST_SENTENCES", 4)
+    monkeypatch.setattr(corpus, "MOST_CHARACTERS", 20)
     path = write(tmp_path / "a.txt", "One. Two. Three.\n" * 3)
-    assert [len(document) for document in read(path)] == [4, 2, 3]
-    assert [len(document) for document in read(write(tmp_path / "b.csv", "text\n" + "One. " * 9))] == [4, 4, 1]
+    assert [len(document) for document in read(path)] == [6, 3]
+    rows = write(tmp_path / "b.csv", 'text\n"' + "One. Two.\n" * 7 + '"')
+    assert [len(document) for document in read(rows)] == [6, 6, 2]
 
 
 @pytest.mark.parametrize(

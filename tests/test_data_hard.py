@@ -215,7 +215,11 @@ def test_words_that_other_readers_turn_into_values_stay_text(tmp_path, word):
         ("rows.csv.gz", gzip.compress(b"text,label\na,x\nb,y\n" * 9, mtime=0)[:-12], "cannot be read"),
         ("rows.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
         ("rows.csv.gz", lzma.compress(b"text,label\n"), "cannot be read"),
-        ("rows.tfrecord.xz", lzma.compress(b"something"), r"is not read through .xz"),
+        (
+            "rows.tfrecord.xz",
+            lzma.compress(b"no tfrecord at all"),
+            r"record 1: the file is damaged or no TFRecord file",
+        ),
         ("rows.parquet.gz", gzip.compress(b"something", mtime=0), r"is not read through .gz"),
         ("rows.csv", 'text,label\na,x\n"b,y\n' + "c,x\n" * 5_000_000, "line 3: field larger than .*never closed"),
     ],

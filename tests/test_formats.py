@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import DataConfig
-from pipeline.data.formats import FORMATS, Nothing, Notices, ReadOptions, open_table, opened
+from pipeline.data.formats import FORMATS, Nothing, Notices, ReadOptions, compression, open_table, opened
 from pipeline.data.load import load
 from pipeline.errors import UserError
 
@@ -77,6 +77,35 @@ def test_compression_is_told_by_the_bytes(tmp_path, suffix, named):
     with open(path, "wb") as file, opened(file, suffix, "wb") as packed:
         packed.write(b"text\na\nb\n")
     assert read(str(path)) == (["text"], [["a"], ["b"]])
+
+
+def test_zstandard_of_several_frames(tmp_path):
+    """As pzstd and zstd write them, put together; and what is cut off is noticed."""
+    one, two = (pa.compress(text, "zstd", asbytes=True) for text in (b"text\na\n", b"b\n" * 5000))
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0\x10\0\0\0"
+    path = tmp_path / "a.csv.zst"
+    path.write_bytes(skipped + one + skipped + two)
+    assert read(str(path)) == (["text"], [["a"], *[["b"]] * 5000])
+    path.write_bytes(one + two[:-3])
+    with pytest.raises(UserError, match=r"a\.csv\.zst cannot be read: Truncated"):
+        read(str(path))
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_zstandard_where_pyarrow_has_none(tmp_path, monkeypatch, installed):
+    path = tmp_path / "a.csv.zst"
+    path.write_bytes(pa.compress(b"text\na\n", "zstd", asbytes=True) + pa.compress(b"b\n", "zstd", asbytes=True))
+    monkeypatch.setattr(compression, "arrow_has_zstandard", lambda: False)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "zstandard", None)
+        with pytest.raises(UserError, match="pip install zstandard"):
+            read(str(path))
+        return
+    pytest.importorskip("zstandard")
+    assert read(str(path)) == (["text"], [["a"], ["b"]])
+    with open(path, "wb") as file, opened(file, ".zst", "wb") as packed:
+        packed.write(b"text\nc\n")
+    assert read(str(path)) == (["text"], [["c"]])
 
 
 @pytest.mark.parametrize("format", [name for name, known in FORMATS.items() if known.write])

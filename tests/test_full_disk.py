@@ -4,13 +4,15 @@ import errno
 import json
 import os
 import subprocess
-from pathlib import Path
+from random import Random
 
 import pytest
 from tiny import write_config
 
 from pipeline.files import full_disk, write_text
+from pipeline.pretraining.prepare import main as prepare
 from pipeline.run import main
+from pipeline.vocabulary import main as learn
 
 
 @pytest.fixture
@@ -64,10 +66,28 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(small_disk):
     assert [path.name for path in disk.iterdir()] == ["file.txt"] and (disk / "file.txt").read_text() == "before"
 
 
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_the_commands_of_pretraining_name_what_they_could_not_write(small_disk, tmp_path, capsys, workers):
+    disk, resize = small_disk
+    random = Random(0)
+    words = ["".join(random.choices("abcdefgh", k=7)) for _ in range(4000)]
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(random.choices(words, k=20)) for _ in range(3000)))
+    source = ["--source", str(tmp_path / "text.txt")]
+    resize(16)
+    assert learn(["learn", *source, "--size", "9000", "--output", str(disk / "vocab.txt")]) == 2
+    assert f"error: {disk}/vocab.txt cannot be written to (No space left on device)" in capsys.readouterr().err
+    assert learn(["learn", *source, "--size", "500", "--output", str(tmp_path / "vocab.txt")]) == 0
+    command = ["--corpus.train", str(tmp_path / "text.txt"), "--vocabulary", str(tmp_path / "vocab.txt")]
+    assert prepare([*command, "--output", str(disk / "out"), "--workers", workers, "--shards", workers]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {disk}/out/train/shard-" in error and "No space left on device" in error
+    assert not list(disk.glob("out/train/*shard-*"))
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_errors_of_a_full_disk_name_the_folder(number):
+def test_errors_of_a_full_disk_name_the_file_or_the_folder(number):
     words = os.strerror(number)
-    assert full_disk(OSError(number, words, "/there/file"), "run").startswith(f"{Path('/there')} cannot be written to")
+    assert full_disk(OSError(number, words, "/there/file"), "run").startswith("/there/file cannot be written to")
     assert full_disk(OSError(number, words), "run").startswith(f"run cannot be written to ({words})")
     assert full_disk(RuntimeError(f"run/variables; {words}"), "run").startswith("run cannot be written to")
     assert full_disk(OSError(errno.ENOENT, "no such file", "x"), "run") is None

@@ -14,7 +14,7 @@ import tensorflow as tf
 from reference_tokenizer import basic_tokenize
 from tokenizers import normalizers, pre_tokenizers
 
-from pipeline import vocabulary
+from pipeline import vocabulary, words
 from pipeline.backbone import huggingface
 from pipeline.backbone.extend import added_tokens, extend_backbone
 from pipeline.backbone.fresh import build
@@ -25,6 +25,7 @@ from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.text import SPECIAL_TOKENS, TextEncoder, load_vocabulary
 from pipeline.vocabulary import Coverage, coverage, extend, learn, main, save_vocabulary
+from pipeline.words import WordCounter
 
 CASES = pytest.mark.parametrize("lowercase", [True, False], ids=["uncased", "cased"])
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -51,7 +52,7 @@ def pieces(encoder, strings):
 
 
 def counted(documents, lowercase):
-    return vocabulary._count(documents, vocabulary._encoder(None, lowercase))[0]
+    return vocabulary._count(documents, WordCounter(lowercase))[0]
 
 
 @CASES
@@ -127,7 +128,8 @@ def test_what_no_piece_can_spell_is_not_learned():
 def test_pruned_words_leave_their_characters(monkeypatch):
     whole = learn(CORPUS, 300, 1)
     monkeypatch.setattr(vocabulary, "MOST_WORDS", 150)
-    monkeypatch.setattr(vocabulary, "_BATCH", 10)
+    monkeypatch.setattr(words, "_LOOKED_AT", 1000)
+    monkeypatch.setattr(words, "MOST_STRINGS", 10)
     assert len(counted(CORPUS, True)) <= 150
     learned = learn(CORPUS, 300, 1)
     assert learned != whole
@@ -178,7 +180,8 @@ def test_coverage_counts_words_as_often_as_they_occur(monkeypatch):
     assert (expected.tokens_a_word, expected.unknown_share, expected.single_share) == (1.25, 0.125, 0.625)
     many = coverage(encoder, NEW)
     monkeypatch.setattr(vocabulary, "MOST_WORDS", 2)
-    monkeypatch.setattr(vocabulary, "_BATCH", 1)
+    monkeypatch.setattr(words, "_LOOKED_AT", 1)
+    monkeypatch.setattr(words, "MOST_STRINGS", 1)
     assert coverage(encoder, NEW) == many
     assert coverage(encoder, []) == Coverage() and Coverage().tokens_a_word == 0
 

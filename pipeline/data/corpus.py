@@ -1,59 +1,101 @@
 """Raw text as documents of sentences, streamed from files of any size; no TensorFlow but for TFRecord and tfds."""
 
-import dataclasses
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from pipeline.config import CorpusConfig, DataConfig
 from pipeline.data import sources
-from pipeline.data.formats import Nothing, Notices, format_by_name, open_table, suffixes
+from pipeline.data.formats import FORMATS, Nothing, Notices, ReadOptions, format_by_name, open_table, suffixes
+from pipeline.data.formats.file import File
+from pipeline.data.formats.wiki import told_by_first_lines
 from pipeline.data.sentences import split_sentences
 from pipeline.errors import UserError
 
-# A file without a blank line would be one document as large as the file: longer documents are cut.
-MOST_SENTENCES = 10_000
+# A file without a blank line would be one document as large as the file: longer documents are cut between paragraphs.
+MOST_CHARACTERS = 1 << 20
+# What WikiExtractor calls its files, in folders AA, AB and so on.
+_EXTRACTED = re.compile(r"wiki_\d+")
 _reported: set[str] = set()
 
 
-def documents(source: str | list[str], config: CorpusConfig, shard: tuple[int, int] = (0, 1)) -> Iterator[list[str]]:
+def documents(source: str | list[str], config: CorpusConfig, split: bool = True) -> Iterator[list[str]]:
     """The documents of a corpus in order, each a list of sentences: stripped, none empty.
 
-    Memory holds one document. One of more than MOST_SENTENCES sentences comes in several.
+    Memory holds one document. One of more than MOST_CHARACTERS comes in several.
 
     Args:
         source: as `CorpusConfig.train` describes.
         config: how to read it.
-        shard: (index, count), for readers that share the work. Each takes every count-th file, or every count-th
-            document where there are fewer files than readers.
+        split: paragraphs into sentences; else they come whole, for readers of words, in a tenth of the time.
 
     Raises:
         UserError: at once, no such file; on iteration, a file that cannot be read or decoded (with its line), a
             damaged row, or no text at all.
     """
-    return (document for _, document in _numbered(source, config, shard))
+    files = files_of(source)
+    return _some(read_files(files, config=config, split=split), files, config)
 
 
-def training_documents(config: CorpusConfig, shard: tuple[int, int] = (0, 1)) -> Iterator[list[str]]:
+def training_documents(config: CorpusConfig, split: bool = True) -> Iterator[list[str]]:
     """`documents` of `config.train` without those held out."""
-    fraction = 0 if config.validation else config.validation_fraction
-    found = _numbered(config.train, config, shard)
-    return (document for number, document in found if not _is_held_out(number, fraction, config.split_seed))
+    files, read = reader(config, "train")
+    return _some(read(files, split=split), files, config)
 
 
-def validation_documents(config: CorpusConfig, shard: tuple[int, int] = (0, 1)) -> Iterator[list[str]]:
-    """`documents` of `config.validation`, or those of `config.train` that are held out: none, if none fell to it."""
+def reader(config: CorpusConfig, name: str) -> tuple[list[str], Callable[..., Iterator[list[str]]]]:
+    """The files that training or held-out documents are in, and `read_files` for them.
+
+    Of the config it is given only how files are read: what it gives for a file does not depend on the others.
+
+    Args:
+        config: of the corpus.
+        name: "train" or "validation".
+    """
+    settings = replace(config, train=None, validation=None)
     if config.validation:
-        return documents(config.validation, config, shard)
-    found = _numbered(config.train, config, shard)
-    held_out = config.validation_fraction, config.split_seed
-    return (document for number, document in found if _is_held_out(number, *held_out))
+        return files_of(getattr(config, name)), partial(read_files, config=settings)
+    if name == "train" and not config.validation_fraction:
+        return files_of(config.train or []), partial(read_files, config=settings)
+    return files_of(config.train or []), partial(read_files, config=settings, held_out=name == "validation")
+
+
+def read_files(
+    files: Sequence[str],
+    part: tuple[int, int] = (0, 1),
+    *,
+    config: CorpusConfig,
+    held_out: bool | None = None,
+    split: bool = True,
+) -> Iterator[list[str]]:
+    """The documents of files, as `documents` gives them; perhaps none.
+
+    Args:
+        files: of `files_of`.
+        part: (index, count), for readers that share the work: each takes every count-th document of a file.
+        config: how to read them.
+        held_out: True: those that `validation_fraction` and `split_seed` hold out, which a document's text alone
+            decides; False: the others; None: all.
+        split: as of `documents`.
+    """
+    index, count = part
+    if not 0 <= index < count:
+        raise ValueError(f"part {index} of {count} is none")
+    cut = split_sentences if split else lambda paragraph: [paragraph]
+    for file in files:
+        found = islice(_of_file(file, config), config.max_documents)
+        for paragraphs, whole in islice(found, index, None, count):
+            if held_out is None or _is_held_out(paragraphs, config) == held_out:
+                yield paragraphs if whole else [sentence for paragraph in paragraphs for sentence in cut(paragraph)]
 
 
 def files_of(source: str | list[str]) -> list[str]:
-    """The files and tfds: names of a corpus, in order; of a folder all *.txt and *.txt.gz (.xz, .bz2) below it.
+    """The files and tfds: names of a corpus, in order; of a folder all *.txt and wiki_00 below it, packed or not.
 
     Raises:
         UserError: a path or glob that matches no file, or a folder without such files.
@@ -63,8 +105,7 @@ def files_of(source: str | list[str]) -> list[str]:
         if item.startswith("tfds:") or not Path(item).is_dir():
             found.append(item)
             continue
-        below = (path for path in sorted(Path(item).rglob("*.txt*")) if path.is_file())
-        files = [str(path) for path in below if suffixes(path.name)[0] == ".txt"]
+        files = [str(path) for path in sorted(Path(item).rglob("*")) if _is_text(path.name) and path.is_file()]
         if not files:
             raise UserError(f"{item} is a folder without *.txt files: name its files ({item}/*.jsonl).")
         found += files
@@ -73,70 +114,80 @@ def files_of(source: str | list[str]) -> list[str]:
     return found
 
 
-def _numbered(
-    source: str | list[str] | None, config: CorpusConfig, shard: tuple[int, int]
-) -> Iterator[tuple[tuple[int, int], list[str]]]:
-    """Documents with their number: (place of the file in the corpus, place in the file), whatever the shard."""
-    files = files_of(source or [])
-    index, count = shard
-    if not 0 <= index < count:
-        raise ValueError(f"shard {index} of {count} is none")
-
-    # Not a generator itself, so that a missing file is noticed at once.
-    def generate():
-        by_file, seen = len(files) >= count, 0
-        for place, file in enumerate(files):
-            if by_file and place % count != index:
-                continue
-            for number, document in enumerate(_of_file(file, config)):
-                if config.max_documents is not None and number >= config.max_documents:
-                    break
-                seen += 1
-                if by_file or (seen - 1) % count == index:
-                    yield (place, number), document
-        if not seen and (not by_file or count == 1):
-            raise UserError(f"{', '.join(files[:5])}{', ...' if files[5:] else ''}: there is no text.")
-
-    return generate()
+def _is_text(name: str) -> bool:
+    suffix, compression = suffixes(name)
+    return suffix == ".txt" or _EXTRACTED.fullmatch(name.lower().removesuffix(compression)) is not None
 
 
-def _is_held_out(number: tuple[int, int], fraction: float, seed: int) -> bool:
-    if not fraction:
-        return False
-    digest = hashlib.blake2b(repr((seed, *number)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") < fraction * 2**64
+def _some(documents: Iterator[list[str]], files: list[str], config: CorpusConfig) -> Iterator[list[str]]:
+    """The same; none at all is an error."""
+    document = None
+    for document in documents:
+        yield document
+    if document is None:
+        raise no_documents(files, config)
 
 
-def _of_file(file: str, config: CorpusConfig) -> Iterator[list[str]]:
+def no_documents(files: list[str], config: CorpusConfig) -> UserError:
+    """Why there are none to train on."""
+    names = f"{', '.join(files[:5])}{', ...' if files[5:] else ''}"
+    if next(read_files(files, config=config, split=False), None) is None:
+        return UserError(f"{names}: there is no text.")
+    return UserError(
+        f"{names}: all documents are held out by corpus.validation_fraction {config.validation_fraction}: lower it, "
+        "give another corpus.split_seed, or name corpus.validation."
+    )
+
+
+def _is_held_out(paragraphs: list[str], config: CorpusConfig) -> bool:
+    """Whether a document is held out: wherever it stands, so that other files may come and go, and its copies too."""
+    digest = hashlib.blake2b(str(config.split_seed).encode(), digest_size=8)
+    for paragraph in paragraphs:
+        digest.update(paragraph.encode("utf-8", "replace") + b"\n")
+    return int.from_bytes(digest.digest(), "little") < config.validation_fraction * 2**64
+
+
+def _of_file(file: str, config: CorpusConfig) -> Iterator[tuple[list[str], bool]]:
+    """Documents: paragraphs, or sentences (True)."""
     if file.startswith("tfds:"):
         return _rows(file, config)
-    known = None if suffixes(file)[0] == ".txt" else format_by_name(file)
     if not Path(file).stat().st_size:
         # An empty file among others is none to complain of.
         return iter(())
-    if (config.format or known or "text") != "text":
-        return _rows(file, config)
-    return _text(file, config)
+    kind = config.format or _told(file, config)
+    return _text(file, config) if kind == "text" else _rows(file, replace(config, format=kind))
 
 
-def _text(file: str, config: CorpusConfig) -> Iterator[list[str]]:
+def _told(file: str, config: CorpusConfig) -> str:
+    """A file's format by its first lines, else by its name, else text."""
+    known = None if suffixes(file)[0] == ".txt" else format_by_name(file)
+    if known and (FORMATS[known].magic or known == "tfrecord"):
+        return known
+    column = config.text_column if known is None else None
+    told = told_by_first_lines(File(file, _options(config), Notices()), column)
+    return told or known or "text"
+
+
+def _text(file: str, config: CorpusConfig) -> Iterator[tuple[list[str], bool]]:
     document: list[str] = []
+    size, whole = 0, config.lines == "sentences"
     for line in _lines(file, config):
         line = line.strip()
         ended = config.lines == "documents" or (not line and not config.document_per_file)
         if line:
-            document += [line] if config.lines == "sentences" else split_sentences(line)
-        if document and (ended or len(document) >= MOST_SENTENCES):
-            yield from _cut(document)
-            document = []
+            document.append(line)
+            size += len(line)
+        if document and (ended or size >= MOST_CHARACTERS):
+            yield document, whole
+            document, size = [], 0
     if document:
-        yield from _cut(document)
+        yield document, whole
 
 
 def _lines(file: str, config: CorpusConfig) -> Iterator[str]:
     """Lines of a text file; of blank ones an empty string."""
     notices = Notices()
-    options = dataclasses.replace(sources.read_options(_as_data(config), "corpus"), format="lines")
+    options = replace(_options(config), format="lines")
     table = open_table(file, options, None, notices)
     for number, text in table:
         if isinstance(text, Nothing):
@@ -146,6 +197,10 @@ def _lines(file: str, config: CorpusConfig) -> Iterator[str]:
         else:
             yield from text[0].split("\r")
     _report(notices)
+
+
+def _options(config: CorpusConfig) -> ReadOptions:
+    return sources.read_options(_as_data(config), "corpus")
 
 
 def _as_data(config: CorpusConfig) -> DataConfig:
@@ -162,8 +217,8 @@ def _report(notices: Notices) -> None:
         print(f"warning: corpus: {sentence}", file=sys.stderr, flush=True)
 
 
-def _rows(file: str, config: CorpusConfig) -> Iterator[list[str]]:
-    """A document a row; rows without text are passed over."""
+def _rows(file: str, config: CorpusConfig) -> Iterator[tuple[list[str], bool]]:
+    """A document a row, whose lines are paragraphs; rows without text are passed over."""
     notices = Notices()
     for number, cells in sources.read(file, _as_data(config), [config.text_column], "train", "corpus", notices):
         try:
@@ -178,10 +233,13 @@ def _rows(file: str, config: CorpusConfig) -> Iterator[list[str]]:
             raise UserError(f"{where}: the row {what}; mend or remove it.") from error
         # JSON can hold half a surrogate pair, which no encoding has; it becomes a question mark.
         text = (text or "").encode("utf-8", "replace").decode()
-        yield from _cut([s for paragraph in re.split(r"[\r\n]+", text) for s in split_sentences(paragraph)])
+        paragraphs, size = [], 0
+        for paragraph in filter(None, map(str.strip, re.split(r"[\r\n]+", text))):
+            paragraphs.append(paragraph)
+            size += len(paragraph)
+            if size >= MOST_CHARACTERS:
+                yield paragraphs, False
+                paragraphs, size = [], 0
+        if paragraphs:
+            yield paragraphs, False
     _report(notices)
-
-
-def _cut(document: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(document), MOST_SENTENCES):
-        yield document[start : start + MOST_SENTENCES]

@@ -3,8 +3,8 @@
     python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens
 
 The corpus is divided into shards; each worker process writes one at a time, and a shard takes its name only when it is
-complete. Run again after it was killed, it writes only the shards that are missing. Memory does not grow with the
-corpus. A corpus of many files is prepared fastest, for a shard then reads only its own.
+complete. Run again after it was killed, or after files were added, changed or taken away, it writes only the shards
+that are missing: which files are in one does not depend on the others. Memory does not grow with the corpus.
 
 Why tokens, and not TFRecord files of finished examples: such files hold one choice of pairs and masks, and are written
 over again for each other choice (google-research/bert writes the corpus ten times, with `dupe_factor`, to have ten
@@ -23,30 +23,43 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
-from pipeline.files import write_text
+from pipeline.files import full_disk, named_in_errors, write_text
 from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, write_store
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
-# Bounds on the default number of shards.
-FEWEST, MOST = 4, 256
-# Bytes of a corpus that is one shard: done by the time that worker processes would have started.
-SMALL = 32 << 20
+if TYPE_CHECKING:
+    from pipeline.config import CorpusConfig
 
-Reader = Callable[..., Iterator[list[str]]]
-"""read(shard=(i, n)): the i-th of n parts of a corpus; documents, each a list of sentences.
+# Smaller files are put together into at most so many shards; a larger one is cut into a few.
+MOST_TOGETHER, PIECES = 256, 4
+# Bytes of a large file, and of a corpus that is one shard: done by the time that worker processes would have started.
+LARGE = 32 << 20
+
+Reader = Callable[[Sequence[str], tuple[int, int]], Iterator[list[str]]]
+"""read(files, (i, n)): of each file every n-th document from the i-th; documents are lists of sentences.
 
 Worker processes import it: a function of a module, or a functools.partial of one.
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one shard holds: of the documents of files every count-th, from the index-th."""
+
+    files: tuple[str, ...]
+    index: int = 0
+    count: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +86,12 @@ def prepare(
     """Write the shards that are missing from `output`, and the list of all.
 
     Args:
-        read: documents of a shard.
-        files: what `read` reads; when one of them changes, everything is written again.
+        read: documents of files.
+        files: all of the corpus.
         tokenization: how tokens are made.
-        output: folder; shards that an earlier call finished from the same input stay.
-        shards: parts; None: one for a small corpus, else as many as files, within FEWEST and MOST. It is not taken
-            from `workers`, so that the prepared corpus is the same whatever their number.
+        output: folder; shards that an earlier call finished from the same files stay.
+        shards: about how many; None: one for a small corpus, else by the sizes of the files. It is not taken from
+            `workers`, so that the prepared corpus is the same whatever their number.
         workers: processes; 1: this one.
         progress: is given a line for each finished shard.
 
@@ -86,27 +99,55 @@ def prepare(
         UserError: another process writes there; a worker died; and what `read` raises.
     """
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    # What is no file, such as tfds:, is not known to be small.
-    small = all(map(os.path.isfile, files)) and sum(map(os.path.getsize, files)) < SMALL
-    shards = shards or (1 if small else min(max(len(files), FEWEST), MOST))
-    names = [f"shard-{i:05}-of-{shards:05}" for i in range(shards)]
-    key = _key(read, files, tokenization)
+    with named_in_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+    parts = divided(files, shards)
+    vocabulary = _vocabulary_bytes(tokenization)
+    keys = [_key(read, part, tokenization, vocabulary) for part in parts]
+    names = [f"shard-{key[:16]}" for key in keys]
     try:
-        with FileLock(output / ".lock", timeout=0):
-            missing = [i for i, name in enumerate(names) if _stored_key(output / name) != key]
+        with named_in_errors(output), FileLock(output / ".lock", timeout=0):
+            missing = [i for i, name in enumerate(names) if _stored_key(output / name) != keys[i]]
             if missing:
                 (output / "corpus.json").unlink(missing_ok=True)
-            for old in output.glob("shard-*-of-*"):  # of another number of shards
+            # Of files that are no more as they were, or left by a killed process.
+            for old in [*output.glob("shard-*"), *output.glob(".shard-*")]:
                 if old.name not in names:
                     shutil.rmtree(old)
-            jobs = [(read, (i, shards), tokenization, str(output / names[i]), key) for i in missing]
+            jobs = [(read, parts[i], tokenization, str(output / names[i]), keys[i]) for i in missing]
             for done, (name, tokens) in enumerate(_run(jobs, workers), 1):
-                progress(f"{name}: {tokens:,} tokens ({shards - len(missing) + done} of {shards} shards)")
+                progress(f"{name}: {tokens:,} tokens ({len(names) - len(missing) + done} of {len(names)} shards)")
             write_text(output / "corpus.json", json.dumps({"shards": names}))
     except Timeout as error:
         raise UserError(f"another process is preparing {output}.") from error
     return TokenCorpus.open(output)
+
+
+def divided(files: Sequence[str], shards: int | None = None) -> list[Part]:
+    """The shards of a corpus, so that a file that is added, changed or taken away changes only its own.
+
+    A file is put together with others by its name, or cut by its size, neither of which depends on other files.
+
+    Args:
+        files: paths, and names of what is no file, such as tfds:, which is taken to be large.
+        shards: at most so many of files put together; where there are fewer files, each is cut so that there are at
+            least so many. None: by size.
+    """
+    sizes = {file: os.path.getsize(file) if os.path.isfile(file) else LARGE for file in files}
+    if shards is None and sum(sizes.values()) < LARGE:
+        return [Part(tuple(files))]
+    groups: dict[str | int, list[str]] = {}
+    for file in files:
+        number = int.from_bytes(hashlib.sha256(file.encode("utf-8", "surrogateescape")).digest()[:8], "little")
+        cut = len(files) < shards if shards else sizes[file] >= LARGE
+        groups.setdefault(file if cut else number % (shards or MOST_TOGETHER), []).append(file)
+    pieces = -(-shards // len(files)) if shards else PIECES
+    return [
+        Part(tuple(group), index, count)
+        for place, group in groups.items()
+        for count in [pieces if isinstance(place, str) else 1]
+        for index in range(count)
+    ]
 
 
 def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
@@ -158,33 +199,34 @@ def _worker() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _write_shard(
-    read: Reader, part: tuple[int, int], tokenization: Tokenization, folder: str, key: str
-) -> tuple[str, int]:
+def _write_shard(read: Reader, part: Part, tokenization: Tokenization, folder: str, key: str) -> tuple[str, int]:
     from pipeline.text import TextEncoder
 
     splitter = word_splitter(tokenization.splitter)
     encoder = TextEncoder(tokenization.vocabulary, tokenization.lowercase, rules=tokenization.rules)
-    store = write_store(read(shard=part), encoder, folder, splitter, key)
+    store = write_store(read(part.files, (part.index, part.count)), encoder, folder, splitter, key)
     return Path(folder).name, store.meta.tokens
 
 
-def _key(read: Reader, files: list[str], tokenization: Tokenization) -> str:
-    """sha256 of all that decides a shard: the files as they are now, how they are read, and how tokens are made."""
+def _vocabulary_bytes(tokenization: Tokenization) -> bytes:
     try:
-        vocabulary = Path(tokenization.vocabulary).read_bytes()
+        return Path(tokenization.vocabulary).read_bytes()
     except OSError as error:
         raise UserError(f"{tokenization.vocabulary}: the vocabulary cannot be read ({error.strerror}).") from error
+
+
+def _key(read: Reader, part: Part, tokenization: Tokenization, vocabulary: bytes) -> str:
+    """sha256 of all that decides a shard: its files as they are now, how they are read, and how tokens are made."""
     states = []
-    for file in files:
+    for file in part.files:
         status = os.stat(file) if os.path.exists(file) else None  # tfds: names are no files
         states.append((file, status and status.st_size, status and status.st_mtime_ns))
     function, settings = (read.func, (read.args, read.keywords)) if isinstance(read, partial) else (read, ())
     reader = (function.__module__, function.__qualname__, settings)
-    parts = (VERSION, states, reader, tokenization.lowercase, tokenization.splitter)
+    parts = (VERSION, states, part.index, part.count, reader, tokenization.lowercase, tokenization.splitter)
     if tokenization.rules != BERT_RULES:
         parts = (*parts, tokenization.rules)
-    return hashlib.sha256(repr(parts).encode() + vocabulary).hexdigest()
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape") + vocabulary).hexdigest()
 
 
 def _stored_key(folder: Path) -> str | None:
@@ -199,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     from pipeline.config import CorpusConfig
-    from pipeline.data.corpus import files_of, training_documents, validation_documents
+    from pipeline.data.corpus import reader
     from pipeline.settings.read import settle
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -221,16 +263,46 @@ def main(arguments: list[str] | None = None) -> int:
     settings = {"shards": values.shards, "workers": values.workers, "progress": print}
     try:
         settle(config, "corpus")
-        for name, read in (("train", training_documents), ("validation", validation_documents)):
-            source = config.train if name == "train" else config.validation or config.train
+        corpora = {}
+        for name in ("train", "validation"):
+            files, read = reader(config, name)
             folder = Path(values.output, name)
-            corpus = prepare(partial(read, config), files_of(source or []), tokenization, folder, **settings)
+            corpus = corpora[name] = prepare(read, files, tokenization, folder, **settings)
             counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
             print(f"{folder}: {counts}")
+        warn_of_empty(config, **corpora)
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {full_disk(error, values.output) or error}", file=sys.stderr)
         return 2
     return 0
+
+
+def warn_of_empty(config: "CorpusConfig", train: TokenCorpus, validation: TokenCorpus | None) -> None:
+    """Refuse a corpus without tokens to train on, and say where none are held out.
+
+    Args:
+        config: of the corpus.
+        train, validation: as prepared; None: nothing was to be held out.
+
+    Raises:
+        UserError: there is nothing to train on.
+    """
+    from pipeline.data.corpus import no_documents, reader
+
+    if not train.tokens:
+        raise no_documents(reader(config, "train")[0], config)
+    if validation and validation.tokens:
+        return
+    if config.validation:
+        why = "corpus.validation has no text"
+    elif config.validation_fraction:
+        why = (
+            f"none of {train.documents:,} documents fell to corpus.validation_fraction {config.validation_fraction}; "
+            "raise it, or name corpus.validation"
+        )
+    else:
+        why = "corpus.validation_fraction is 0"
+    print(f"warning: nothing is held out to score pre-training with: {why}.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,12 +11,12 @@ from pipeline.backbone import huggingface
 from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.config import Config, PretrainingConfig, TextConfig
-from pipeline.data.corpus import files_of, training_documents, validation_documents
+from pipeline.data.corpus import reader, training_documents
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
 from pipeline.pretraining.model import PretrainingModel, build_pretraining_model, heads_of
-from pipeline.pretraining.prepare import Tokenization, prepare
+from pipeline.pretraining.prepare import Tokenization, prepare, warn_of_empty
 from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints
@@ -116,7 +114,7 @@ def _text_config(config: Config, run_dir: Path, workers: Workers) -> TextConfig:
     path = run_dir / "vocab.txt"
     with workers.chief_first():
         if not path.is_file():
-            documents = training_documents(config.corpus)
+            documents = training_documents(config.corpus, split=False)
             minimum, lowercase = pretraining.vocabulary_min_count, text.lowercase is not False
             learned = learn(documents, pretraining.vocabulary_size, minimum, lowercase)
             save_vocabulary(learned, path)
@@ -133,7 +131,9 @@ def _build(
     xla = choose_xla(training.xla, sum(phase.steps for phase in pretraining.phases))
     print(describe(strategy, pretraining.phases[0].batch_size, dtype, xla))
     with strategy.scope():
-        loaded = load_backbone(config.model, text, training.seed, dtype)
+        # Fine-tuning's length matters only where it follows; it is then refused before anything is trained.
+        needed = dataclasses.replace(text, sequence_length=1) if config.stage == "pretrain" else text
+        loaded = load_backbone(config.model, needed, training.seed, dtype)
         _check_objective(pretraining.objective, loaded)
         model = build_pretraining_model(loaded, next_sentence=pretraining.objective != "none", dtype=dtype)
         model.accumulation, model.xla, model.z_loss = pretraining.accumulation, xla, pretraining.z_loss
@@ -168,23 +168,23 @@ def _corpora(
         save_vocabulary(list(encoder.vocabulary), vocabulary)
     tokenization = Tokenization(str(vocabulary), encoder.lowercase, config.pretraining.word_splitter, encoder.rules)
 
-    def tokens(name: str, read: Callable, source: str | list[str]) -> TokenCorpus:
+    def tokens(name: str) -> TokenCorpus:
         processes = config.pretraining.workers or os.cpu_count() or 1
         folder = run_dir / "corpus" / name
         with workers.chief_first():
             if workers.chief:
-                read = partial(read, config.corpus)
-                corpus = prepare(read, files_of(source), tokenization, folder, workers=processes)
+                files, read = reader(config.corpus, name)
+                corpus = prepare(read, files, tokenization, folder, workers=processes)
             else:
                 corpus = TokenCorpus.open(folder)
         print(f"{name}: {corpus.documents} documents, {corpus.sentences} sentences, {corpus.tokens} tokens")
         return corpus
 
-    given = config.corpus
-    assert given.train is not None
-    train, held_out = tokens("train", training_documents, given.train), None
-    if given.validation or given.validation_fraction:
-        held_out = tokens("validation", validation_documents, given.validation or given.train)
+    train, held_out = tokens("train"), None
+    if config.corpus.validation or config.corpus.validation_fraction:
+        held_out = tokens("validation")
+    if workers.chief:
+        warn_of_empty(config.corpus, train, held_out)
     return train, held_out if held_out and held_out.tokens else None
 
 

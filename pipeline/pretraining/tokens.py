@@ -4,6 +4,7 @@ A folder holds `tokens.bin` (all token ids one after the other, without special 
 `documents.bin` (where each begins), and `meta.json`. With a word splitter it also holds `words.bin`, one bit a token.
 """
 
+import contextlib
 import hashlib
 import importlib
 import itertools
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # reading a store needs no TensorFlow
     from pipeline.text import TextEncoder
 
 # Increase it when the format changes: stores of earlier versions are then not reused.
-VERSION = 1
+VERSION = 2
 # Sentences and characters tokenized at once: enough for speed, and a bound on memory.
 BATCH_SENTENCES = 2048
 BATCH_CHARACTERS = 1 << 18
@@ -221,13 +222,12 @@ def write_store(
         key: kept in meta.json.
     """
     folder = Path(folder)
-    with replaced_folder(folder) as temporary:
-        writer = _Writer(temporary, encoder, splitter)
+    with replaced_folder(folder) as temporary, contextlib.closing(_Writer(temporary, encoder, splitter)) as writer:
         for document in documents:
             for sentence in document:
                 writer.add(sentence)
             writer.end_document()
-        meta = writer.close(key)
+        meta = writer.finish(key)
         (temporary / "meta.json").write_text(json.dumps(asdict(meta)), encoding="utf-8")
     return TokenStore(folder)
 
@@ -282,7 +282,13 @@ class _Writer:
         self.documents += len(ends)
         self.pending, self.ends, self.characters = [], [], 0
 
-    def close(self, key: str) -> StoreMeta:
+    def close(self) -> None:
+        """Give up what is not finished: on a full disk what is buffered cannot be written either."""
+        for file in self.files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def finish(self, key: str) -> StoreMeta:
         self.flush()
         if self.splitter:
             self._write("words", np.packbits(self.bits, bitorder="little"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.formats import arrow, delimited, excel, jsonl, lines, tfrecord
+from pipeline.data.formats import arrow, delimited, excel, jsonl, lines, tfrecord, wiki
 from pipeline.data.formats.compression import BROKEN, MAGIC
 from pipeline.data.formats.file import STANDARD_INPUT, File, name_of
 from pipeline.data.formats.folder import files_of, read_folder
@@ -46,7 +46,10 @@ FORMATS = {
     "arrow": Format(arrow.read_arrow, (".arrow", ".feather"), arrow.write_arrow, "row",
                     (b"ARROW1", b"\xff\xff\xff\xff"), ()),
     "xlsx": Format(excel.read_xlsx, (".xlsx",), excel.write_xlsx, "row", (b"PK\x03\x04",), ()),
-    "tfrecord": Format(tfrecord.read_tfrecord, (".tfrecord", ".tfrecords"), None, "record", (), (".gz",)),
+    "tfrecord": Format(tfrecord.read_tfrecord, (".tfrecord", ".tfrecords"), None, "record"),
+    "wiki_doc": Format(wiki.read_wiki_doc),
+    "wiki_json": Format(wiki.read_wiki_json),
+    "mediawiki": Format(wiki.read_mediawiki, unit="page"),
 }  # fmt: skip
 
 
