@@ -23,6 +23,7 @@ from pipeline.training.fit import Lesson, fit
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.numerics import choose_dtype, serving_dtype
 from pipeline.training.optimizer import make_optimizer
+from pipeline.training.pause import Pause
 from pipeline.training.strategy import describe
 from pipeline.training.teacher import Teacher, load_teacher
 from pipeline.training.workers import Workers
@@ -77,17 +78,18 @@ class Assembly:
         found = {"data": self.data.fingerprint, "tokenization": self.encoder.fingerprint}
         return found | ({"teacher": self.teacher.fingerprint} if self.teacher else {})
 
-    def fit(self, task: Task, workers: Workers) -> Progress:
+    def fit(self, task: Task, workers: Workers, pause: Pause) -> Progress:
         """Train the model in the run's folder, from its newest checkpoint where there is one, and leave it with its
         best weights; where training.epochs is 0, leave it as it is.
 
         Args:
             task: as it is served, which scores the validation rows.
             workers: of the run; the chief writes identity.json.
+            pause: where to pause before the end: then the progress is not finished.
 
         Raises:
-            UserError: the loss is not finite any more, or the checkpoint is of other data or tokens.
-            Stopped: SIGTERM or Ctrl-C came; the state is saved.
+            UserError: the loss is not finite any more (Diverged), or the checkpoint is of other data or tokens.
+            Stopped: SIGTERM or Ctrl-C came, or the deadline of `pause`; the state is saved.
         """
         run_dir, train, validation = Path(str(self.config.run_dir)), self.data.train, self.data.validation
         if workers.chief:
@@ -109,6 +111,7 @@ class Assembly:
             self.config.training,
             self.config.text,
             None if validation is None else score,
+            pause,
         )
         return fit(model, lesson, checkpoints, run_dir / "logs")
 

@@ -5,13 +5,14 @@ from pipeline.backbone.config import check_fresh_backbone, check_pooling, check_
 from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
 from pipeline.pretraining.config import check_pretraining
+from pipeline.search.config import check_search
 from pipeline.settings.read import settle
 from pipeline.training.config import check_distillation, check_finished, check_training
 
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
 RULES = (
     check_run_dir, check_split, check_columns, check_pretraining, check_fresh_backbone, check_room_for_text,
-    check_training, check_finished, check_distillation, check_pooling, tasks.check,
+    check_training, check_finished, check_distillation, check_pooling, check_search, tasks.check,
 )  # fmt: skip
 
 

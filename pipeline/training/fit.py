@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.text import TextEncoder
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.model import TrainableClassifier
+from pipeline.training.pause import Pause
 from pipeline.training.watch import Interval, StopRequest, Watch, log
 
 
@@ -31,6 +32,7 @@ class Lesson:
         config, text: the training and text sections.
         score: computes the validation scores of the current weights (a dict with the monitored one); None: no
             validation.
+        pause: where to pause before the end.
     """
 
     train: Split
@@ -39,6 +41,7 @@ class Lesson:
     config: TrainingConfig
     text: TextConfig
     score: Callable[[], dict] | None
+    pause: Pause = field(default_factory=Pause)
 
     @property
     def monitor(self) -> str:
@@ -61,11 +64,11 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
         logs: folder for TensorBoard.
 
     Returns:
-        The finished progress, with the history of all epochs.
+        The progress, with the history of all epochs; unfinished where lesson.pause was reached before the end.
 
     Raises:
-        UserError: the loss is not finite any more.
-        Stopped: SIGTERM or Ctrl-C came; the state is saved.
+        Diverged: the loss is not finite any more.
+        Stopped: SIGTERM or Ctrl-C came, or as Paused the deadline of lesson.pause; the state is saved.
     """
     progress, config, steps = checkpoints.restore(), lesson.config, lesson.steps
     if progress.finished:
@@ -88,12 +91,12 @@ def fit(model: TrainableClassifier, lesson: Lesson, checkpoints: Checkpoints, lo
     if model.xla and not progress.finished:
         options = _compile_ahead(model, lesson, options, checkpoints)
     writer = tf.summary.create_file_writer(str(logs)) if workers.chief else tf.summary.create_noop_writer()
-    with StopRequest() as stop:
-        while not progress.finished:
+    with StopRequest(lesson.pause) as stop:
+        while not progress.finished and not lesson.pause.reached(progress.epoch):
             row = _train_epoch(model, lesson, options, progress, checkpoints, writer, stop)
             _finish_epoch(model, lesson, progress, checkpoints, row)
             log(writer, row, progress.epoch * steps)
-    if progress.best_weights:
+    if progress.finished and progress.best_weights:
         # The others may be here before the chief has written them.
         workers.barrier()
         checkpoints.restore_weights(progress.best_weights)
