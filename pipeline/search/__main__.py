@@ -5,10 +5,11 @@ python -m pipeline.search --config trec --trials 50 --minutes 90  goes on with m
 python -m pipeline.launch local --workers 4 --search -- --config trec --trials 50    four trials at a time
 """
 
-import json
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 
 from pipeline.command_line import parse
 from pipeline.errors import TRY_AGAIN, Stopped, UserError
@@ -16,6 +17,7 @@ from pipeline.files import full_disk
 from pipeline.search.config import SearchConfig
 from pipeline.search.jobs import Worker
 from pipeline.settings.help import help_of
+from pipeline.training.cluster import find_cluster
 
 USAGE = """usage: python -m pipeline.search [--config NAME_OR_FILE] [--trials N] [--minutes M] [--section.key VALUE ...]
 
@@ -39,10 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     folder = "."
     try:
-        worker = this_worker(os.environ)
-        config = parse([_long(word) for word in words])
-        folder = str(config.run_dir)
-        found = _search(config, worker)
+        with _stoppable():
+            worker = this_worker(os.environ)
+            config = parse([_long(word) for word in words])
+            folder = str(config.run_dir)
+            found = _search(config, worker)
     except Stopped as request:
         print(request, file=sys.stderr)
         return TRY_AGAIN
@@ -67,8 +70,8 @@ def this_worker(environment: MutableMapping[str, str]) -> Worker:
         environment: TF_CONFIG, or the variables of a Slurm step, are read and taken out.
     """
     if text := environment.pop("TF_CONFIG", ""):
-        config = json.loads(text)
-        return Worker(int(config["task"]["index"]), len(config["cluster"]["worker"]))
+        cluster = find_cluster("auto", {"TF_CONFIG": text})
+        return Worker(cluster.index, len(cluster.addresses)) if cluster else Worker()
     count = int(environment.pop("SLURM_STEP_NUM_TASKS", 1))
     return Worker(int(environment.get("SLURM_PROCID", 0)), count) if count > 1 else Worker()
 
@@ -103,6 +106,20 @@ def one_gpu(worker: Worker) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         tf.config.set_visible_devices(gpus[worker.index % len(gpus)], "GPU")
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM between two trainings, or while one is being made ready, ends the search as one in training does."""
+
+    def stop(number, frame):
+        raise Stopped("stopped as asked: start again to go on.")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _long(word: str) -> str:

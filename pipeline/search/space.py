@@ -74,7 +74,7 @@ def usual(config: Config) -> dict[str, Range]:
     sizes = [each for each in (size // 2, size, 2 * size) if each and each % training.accumulation == 0]
     found = {
         "training.learning_rate": Range(rate / 5, rate * 5, log=True),
-        "training.epochs": Range(max(1, epochs // 2), 2 * epochs),
+        "training.epochs": Range((epochs + 1) // 2, 2 * epochs),
         "training.batch_size": Range(choices=[str(each) for each in sizes]),
         "training.warmup": Range(0.0, 0.3),
         "training.weight_decay": Range(1e-3, 0.3, log=True),
