@@ -169,6 +169,18 @@ def test_the_defaults_are_kept_where_the_gain_is_no_more_than_seeds_explain(conf
     assert "not trained again" in search(config, train=Trainer()).results["verdict"]["sentence"]
 
 
+@pytest.mark.parametrize("rate", [0.1, 1e-3], ids=["winner", "defaults"])
+def test_the_model_of_the_settings_to_take_is_exported_and_no_other(config, rate):
+    config.training.learning_rate, config.training.warmup, config.export.enabled = rate, 0.2, True
+    trainer = Trainer()
+    found = search(config, train=trainer)
+    number = 0 if rate == 1e-3 else found.results["winner"]["trial"]
+    assert found.saved_model == found.folder / f"final/{number:04d}-seed-1/saved_model/1"
+    assert sum(each.export.enabled for each in trainer.configs) == 1
+    assert found.settings == trials_of(found.folder)[number]["settings"]
+    assert search(config, train=Trainer()).saved_model == found.saved_model
+
+
 def test_a_training_that_fails_is_a_result(config, capsys):
     config.training.learning_rate = 1e-4
     found = search(config, train=Trainer(higher_than=1e-3))
@@ -231,16 +243,16 @@ def test_workers_share_the_trials_and_no_training_is_done_twice(config, tmp_path
         "import json, sys, time; from trial_double import Trainer; from pipeline import read_config\n"
         "from pipeline.search import jobs, search, winner; jobs.WAIT = winner.WAIT = 0.05\n"
         "trainer = Trainer(tick=lambda: time.sleep(0.01))\n"
-        "found = search.search(read_config('search.yaml'), jobs.Worker(int(sys.argv[1]), 3), trainer)\n"
+        "found = search.search(read_config('search.yaml'), jobs.Worker(int(sys.argv[1]), 2), trainer)\n"
         "json.dump([trainer.trained, found.results['winner']['trial']], open(f'{sys.argv[1]}.json', 'w'))\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     processes = [
         subprocess.Popen([sys.executable, "-c", program, str(index)], cwd=tmp_path, env=environment)
-        for index in range(3)
+        for index in range(2)
     ]
-    assert [process.wait(120) for process in processes] == [0, 0, 0]
-    found = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    found = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
     trained = [tuple(each) for of_worker, _ in found for each in of_worker]
     assert len(trained) == len(set(trained)) and all(of_worker for of_worker, _ in found)
     assert len({winner for _, winner in found}) == 1

@@ -58,6 +58,8 @@ class Trainer:
                 assert config.data.test is None or Path(config.data.test).is_file(), "the test rows are opened"
                 scores["test"] = {"macro_f1": history[-1]["validation_macro_f1"] - 0.01}
             write_text(run_dir / "metrics.json", json.dumps(scores))
+            if config.export.enabled:
+                write_text(run_dir / "saved_model" / "1" / "saved_model.pb", "")
 
     def _save(self, config: Config, path: Path, history: list[dict]) -> None:
         progress = {"history": history, "finished": len(history) == config.training.epochs}
