@@ -80,7 +80,7 @@ def by_optuna(config: Config) -> tuple[str, Settings]:
     optuna = require("search", "optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(config)
-    deadline = time.monotonic() + 60 * config.search.minutes
+    deadline = time.monotonic() + 60 * (config.search.minutes or 0)
     sampler = optuna.samplers.TPESampler(seed=config.search.seed)
     made = optuna.create_study(
         direction="maximize" if study.higher else "minimize", sampler=sampler, pruner=optuna.pruners.MedianPruner()

@@ -150,7 +150,7 @@ def _proposed(study: Study, trials: list[Trial]) -> Trial | None:
     allowed: Callable[[Settings], bool] = lambda settings: works(study.config, settings)  # noqa: E731
     earlier = [trial.as_known(epochs, study.higher) for trial, epochs in zip(trials, known, strict=True)]
     settings = propose(study.space, search.seed, number, earlier, study.higher, allowed)
-    return settings and _new(study, number, Record(settings, known))
+    return None if settings is None else _new(study, number, Record(settings, known))
 
 
 def _new(study: Study, number: int, record: Record) -> Trial:

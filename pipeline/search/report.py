@@ -22,7 +22,7 @@ def write_report(path: Path, study: Study, results: dict[str, Any]) -> None:
     Args:
         results: what search.json holds.
     """
-    trials, shown = results["trials"], _format(results)
+    trials, (shown, tick) = results["trials"], _formats(results)
     scored = [trial for trial in trials if trial["score"] is not None]
     page = template("search.html.j2", Path(__file__).parent).render(
         title=f"Search of {study.folder.parent.name}",
@@ -30,22 +30,24 @@ def write_report(path: Path, study: Study, results: dict[str, Any]) -> None:
         results=results,
         shown=shown,
         settings=[setting.key for setting in study.space],
-        progress=_progress(results, scored, shown) if len(scored) > 1 else None,
-        charts_of_settings=_charts(study.space, scored, shown),
+        progress=_progress(results, scored, shown, tick) if len(scored) > 1 else None,
+        charts_of_settings=_charts(study.space, scored, tick),
         config_yaml=to_yaml(study.config),
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
     write_text(path, page, errors="replace")
 
 
-def _format(results: dict[str, Any]) -> Callable[[float | None], str]:
-    """Scores as people read them: shares in percent, others as numbers."""
+def _formats(results: dict[str, Any]) -> tuple[Callable[[float | None], str], Callable[[float], str]]:
+    """Scores as people read them, and at an axis: shares in percent, others as numbers."""
     known = [trial["score"] for trial in results["trials"] if trial["score"] is not None]
     share = results["higher_is_better"] and all(-1 <= score <= 1 for score in known)
-    return lambda value: "–" if value is None else f"{100 * value:.2f}" if share else number(value)
+    if not share:
+        return number, "{:.4g}".format
+    return lambda value: "–" if value is None else f"{100 * value:.2f}", lambda value: f"{100 * value:.4g}"
 
 
-def _progress(results: dict[str, Any], scored: Sequence[dict], shown: Callable[[float | None], str]) -> dict[str, Any]:
+def _progress(results: dict[str, Any], scored: Sequence[dict], shown: Callable, tick: Callable) -> dict[str, Any]:
     """The best score so far, and what random order would have given, over the trials."""
     pick = max if results["higher_is_better"] else min
     scores = [trial["score"] for trial in scored]
@@ -53,12 +55,12 @@ def _progress(results: dict[str, Any], scored: Sequence[dict], shown: Callable[[
         "best so far": [(i, pick(scores[:i])) for i in range(1, len(scores) + 1)],
         "expected best of so many": list(enumerate(results["expected_best"], 1)),
     }
-    svg = plots.line_chart(series, x_label="trials", y_format=shown, tick_format=shown)
+    svg = plots.line_chart(series, x_label="trials", y_format=shown, tick_format=tick)
     last = {name: shown(points[-1][1]) for name, points in series.items()}
     return {"title": f"Validation {results['monitor']} against budget", "last": last, "svg": Markup(svg)}
 
 
-def _charts(space: Sequence[Setting], scored: Sequence[dict], shown: Callable[[float | None], str]) -> list[dict]:
+def _charts(space: Sequence[Setting], scored: Sequence[dict], tick: Callable[[float], str]) -> list[dict]:
     """The trials' scores over each setting that is a number."""
     found = []
     for setting in space:
@@ -68,6 +70,6 @@ def _charts(space: Sequence[Setting], scored: Sequence[dict], shown: Callable[[f
             if isinstance(value := trial["settings"][setting.key], int | float) and (value > 0 or not setting.log)
         ]
         if len(points) > 1:
-            svg = plots.dots(points, x_label=setting.key, y_format=shown, log=setting.log)
+            svg = plots.dots(points, x_label=setting.key, y_format=tick, log=setting.log)
             found.append({"title": setting.key, "last": {}, "svg": Markup(svg)})
     return found

@@ -69,6 +69,7 @@ def line_of(study: Study, name: str, trial: Trial, seconds: float) -> str:
 
 
 def _of_settings(error: Exception) -> bool:
-    from tensorflow.errors import ResourceExhaustedError
+    # Whoever trained has it already.
+    import tensorflow as tf
 
-    return isinstance(error, Diverged | ResourceExhaustedError)
+    return isinstance(error, Diverged | tf.errors.ResourceExhaustedError)
