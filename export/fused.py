@@ -17,6 +17,7 @@ import tensorflow as tf
 from pipeline.backbone.architecture import is_projected, last_embedding_layer
 from pipeline.backbone.transformer_parts import parts_of as parts_of_layer
 from pipeline.classifier import parts_of
+from pipeline.layer_mean import mean_of_layers
 
 # oneDNN compiles a kernel for every new shape: the number of tokens is rounded up to keep the shapes few. Up to so many
 # tokens, the few of a text or two, more finely: there each counts.
@@ -58,7 +59,7 @@ class FusedClassifier(tf.Module):
         self._stored = self.dtype if weights is None else tf.as_dtype(weights)
         self.num_heads, self.hidden_dim = backbone.num_heads, backbone.hidden_dim
         self.head_dim = self.hidden_dim // self.num_heads
-        self.pools_first = parts.pooling.first_only
+        self.pools_first, self.pooled_layers = parts.pooling.first_only, parts.pooled_layers
         names = ("token_embedding", "position_embedding", "segment_embedding")
         self.embeddings = [self._variable(backbone.get_layer(name).weights[0], name) for name in names]
         self.max_length, self.num_segments = backbone.max_sequence_length, backbone.num_segments
@@ -113,6 +114,7 @@ class FusedClassifier(tf.Module):
         x = tf.cast(tf.gather(words, chosen), dtype) + tf.cast(tf.gather(position, places % length), dtype)
         x = self.embedding_norm(x + tf.cast(tf.gather(segment, tf.gather(tf.reshape(segments, [-1]), places)), dtype))
         x = self.projection(x)
+        states = []
         for layer in self.layers:
             last = self.pools_first and layer is self.layers[-1]
             spread = tf.reshape(tf.gather(layer["qkv"](x), rows), [batch, length, 3, self.num_heads, self.head_dim])
@@ -127,6 +129,9 @@ class FusedClassifier(tf.Module):
                 context = tf.gather(context, places)
             x = layer["attention_norm"](layer["attention_output"](context) + x)
             x = layer["output_norm"](layer["output"](layer["intermediate"](x)) + x)
+            states.append(x if last or not self.pools_first else tf.gather(x, first))
+        if self.pooled_layers > 1:
+            x = mean_of_layers(states[-self.pooled_layers :])
         if not self.pools_first:
             x = tf.reshape(tf.gather(x, rows), [batch, length, self.hidden_dim])
         return self._pool(x, mask)

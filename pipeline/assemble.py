@@ -70,6 +70,7 @@ class Assembly:
             self.dtype,
             self.encoder.sequence_length,
             self.encoder.fingerprint,
+            self.config.model.pooled_layers,
         )
 
     @property
@@ -154,6 +155,7 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
             loaded,
             data.task.outputs,
             pooling=config.model.pooled_by,
+            pooled_layers=config.model.pooled_layers,
             dropout=config.model.dropout,
             seed=training.seed,
             dtype=dtype,

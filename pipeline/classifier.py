@@ -9,6 +9,8 @@ from keras import ops
 from pipeline.backbone.architecture import copy_weights, last_embedding_layer, like
 from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.errors import UserError
+from pipeline.layer_mean import MeanOfLayers
 from pipeline.poolings import Pooling, pooling_class
 from pipeline.tasks.task import Task
 
@@ -31,8 +33,11 @@ class Parts:
     backbone: keras_nlp.models.BertBackbone
     pooling_name: str
     pooling: Pooling
+    pooled_layers: int
     dropout: keras.layers.Dropout
     head: keras.layers.Dense
+    pooled: keras.KerasTensor
+    """What the dropout takes, [batch, hidden]."""
 
 
 def build_classifier(
@@ -40,6 +45,7 @@ def build_classifier(
     outputs: int,
     *,
     pooling: str = "fresh",
+    pooled_layers: int = 1,
     dropout: float = 0.1,
     seed: int = 0,
     dtype: str | None = None,
@@ -51,6 +57,7 @@ def build_classifier(
         loaded: the backbone; the model shares its variables, and freezes its pooler if it is not used.
         outputs: of the dense layer, C.
         pooling: the name of a file in pipeline/poolings.
+        pooled_layers: of how many layers, from the last on down, the mean is pooled.
         dropout: rate before the dense layer.
         seed: of the new weights and of the dropout before the dense layer.
         dtype: Keras dtype policy of the pooling; None: the current one.
@@ -61,7 +68,7 @@ def build_classifier(
         [batch, C].
 
     Raises:
-        UserError: no such pooling, or the checkpoint lacks what it needs.
+        UserError: no such pooling, the checkpoint lacks what it needs, or has fewer layers than are pooled.
     """
     chosen = pooling_class(pooling)
     chosen.check(loaded)
@@ -71,12 +78,25 @@ def build_classifier(
     initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed + 1)
     # The last layer in float32: a softmax over bfloat16 logits would round probabilities to 3 digits.
     head = keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name="logits")
-    pooled = pooler(backbone(backbone.input), backbone.input["padding_mask"])
+    pooled = pooler(_states(loaded, pooled_layers), backbone.input["padding_mask"])
     # A pooler that is not used has no gradient.
     backbone.pooled_dense.trainable = chosen.uses_pooler
     model = model_class(inputs=backbone.input, outputs=head(before(pooled)), name="classifier")
-    model.classifier_parts = Parts(backbone, pooling, pooler, before, head)
+    model.classifier_parts = Parts(backbone, pooling, pooler, pooled_layers, before, head, pooled)
     return model
+
+
+def _states(loaded: LoadedBackbone, pooled_layers: int) -> dict:
+    """What is pooled: a backbone's outputs, with the mean of its last layers' states in place of the last's."""
+    backbone = loaded.backbone
+    if pooled_layers == 1:
+        return backbone(backbone.input)
+    if pooled_layers > backbone.num_layers:
+        raise UserError(
+            f"model.pooled_layers {pooled_layers}: {loaded.source or 'the backbone'} has {backbone.num_layers} layers."
+        )
+    mean = MeanOfLayers(dtype=backbone.transformer_layers[-1].dtype_policy, name="mean_of_layers")
+    return {"sequence_output": mean([layer.output for layer in backbone.transformer_layers[-pooled_layers:]])}
 
 
 def parts_of(model: keras.Model) -> Parts | None:
@@ -100,7 +120,7 @@ def take_head(model: keras.Model, head: ClassifierHead) -> None:
 
 
 def head_of(model: keras.Model, task: Task) -> ClassifierHead | None:
-    """The head of a trained classifier; None: its pooling is none that a ClassifierHead has.
+    """The head of a trained classifier; None: its pooling is none that a ClassifierHead has, or is of several layers.
 
     The pooler of the pooling `fresh` is BERT's own kind: it becomes the encoder's.
 
@@ -110,6 +130,8 @@ def head_of(model: keras.Model, task: Task) -> ClassifierHead | None:
     """
     parts: Parts = model.classifier_parts
     pooling, pooler = parts.pooling_name, None
+    if parts.pooled_layers > 1:
+        return None
     if pooling == "fresh":
         copy_weights(parts.pooling.layers[0], parts.backbone.pooled_dense)
         pooling = "cls"
@@ -137,7 +159,14 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
     """
     parts: Parts = model.classifier_parts
     loaded = LoadedBackbone(like(parts.backbone, dtype=dtype), (), None, has_pooler=True)
-    copy = build_classifier(loaded, model.output_shape[-1], pooling=parts.pooling_name, dropout=0.0, dtype=dtype)
+    copy = build_classifier(
+        loaded,
+        model.output_shape[-1],
+        pooling=parts.pooling_name,
+        pooled_layers=parts.pooled_layers,
+        dropout=0.0,
+        dtype=dtype,
+    )
     mine: Parts = copy.classifier_parts
     for old, new in zip([*parts.pooling.layers, parts.head], [*mine.pooling.layers, mine.head], strict=True):
         copy_weights(old, new)
@@ -161,7 +190,9 @@ def with_hidden_states(model: keras.Model) -> keras.Model:
     """
     parts: Parts = model.classifier_parts
     backbone = parts.backbone
-    pooled = parts.pooling(backbone.output, backbone.input["padding_mask"])
-    logits = parts.head(parts.dropout(pooled))
     layers = [last_embedding_layer(backbone), *backbone.transformer_layers]
-    return keras.Model(backbone.input, {"logits": logits, "states": [layer.output for layer in layers]})
+    states = [layer.output for layer in layers]
+    several = parts.pooled_layers > 1
+    # Of one layer the model's own pooled vector is of another call of the backbone.
+    pooled = parts.pooled if several else parts.pooling(backbone.output, backbone.input["padding_mask"])
+    return keras.Model(backbone.input, {"logits": parts.head(parts.dropout(pooled)), "states": states})

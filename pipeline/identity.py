@@ -30,6 +30,8 @@ class Identity:
     """Longest sequence in tokens."""
     tokenization: str
     """TextEncoder.fingerprint"""
+    pooled_layers: int = 1
+    """Of how many layers the mean is pooled."""
 
     def save(self, folder: Path) -> None:
         """Write identity.json."""

@@ -7,11 +7,13 @@ import tensorflow as tf
 from checkpoints import ACTIVATIONS
 
 import pipeline.poolings
+from export.fused import FusedClassifier
 from pipeline.backbone.architecture import configure, embed_in_float32
 from pipeline.backbone.fresh import build
-from pipeline.classifier import build_classifier, copy_weights, serving_copy
+from pipeline.classifier import build_classifier, copy_weights, head_of, parts_of, serving_copy, with_hidden_states
 from pipeline.config import ModelConfig
 from pipeline.errors import UserError
+from pipeline.tasks.single_label import SingleLabel
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
 SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=12, dropout=0.1)
@@ -167,3 +169,27 @@ def test_a_serving_copy_has_its_weights_rounded_to_how_they_are_stored():
         rounded = tf.cast(tf.cast(theirs, tf.bfloat16), tf.float32)
         expected = theirs if theirs.path.startswith("logits") else rounded
         np.testing.assert_array_equal(mine, expected)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "fresh", "attention"])
+def test_mean_of_the_last_layers_is_pooled(pooling):
+    """As from the layers' own outputs, in the trained model, its served copy and the served graph."""
+    backbone, model = make(pooling, pooled_layers=2)
+    inputs = make_inputs()
+    layers = keras.Model(backbone.input, [layer.output for layer in backbone.transformer_layers])
+    states = np.mean([state.numpy() for state in layers(inputs, training=False)], axis=0)
+    parts = parts_of(model)
+    expected = parts.head(parts.pooling({"sequence_output": states}, inputs["padding_mask"]))
+    assert not np.allclose(expected, make(pooling)[1](inputs, training=False), atol=1e-3)
+    for made in (model, serving_copy(model, "float32"), FusedClassifier(model)):
+        arguments = {} if isinstance(made, FusedClassifier) else {"training": False}
+        given = made({name: tf.constant(value) for name, value in inputs.items()}, **arguments)
+        np.testing.assert_allclose(given, expected, atol=1e-5)
+    states_too = with_hidden_states(model)(inputs, training=False)
+    np.testing.assert_allclose(states_too["logits"], expected, atol=1e-5)
+    assert head_of(model, SingleLabel(("a", "b", "c"))) is None
+
+
+def test_more_layers_than_there_are():
+    with pytest.raises(UserError, match=r"pooled_layers 3: .* has 2 layers"):
+        make(pooled_layers=3)

@@ -61,6 +61,9 @@ class ModelConfig:
     """Sequence to vector, by the name of a file in pipeline/poolings: mean of the tokens, attention (a weighted mean
     that is learned), first (the vector of [CLS]), cls (the checkpoint's own [CLS] pooler), or fresh (a newly
     initialised one); none: as the checkpoint's sentence-transformers settings say, else fresh."""
+    pooled_layers: Count = 1
+    """Layers whose outputs' mean is pooled, from the last on down. A frozen backbone (training.method head) often gives
+    better features with the last half of its layers."""
     dropout: Share = 0.1
     """Dropout inside a fresh backbone (a checkpoint brings its own rate) and before the classification layer."""
 
@@ -99,6 +102,11 @@ def check_pooling(config: "Config") -> None:
     """There is such a pooling."""
     name = config.model.pooled_by
     require(name in poolings.NAMES, f"model.pooling {name!r} is not one of {', '.join(poolings.NAMES)}.")
+    require(
+        name != "cls" or config.model.pooled_layers == 1,
+        f"model.pooled_layers {config.model.pooled_layers}: model.pooling cls reads the last layer alone; "
+        "use mean, first or fresh.",
+    )
 
 
 def check_room_for_text(config: "Config") -> None:

@@ -130,6 +130,7 @@ def _finetuning_step(config: Config, cores: int) -> Step:
         _backbone(config),
         task.outputs,
         pooling=config.model.pooled_by,
+        pooled_layers=config.model.pooled_layers,
         dropout=config.model.dropout,
         seed=training.seed,
         dtype=training.dtype,

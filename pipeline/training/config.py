@@ -113,6 +113,10 @@ def check_finished(config: "Config") -> None:
         ("distillation.teacher", config.distillation.teacher),
     ):
         require(value is None, f"training.epochs 0 serves a checkpoint as it is, which {setting} {value} would change.")
+    layers = config.model.pooled_layers
+    require(
+        layers == 1, f"training.epochs 0 serves a checkpoint as it is, which model.pooled_layers {layers} would change."
+    )
 
 
 def check_distillation(config: "Config") -> None:

@@ -83,7 +83,12 @@ def load_run_classifier(settings: Settings, loaded: LoadedBackbone, dtype: str |
     """
     identity = settings.identity
     model = build_classifier(
-        loaded, settings.task.outputs, pooling=identity.pooling, dropout=identity.dropout, dtype=dtype
+        loaded,
+        settings.task.outputs,
+        pooling=identity.pooling,
+        pooled_layers=identity.pooled_layers,
+        dropout=identity.dropout,
+        dtype=dtype,
     )
     if settings.epochs:
         return model, load_finished(settings.folder / "checkpoints", model)
