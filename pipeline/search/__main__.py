@@ -10,14 +10,19 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING
 
 from pipeline.command_line import parse
+from pipeline.config import Config
 from pipeline.errors import TRY_AGAIN, Stopped, UserError
 from pipeline.files import full_disk
 from pipeline.search.config import SearchConfig
 from pipeline.search.jobs import Worker
 from pipeline.settings.help import help_of
 from pipeline.training.cluster import find_cluster
+
+if TYPE_CHECKING:
+    from pipeline.search.search import Search
 
 USAGE = """usage: python -m pipeline.search [--config NAME_OR_FILE] [--trials N] [--minutes M] [--section.key VALUE ...]
 
@@ -88,11 +93,9 @@ def words_of_run(words: list[str]) -> list[str]:
     return kept
 
 
-def _search(config, worker: Worker):
-    from pipeline.extras import require
+def _search(config: Config, worker: Worker) -> "Search":
     from pipeline.search.search import search
 
-    require("search", "optuna")
     if worker.count > 1:
         one_gpu(worker)
     return search(config, worker)

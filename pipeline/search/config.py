@@ -42,8 +42,8 @@ class SearchConfig:
     seed: Seed = 0
     """Decides what is proposed."""
     halving: Annotated[int, Bounds(at_least=2)] | None = 3
-    """Successive halving: a trial pauses after this fraction of its epochs, and only one in so many goes on from there
-    (3: a third of the trials after a third of the epochs); none: all trials are trained to their end."""
+    """Successive halving. 3: trials pause after a third of their epochs, and the best third of them goes on; with nine
+    epochs or more they pause after a ninth too. None: all trials are trained to their end."""
     repeats: CountOrZero = 3
     """New seeds with which the winner, and the config's own settings beside it, are trained again at the end."""
     space: dict[str, Range] | None = None

@@ -65,6 +65,7 @@ def search(config: Config, worker: Worker | None = None, train: Train = train_ru
                 f"no trial was trained to its end in {config.search.minutes} minutes; the same command with a larger "
                 "--minutes goes on."
             )
+        print(f"{len(trials)} trials, {clock.spent / 60:.1f} minutes: trial {winner.number} scored best")
         # ---- From here on the winner is known, and test rows may be read.
         with study.lock:
             winners = fix(study, winner, len(trials))
