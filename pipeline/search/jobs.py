@@ -117,13 +117,17 @@ def _choose(study: Study, trials: list[Trial], clock: Clock, worker: Worker) -> 
         return clock.fits(cost(study, trials, trial.record.settings, trial.left), kept)
 
     for trial in trials:
-        if trial.unfinished:
-            lock = claimed(trial.folder)
-            busy |= lock is None
-            if lock and affordable(trial):
-                return begin(trial, lock), busy
-            if lock:
-                lock.release()
+        if not trial.unfinished:
+            continue
+        lock = claimed(trial.folder)
+        if lock is None:
+            busy = True
+            continue
+        # Its worker may have finished it since.
+        trial = study.again(trial)
+        if trial.unfinished and affordable(trial):
+            return begin(trial, lock), busy
+        lock.release()
     for decide in (_promoted, _proposed):
         trial = decide(study, trials)
         if trial and affordable(trial) and (lock := claimed(trial.folder)):

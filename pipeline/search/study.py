@@ -72,6 +72,10 @@ class Study:
         """A trial, or a training of its settings in another folder, as it stands."""
         return read_trial(number, folder, record, self.pauses(record.settings), self.monitor)
 
+    def again(self, trial: Trial) -> Trial:
+        """The same as it stands now."""
+        return self.read(trial.number, trial.folder, read_record(trial.folder) or trial.record)
+
     def pauses(self, settings: Settings) -> list[int]:
         """After how many epochs a trial is at each rung."""
         return pauses(self.rungs, settings.get("training.epochs", self.config.training.epochs))

@@ -84,20 +84,8 @@ def run_of(study: Study, repeat: Repeat) -> Config:
 def next_repeat(study: Study, winner: Trial, clock: Clock) -> Iterator[Job]:
     """Trainings of the winner until none is left that can end in time; waits for those of other workers."""
     while True:
-        job, others = None, False
         with study.lock:
-            trials = study.trials()
-            for repeat in repeats(study, winner):
-                trial = repeat.trial
-                over = trial.complete or trial.failed
-                if over or not clock.fits(cost(study, trials, trial.record.settings, trial.left)):
-                    continue
-                if lock := claimed(trial.folder):
-                    write_record(trial.folder, trial.record)
-                    name = f"seed {repeat.seed}, trial {trial.number}"
-                    job = Job(name, trial, run_of(study, repeat), None, lock)
-                    break
-                others = True
+            job, others = _choose(study, winner, clock)
         if job:
             try:
                 yield job
@@ -107,6 +95,27 @@ def next_repeat(study: Study, winner: Trial, clock: Clock) -> Iterator[Job]:
             time.sleep(WAIT)
         else:
             return
+
+
+def _choose(study: Study, winner: Trial, clock: Clock) -> tuple[Job | None, bool]:
+    """The next training, and whether other workers are at some."""
+    trials, busy = study.trials(), False
+    for repeat in repeats(study, winner):
+        trial = repeat.trial
+        if not trial.unfinished or not clock.fits(cost(study, trials, trial.record.settings, trial.left)):
+            continue
+        lock = claimed(trial.folder)
+        if lock is None:
+            busy = True
+            continue
+        # Its worker may have finished it since.
+        trial = study.again(trial)
+        if trial.unfinished:
+            write_record(trial.folder, trial.record)
+            name = f"seed {repeat.seed}, trial {trial.number}"
+            return Job(name, trial, run_of(study, repeat), None, lock), busy
+        lock.release()
+    return None, busy
 
 
 def verdict(study: Study, winner: Trial, done: Sequence[Repeat]) -> Verdict:
