@@ -20,7 +20,7 @@ from pipeline.config import Config, Range, to_yaml
 from pipeline.config_check import check
 from pipeline.search import __main__ as command
 from pipeline.search.halving import pauses, shares
-from pipeline.search.jobs import Worker
+from pipeline.search.jobs import Worker, claimed
 from pipeline.search.propose import propose
 from pipeline.search.results import expected_best
 from pipeline.search.search import search
@@ -179,6 +179,7 @@ def test_the_model_of_the_settings_to_take_is_exported_and_no_other(config, rate
     number = 0 if rate == 1e-3 else found.results["winner"]["trial"]
     assert found.saved_model == found.folder / f"final/{number:04d}-seed-1/saved_model/1"
     assert sum(each.export.enabled for each in trainer.configs) == 1
+    assert all(claimed(each) for each in [*found.folder.glob("trials/*[0-9]"), *found.folder.glob("final/*[0-9]")])
     assert found.settings == trials_of(found.folder)[number]["settings"]
     assert search(config, train=Trainer()).saved_model == found.saved_model
 

@@ -94,9 +94,11 @@ def _export(study: Study, chosen: list[Repeat], train: Train) -> Path | None:
         return None
     folder = first.trial.folder / "saved_model"
     if not versions_in(folder) and (lock := claimed(first.trial.folder)):
-        with lock:
-            config = replace(run_of(study, first), export=study.config.export)
-            work(study, Job("", first.trial, config, None, lock), None, train)
+        config = replace(run_of(study, first), export=study.config.export)
+        try:
+            work(study, Job("export", first.trial, config, None, lock), None, train)
+        finally:
+            lock.release()
     return next(reversed(versions_in(folder)), None)
 
 
