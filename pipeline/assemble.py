@@ -1,6 +1,6 @@
 """From a config and its data to a compiled model, with what turns its strings into tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -45,6 +45,7 @@ class Assembly:
         serving_dtype: of what is served.
         devices: one line on them.
         teacher: None: there is none.
+        pause: where to stop before the end of training; then its progress is not finished.
     """
 
     config: Config
@@ -57,6 +58,7 @@ class Assembly:
     serving_dtype: str
     devices: str
     teacher: Teacher | None = None
+    pause: Pause = field(default_factory=Pause)
 
     @property
     def identity(self) -> Identity:
@@ -79,18 +81,17 @@ class Assembly:
         found = {"data": self.data.fingerprint, "tokenization": self.encoder.fingerprint}
         return found | ({"teacher": self.teacher.fingerprint} if self.teacher else {})
 
-    def fit(self, task: Task, workers: Workers, pause: Pause) -> Progress:
+    def fit(self, task: Task, workers: Workers) -> Progress:
         """Train the model in the run's folder, from its newest checkpoint where there is one, and leave it with its
         best weights; where training.epochs is 0, leave it as it is.
 
         Args:
             task: as it is served, which scores the validation rows.
             workers: of the run; the chief writes identity.json.
-            pause: where to pause before the end: then the progress is not finished.
 
         Raises:
             UserError: the loss is not finite any more (Diverged), or the checkpoint is of other data or tokens.
-            Stopped: SIGTERM or Ctrl-C came, or the deadline of `pause`; the state is saved.
+            Stopped: SIGTERM or Ctrl-C came, or the deadline of the pause; the state is saved.
         """
         run_dir, train, validation = Path(str(self.config.run_dir)), self.data.train, self.data.validation
         if workers.chief:
@@ -112,7 +113,7 @@ class Assembly:
             self.config.training,
             self.config.text,
             None if validation is None else score,
-            pause,
+            self.pause,
         )
         return fit(model, lesson, checkpoints, run_dir / "logs")
 

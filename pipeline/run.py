@@ -162,11 +162,12 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
     run = assemble(start, data, strategy)
+    run.pause = pause
     if workers.chief:
         warn(data, read_splits(data, run.encoder, run.loaded.backbone.max_sequence_length))
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
-    progress = run.fit(task, workers, pause)
+    progress = run.fit(task, workers)
     if not workers.chief or not progress.finished:
         return metrics
 
