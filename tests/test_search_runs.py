@@ -17,6 +17,7 @@ from pipeline import UserError, read_config, train
 from pipeline.config import Config, Range, to_yaml
 from pipeline.errors import Paused
 from pipeline.search.search import search
+from pipeline.search.study import open_study
 from pipeline.training.pause import Pause
 
 ROOT = Path(__file__).parents[1]
@@ -34,24 +35,6 @@ def tiny(folder: Path) -> Config:
         "model.dropout": Range(0, 0.2),
     }
     return config
-
-
-def test_a_run_that_pauses_ends_as_one_that_does_not(tmp_path):
-    config = tiny(tmp_path)
-    config.data.test = None
-    config.run_dir = str(tmp_path / "whole")
-    whole = train(config)
-    config.run_dir = str(tmp_path / "paused")
-    assert train(config, Pause(epochs=1)).metrics == {}
-    assert position(tmp_path / "paused") == (1, 0)
-    with pytest.raises(Paused, match="start again to go on"):
-        train(config, Pause(deadline=time.monotonic() - 1))
-    assert position(tmp_path / "paused") == (1, 1)
-    ended = train(config, Pause(epochs=3))
-    assert ended.metrics["test"] == whole.metrics["test"]
-    first, second = tensors(tmp_path / "whole"), tensors(tmp_path / "paused")
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +64,23 @@ def test_a_search_from_rows_to_a_verdict(whole):
     # Test rows are in the runs of the new seeds alone.
     stores = {path.parents[1].relative_to(folder / "run/search").parts[0] for path in folder.rglob("test-*")}
     assert stores == {"final"}
+
+
+def test_a_run_that_pauses_ends_as_one_that_does_not(whole, tmp_path):
+    """The one is trial 0."""
+    run_dir, trial = tmp_path / "paused", whole[0] / "run/search/trials/0000"
+    study = open_study(tiny(tmp_path))
+    config = study.trial_run(study.defaults, run_dir)
+    assert train(config, Pause(epochs=1)).metrics == {}
+    assert position(run_dir) == (1, 0)
+    with pytest.raises(Paused, match="start again to go on"):
+        train(config, Pause(deadline=time.monotonic() - 1))
+    assert position(run_dir) == (1, 1)
+    ended = train(config, Pause(epochs=3))
+    assert ended.metrics["validation"] == json.loads((trial / "metrics.json").read_text())["validation"]
+    first, second = tensors(trial), tensors(run_dir)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
 def start(config: Path) -> subprocess.Popen:

@@ -15,17 +15,17 @@ from pipeline.search.trials import Trial
 MOST_RUNGS = 3
 
 
-def shares(halving: int | None, longest: int) -> list[float]:
+def shares(halving: int | None, epochs: int) -> list[float]:
     """The rungs, as shares of a trial's epochs; the last is 1.
 
     Args:
         halving: of the trials at a rung one in so many goes on; None: there is no rung but the last.
-        longest: epochs of the longest trial, whose first rung is an epoch or more.
+        epochs: of the config, whose first rung is an epoch or more.
     """
     if halving is None:
         return [1.0]
     rungs = 1
-    while rungs < MOST_RUNGS and halving**rungs <= longest:
+    while rungs < MOST_RUNGS and halving**rungs <= epochs:
         rungs += 1
     return [halving ** -float(rungs - 1 - rung) for rung in range(rungs)]
 

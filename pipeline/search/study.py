@@ -111,10 +111,11 @@ def open_study(config: Config) -> Study:
         config.search.space = _written(space)
         _require_same_search(folder, config)
         config = absolute(claim(folder, config))
-    longest = next((int(item.high) for item in space if item.key == "training.epochs"), config.training.epochs)
     kind = tasks.kind_of(config.data)
     monitor = config.training.monitor or next(iter(kind.monitors))
-    return Study(folder, config, space, shares(config.search.halving, longest), monitor, kind.monitors[monitor])
+    return Study(
+        folder, config, space, shares(config.search.halving, config.training.epochs), monitor, kind.monitors[monitor]
+    )
 
 
 def _check_searchable(config: Config) -> None:
