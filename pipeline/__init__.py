@@ -14,11 +14,24 @@ if TYPE_CHECKING:
     from pipeline.errors import Stopped, UserError, WorkerLost
     from pipeline.run import Run, train
     from pipeline.text import TextEncoder
+    from pipeline.training.pause import Pause
 
-__all__ = ["Config", "Run", "Stopped", "TextEncoder", "UserError", "WorkerLost", "__version__", "read_config", "train"]
+__all__ = [
+    "Config",
+    "Pause",
+    "Run",
+    "Stopped",
+    "TextEncoder",
+    "UserError",
+    "WorkerLost",
+    "__version__",
+    "read_config",
+    "train",
+]
 
 _MODULES = {
     "Config": "pipeline.config",
+    "Pause": "pipeline.training.pause",
     "Run": "pipeline.run",
     "Stopped": "pipeline.errors",
     "TextEncoder": "pipeline.text",

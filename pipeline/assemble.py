@@ -25,6 +25,7 @@ from pipeline.training.distillation import DistilledClassifier
 from pipeline.training.model import ExactModel, TrainableClassifier
 from pipeline.training.numerics import choose_dtype, serving_dtype
 from pipeline.training.optimizer import make_optimizer
+from pipeline.training.pause import Pause
 from pipeline.training.plan import total_updates
 from pipeline.training.strategy import describe
 from pipeline.training.teacher import Teacher, load_teacher
@@ -49,6 +50,7 @@ class Assembly:
         serving_dtype: of what is served.
         devices: one line on them.
         teacher: None: there is none.
+        pause: where to stop before the end of training; then its progress is not finished.
         forwards, trainers: made when they are first needed: see `forward`; models of methods that do not train `model`
             itself but share its variables.
     """
@@ -65,6 +67,7 @@ class Assembly:
     serving_dtype: str
     devices: str
     teacher: Teacher | None = None
+    pause: Pause = field(default_factory=Pause)
     forwards: dict[str, BatchForward] = field(default_factory=dict)
     trainers: dict[str, ExactModel] = field(default_factory=dict)
 
@@ -103,8 +106,8 @@ class Assembly:
             workers: of the run; the chief writes identity.json.
 
         Raises:
-            UserError: the loss is not finite any more, or the checkpoint is of other data or tokens.
-            Stopped: SIGTERM or Ctrl-C came; the state is saved.
+            UserError: the loss is not finite any more (Diverged), or the checkpoint is of other data or tokens.
+            Stopped: SIGTERM or Ctrl-C came, or the deadline of the pause; the state is saved.
         """
         run_dir, train, validation = Path(str(self.config.run_dir)), self.data.train, self.data.validation
         if workers.chief:

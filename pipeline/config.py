@@ -17,16 +17,18 @@ from pipeline.errors import UserError
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.files import is_pattern
 from pipeline.pretraining.config import PhaseConfig, PretrainingConfig
+from pipeline.search.config import Range, SearchConfig
 from pipeline.settings.read import read, require, types_of
 from pipeline.training.config import DistillationConfig, TrainingConfig
 
 __all__ = [
     "Config", "CorpusConfig", "DataConfig", "DistillationConfig", "EvaluationConfig", "ExportConfig", "ModelConfig",
-    "PhaseConfig", "PretrainingConfig", "TextConfig", "TrainingConfig", "differences", "to_yaml",
+    "PhaseConfig", "PretrainingConfig", "Range", "SearchConfig", "TextConfig", "TrainingConfig", "differences",
+    "to_yaml",
 ]  # fmt: skip
 
 # A run may be taken up again with other settings in these sections; the others decide the weights.
-REPEATABLE_SECTIONS = ("evaluation", "export")
+REPEATABLE_SECTIONS = ("evaluation", "export", "search")
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Config:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     run_dir: str | None = None
     """Folder of everything the run makes; the same folder again resumes. None: runs/<name of the config>, which without
     one is pretrain for --stage pretrain."""

@@ -20,5 +20,13 @@ class Stopped(Exception):
     """
 
 
+class Paused(Stopped):
+    """The deadline that a caller has given came in training, and the state is saved."""
+
+
+class Diverged(UserError):
+    """The loss is not finite any more: the settings of the training are at fault."""
+
+
 class WorkerLost(Exception):
     """Another worker of the cluster did not come, or is gone: exit status WORKER_LOST; start all again."""

@@ -6,6 +6,9 @@
 
 What follows `--` is for pipeline.run. Anything else that sets TF_CONFIG and starts one process a machine does as well.
 A worker that is lost (69) or preempted (75) ends all others; all are restarted and resume where they stopped.
+
+With --search it is for pipeline.search: the workers share trials, not batches, each on one GPU, in a folder that all
+see.
 """
 
 import argparse
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments[:here])
     command = arguments[here + 1 :]
     if options.kind == "local":
-        return run_local(options.workers, command)
+        return run_local(options.workers, command, program=("-m", module(options)))
     print(slurm(options, command) if options.kind == "slurm" else kubernetes(options, command), end="")
     return 0
 
@@ -53,10 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     jobs["kubernetes"].add_argument("--workers", type=_count, default=2, help="pods")
     jobs["kubernetes"].add_argument("--image", required=True, help="with this package and tensorflow[and-cuda]")
     jobs["kubernetes"].add_argument("--claim", required=True, help="PersistentVolumeClaim (ReadWriteMany) for runs/")
+    for kind in (local, *jobs.values()):
+        kind.add_argument("--search", action="store_true", help="workers of pipeline.search, with trials of their own")
     for job in jobs.values():
         job.add_argument("--name", default="bert")
-        job.add_argument("--gpus", type=int, default=8, help="of each worker")
-        job.add_argument("--cpus", type=_count, default=16, help="of each worker")
+        job.add_argument("--gpus", type=int, default=8, help="of each machine")
+        job.add_argument("--cpus", type=_count, default=16, help="of each machine")
     return parser
 
 
@@ -66,7 +71,23 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def run_local(workers: int, command: list[str], environment: dict[str, str] | None = None) -> int:
+def module(options: argparse.Namespace) -> str:
+    """What the workers run."""
+    return "pipeline.search" if options.search else "pipeline.run"
+
+
+def command_of(options: argparse.Namespace, command: list[str]) -> list[str]:
+    """The command of a worker of a job."""
+    together = [] if options.search else ["--training.strategy", "multiworker"]
+    return ["python", "-m", module(options), *command, *together]
+
+
+def run_local(
+    workers: int,
+    command: list[str],
+    environment: dict[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "pipeline.run"),
+) -> int:
     """Run `pipeline.run` as a cluster of processes, until all have ended.
 
     SIGTERM is passed on to them, and Ctrl-C as SIGTERM, for a terminal sends it to them as well; the second ends all.
@@ -75,11 +96,12 @@ def run_local(workers: int, command: list[str], environment: dict[str, str] | No
         workers: processes.
         command: arguments of pipeline.run.
         environment: more variables for them.
+        program: what Python runs in its place.
 
     Returns:
         See `worst`; 130 where Ctrl-C came before all could save their state.
     """
-    processes = start_local(workers, command, environment)
+    processes = start_local(workers, command, environment, program)
     interrupts = 0
 
     def stop(number, frame):
@@ -138,12 +160,14 @@ def _free_addresses(count: int) -> list[str]:
 def slurm(options: argparse.Namespace, command: list[str]) -> str:
     """A script for sbatch. Workers find each other by Slurm's own variables (pipeline.training.cluster)."""
     gpus = f"#SBATCH --gpus-per-node={options.gpus}\n" if options.gpus else ""
-    run = shlex.join(["python", "-m", "pipeline.run", *command, "--training.strategy", "multiworker"])
+    # A search has a worker for each GPU, which picks its own of those that all see.
+    tasks = max(options.gpus, 1) if options.search else 1
+    run = shlex.join(command_of(options, command))
     return f"""#!/bin/bash
 #SBATCH --job-name={options.name}
 #SBATCH --nodes={options.nodes}
-#SBATCH --ntasks-per-node=1
-#SBATCH --cpus-per-task={options.cpus}
+#SBATCH --ntasks-per-node={tasks}
+#SBATCH --cpus-per-task={max(options.cpus // tasks, 1)}
 {gpus}#SBATCH --time={options.time}
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
@@ -171,11 +195,13 @@ def kubernetes(options: argparse.Namespace, command: list[str]) -> str:
     index = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
     # Kubernetes puts the value of WORKER_INDEX in.
     config = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": "$(WORKER_INDEX)"}})
-    resources = {"cpu": str(options.cpus)} | ({"nvidia.com/gpu": str(options.gpus)} if options.gpus else {})
+    # A worker of a search uses one.
+    gpus = min(options.gpus, 1) if options.search else options.gpus
+    resources = {"cpu": str(options.cpus)} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     container = {
         "name": "worker",
         "image": options.image,
-        "command": ["python", "-m", "pipeline.run", *command, "--training.strategy", "multiworker"],
+        "command": command_of(options, command),
         "env": [{"name": "WORKER_INDEX", "valueFrom": index}, {"name": "TF_CONFIG", "value": config}],
         "ports": [{"containerPort": PORT}],
         "resources": {"requests": dict(resources), "limits": dict(resources)},

@@ -20,6 +20,7 @@ from pipeline.errors import TRY_AGAIN, WORKER_LOST, Stopped, UserError, WorkerLo
 from pipeline.files import full_disk
 from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
+from pipeline.training.pause import Pause
 from pipeline.training.rendezvous import rendezvous
 from pipeline.training.xla import keep_programs
 
@@ -49,17 +50,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run has made."""
+    """What a finished run has made, or a paused one so far."""
 
     run_dir: Path
     """Folder of all of it."""
     metrics: dict[str, Any]
-    """What metrics.json holds: scores by split, and how training went. {} at a worker that is not the chief."""
+    """What metrics.json holds: scores by split, and how training went. {} at a worker that is not the chief, and in a
+    paused run."""
     saved_model: Path | None
     """Folder of the newest exported version, for `export.load`; None: nothing was exported."""
 
 
-def train(config: Config) -> Run:
+def train(config: Config, pause: Pause | None = None) -> Run:
     """Take a run from where its folder stands to its end: all that `python -m pipeline.run` does.
 
     It may be called any number of times in a process, and each run ends with the weights that it ends with in a process
@@ -73,16 +75,18 @@ def train(config: Config) -> Run:
 
     Args:
         config: with run_dir set; the same run_dir again goes on where the run stood.
+        pause: where to pause fine-tuning before its end; the same call with a later one, or none, goes on exactly as
+            if it had not paused.
 
     Raises:
         UserError: one sentence on what is wrong with the settings, the data or the folder.
-        Stopped: SIGTERM or Ctrl-C came in training; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came in training, or as Paused the deadline of `pause`; the state is saved.
         WorkerLost: another worker of the cluster did not come, or is gone.
     """
-    return _train(checked(config))
+    return _train(checked(config), pause)
 
 
-def _train(config: Config) -> Run:
+def _train(config: Config, pause: Pause | None = None) -> Run:
     cluster = find_cluster(config.training.strategy)
     with contextlib.ExitStack() as stack:
         config, print_of_settings = stack.enter_context(held(config, cluster))
@@ -101,11 +105,11 @@ def _train(config: Config) -> Run:
                 stack.enter_context(contextlib.redirect_stdout(silence))
         stack.enter_context(fresh_session())
         run_dir = Path(str(config.run_dir))
-        metrics = run(config, cluster)
+        metrics = run(config, cluster, pause or Pause())
         return Run(run_dir, metrics, next(reversed(versions_in(run_dir / "saved_model")), None))
 
 
-def run(config: Config, cluster: Cluster | None) -> dict:
+def run(config: Config, cluster: Cluster | None, pause: Pause) -> dict:
     """The road alone, or together with the other workers of a cluster, who have met; returns what `road` does."""
     from pipeline.training.strategy import check, choose_strategy
     from pipeline.training.workers import Workers, lost_workers_named
@@ -114,21 +118,20 @@ def run(config: Config, cluster: Cluster | None) -> dict:
         strategy = choose_strategy(config.training.strategy, cluster, config.training.workers_timeout)
         check(strategy, config)
         workers = Workers(strategy, cluster)
-        metrics = road(config, strategy, workers)
+        metrics = road(config, strategy, workers, pause)
         # A worker is done when all are: should the chief be killed in its evaluation, all start again.
         workers.barrier()
         return metrics
 
 
-def road(config: Config, strategy, workers) -> dict:
-    """Take one run from where it stands to its end.
+def road(config: Config, strategy, workers, pause: Pause) -> dict:
+    """Take one run from where it stands to its end, or to its pause; returns what metrics.json holds.
 
     Args:
         config: checked, with run_dir set.
         strategy: tf.distribute.Strategy over all devices.
         workers: of the strategy. The chief alone writes files, and alone goes on after training.
-
-    Returns: what metrics.json holds.
+        pause: of fine-tuning, before its end.
     """
     from pipeline.assemble import assemble, seed_all
     from pipeline.data.load import load
@@ -159,12 +162,13 @@ def road(config: Config, strategy, workers) -> dict:
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
     run = assemble(start, data, strategy)
+    run.pause = pause
     warn(data, run.warnings() if workers.chief else [])
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
     metrics |= cross_validate(run, task, workers)
     progress = run.fit(task, workers)
-    if not workers.chief:
+    if not workers.chief or not progress.finished:
         return metrics
 
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.

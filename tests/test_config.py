@@ -90,7 +90,7 @@ WRONG = {
     "--training.epoch 3": "--training.epoch is not a setting; did you mean --training.epochs?",
     "--trainig.epochs 3": "--trainig.epochs is not a setting; did you mean --training.epochs?",
     "--learning_rate 1": "did you mean --pretraining.learning_rate or --training.learning_rate?",
-    "--training.colour red": "there are --training.epochs",
+    "--training.colour red": "there are --training.method",
     "--training.epochs many": "training.epochs is many: it must be an integer of at least 0.",
     "--training.epochs 1.5": "training.epochs is 1.5",
     "--training.epochs null": "training.epochs is null",

@@ -80,7 +80,7 @@ def test_a_second_one_does_not_wait_for_the_batch():
             assert stop.asked
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
-            stop.asked = False
+            stop.signalled = False
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

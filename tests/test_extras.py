@@ -23,6 +23,7 @@ MISSING = (
     "tensorflow_serving",
     "tensorboard",
     "importlib_resources",
+    "optuna",
     "pandas",
 )
 

@@ -58,6 +58,16 @@ def test_kubernetes_manifest(capsys):
     assert cluster.addresses == tuple(f"bert-{i}.bert:12345" for i in range(3))
 
 
+def test_workers_of_a_search_have_trials_of_their_own(capsys):
+    script = printed(capsys, "slurm", "--nodes", "4", "--gpus", "2", "--cpus", "16", "--search")
+    assert "#SBATCH --ntasks-per-node=2\n#SBATCH --cpus-per-task=8\n#SBATCH --gpus-per-node=2\n" in script
+    assert "python -m pipeline.search --data.text_columns" in script and "multiworker" not in script
+    text = printed(capsys, "kubernetes", "--gpus", "8", "--search", "--image", "image:1", "--claim", "runs")
+    (container,) = list(yaml.safe_load_all(text))[1]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "pipeline.search", *QUOTED]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
 def test_kubernetes_accepts_the_manifest(capsys):
     validate = pytest.importorskip("kubernetes_validate", reason="pip install -e '.[test]'")
     for document in yaml.safe_load_all(printed(capsys, "kubernetes", "--image", "image:1", "--claim", "runs")):
@@ -90,8 +100,9 @@ def test_local_workers_are_given_one_cluster_and_their_worst_status_is_returned(
     assert launch.worst([0, 0]) == 0
 
 
-def test_wrong_settings_are_one_sentence_from_all_workers(tmp_path):
-    command = [sys.executable, "-m", "pipeline.launch", "local", "--", "--config", "nowhere"]
+@pytest.mark.parametrize("search", [[], ["--search"]], ids=["run", "search"])
+def test_wrong_settings_are_one_sentence_from_all_workers(search):
+    command = [sys.executable, "-m", "pipeline.launch", "local", *search, "--", "--config", "nowhere"]
     process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 2
     assert process.stderr.count("error: --config nowhere: no such file") == 2

@@ -95,6 +95,30 @@ def scatter(points: Sequence[Sequence[float]], *, x_label: str, y_label: str) ->
     return _svg("chart", WIDTH, HEIGHT, parts, f"{y_label} against {x_label}")
 
 
+def dots(points: Sequence[tuple[float, float]], *, x_label: str, y_format: Callable[[float], str], log: bool) -> str:
+    """Dots of one quantity over another.
+
+    Args:
+        points: (x, y), all finite; with log all x are positive.
+        x_label: under the axis.
+        y_format: the text of a y.
+        log: equal factors of x are equally wide.
+    """
+    xs = [math.log10(x) if log else x for x, _ in points]
+    x_ticks = nice_ticks(min(xs), max(xs))
+    y_ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points))
+    x_of, y_of = _scales(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+
+    def x_format(x: float) -> str:
+        return f"{10**x if log else x:.2g}"
+
+    parts = _axes(x_ticks, y_ticks, x_of, y_of, x_format, y_format, x_label)
+    for x, (shown, y) in zip(xs, points, strict=True):
+        title = f"<title>{escape(x_label)} {shown:.4g}: {y_format(y)}</title>"
+        parts.append(f'<circle class="dot s0" cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3.2">{title}</circle>')
+    return _svg("chart", WIDTH, HEIGHT, parts, x_label)
+
+
 def compact_matrix(matrix: list[list[int]], names: list[str]) -> str:
     """A confusion matrix of many classes as one small square a cell; only cells with rows are drawn."""
     size = len(matrix)

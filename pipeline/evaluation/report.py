@@ -121,7 +121,7 @@ def write_report(path: Path | str, content: ReportContent) -> list[str]:
     for look in looks:
         look["unigram_entropy"] = pretraining["unigram_entropy"]
     charts = FINE_TUNING_CHARTS | ({"Validation scores": task.curves} if task else {})
-    page = _template().render(
+    page = template("report.html.j2").render(
         title=content.title,
         name=name,
         rows=metrics[name]["rows"] if name else 0,
@@ -214,16 +214,22 @@ def clean(text: object) -> str:
     return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", "\ufffd", str(text))
 
 
-def _template() -> Template:
+def template(name: str, *folders: Path) -> Template:
+    """A template of this folder, of the tasks', or of one given, which may extend this folder's page.
+
+    Args:
+        name: of its file.
+        folders: more to look in.
+    """
     environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(pipeline.tasks.__path__[0])]),
+        loader=FileSystemLoader([Path(__file__).parent, Path(pipeline.tasks.__path__[0]), *folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "number": number, "clean": clean, "breakable": breakable}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _numbers_of(history: list[dict]) -> list[dict]:

@@ -34,7 +34,8 @@ def write_results(run_dir: Path, content: ReportContent) -> None:
     if content.task and content.shown:
         scores = content.metrics[content.shown]
         print_table(content.task.table(scores), content.shown)
-        print(*content.compared(), sep="\n")
+        for line in content.compared():
+            print(line)
         for table in group_tables(scores.get("by_group", {})):
             print_table(table)
     if warnings:

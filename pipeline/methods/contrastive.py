@@ -69,6 +69,7 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> P
         # Its batches have passes of their own, class by class, and nothing is looked at between them.
         Plan(1, run.updates, run.updates),
         None,
+        run.pause,
         balanced_batches,
         lambda: fit_head(run, rows, checkpoints.workers),
     )

@@ -13,5 +13,5 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[
     """See pipeline.methods.Method."""
     config, training = run.config, run.config.training
     plan = plan_of(training, len(rows), run.updates)
-    lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score)
+    lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score, run.pause)
     return fit(run.model, lesson, checkpoints)

@@ -1,7 +1,7 @@
 """A method tried on some of the training rows and asked about the others, from the weights that a run begins with."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,10 @@ class Trials:
         checkpoints = Checkpoints(
             self.folder / title / "checkpoints", run.model, run.model.optimizer, identity, workers=self.workers
         )
+        # It ends, wherever the run itself is to pause; but not after its deadline.
+        pause, run.pause = run.pause, replace(run.pause, epochs=None)
         method(name).train(run, part(self.rows, ~out), checkpoints, None)
+        run.pause = pause
         logits = run.forward("logits", self.workers)(part(self.rows, out))
         for variable, value in zip(self._variables(), state, strict=True):
             variable.assign(value)

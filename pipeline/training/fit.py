@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ from pipeline.text import TextEncoder
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.model import ExactModel
+from pipeline.training.pause import Pause
 from pipeline.training.plan import Plan
 from pipeline.training.watch import Interval, StopRequest, Watch, log
 
@@ -32,6 +33,7 @@ class Lesson:
         plan: the updates.
         score: computes the validation scores of the current weights (a dict with the monitored one); None: no
             validation.
+        pause: where to pause before the end.
         batches: makes the batches of an epoch, called as training_batches.
         end: what there is to do once all updates are made, before the state is saved as a finished one.
     """
@@ -43,6 +45,7 @@ class Lesson:
     text: TextConfig
     plan: Plan
     score: Callable[[], dict] | None
+    pause: Pause = field(default_factory=Pause)
     batches: Callable[..., tf.data.Dataset] = training_batches
     end: Callable[[], None] | None = None
 
@@ -61,11 +64,11 @@ def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress
         checkpoints: of this model; beside their folder stands `logs`, for TensorBoard.
 
     Returns:
-        The finished progress, with the history of all epochs.
+        The progress, with the history of all epochs; unfinished where lesson.pause was reached before the end.
 
     Raises:
-        UserError: the loss is not finite any more.
-        Stopped: SIGTERM or Ctrl-C came; the state is saved.
+        Diverged: the loss is not finite any more.
+        Stopped: SIGTERM or Ctrl-C came, or as Paused the deadline of lesson.pause; the state is saved.
     """
     progress, config, plan = checkpoints.restore(), lesson.config, lesson.plan
     if progress.finished:
@@ -91,12 +94,12 @@ def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress
         options = _compile_ahead(model, lesson, options, checkpoints)
     logs = checkpoints.folder.parent / "logs"
     writer = tf.summary.create_file_writer(str(logs)) if workers.chief else tf.summary.create_noop_writer()
-    with StopRequest() as stop:
-        while not progress.finished:
+    with StopRequest(lesson.pause) as stop:
+        while not progress.finished and not lesson.pause.reached(progress.epoch):
             row = _train_epoch(model, lesson, options, progress, checkpoints, writer, stop)
             _finish_epoch(model, lesson, progress, checkpoints, row)
             log(writer, row, min(progress.epoch * plan.steps, plan.total))
-    if progress.best_weights:
+    if progress.finished and progress.best_weights:
         # The others may be here before the chief has written them.
         workers.barrier()
         checkpoints.restore_weights(progress.best_weights)

@@ -11,8 +11,9 @@ import keras
 import tensorflow as tf
 from tensorflow.core.framework.summary_pb2 import SummaryMetadata
 
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import Diverged, Paused, Stopped
 from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.pause import Pause
 
 # Losses are looked at this often: each look waits for the device.
 LOSS_EVERY = 50
@@ -21,16 +22,26 @@ LOSS_EVERY = 50
 class StopRequest:
     """A context in which SIGTERM, which a machine that is taken away sends, and Ctrl-C only ask to stop; a Watch obeys.
 
+    Args:
+        pause: its deadline asks to stop too.
+
     Attributes:
-        asked: whether one of them came.
+        signalled: whether one of the signals came.
+        overdue: tells whether the deadline has passed.
 
     Raises (at the end):
         Stopped: one came, and all that there was to do is done and saved.
         KeyboardInterrupt (at once): a second Ctrl-C.
     """
 
-    def __init__(self):
-        self.asked = self._interrupted = False
+    def __init__(self, pause: Pause | None = None):
+        self.signalled = self._interrupted = False
+        self.overdue = (pause or Pause()).overdue
+
+    @property
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self.signalled or self.overdue()
 
     def __enter__(self):
         # Python hands signals to the main thread alone; elsewhere nobody can send one to us.
@@ -47,7 +58,7 @@ class StopRequest:
         if self._listening:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
-            if self.asked and kind is None:
+            if self.signalled and kind is None:
                 # It came after the last batch: no Watch saw it.
                 raise Stopped("stopped as asked; the state is saved: start again to go on.")
 
@@ -55,7 +66,7 @@ class StopRequest:
         if number == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
         self._interrupted |= number == signal.SIGINT
-        self.asked = True
+        self.signalled = True
 
 
 @dataclass(frozen=True)
@@ -83,8 +94,9 @@ class Watch(keras.callbacks.Callback):
         stop: in whose context model.fit runs.
 
     Raises (out of model.fit):
-        UserError: the loss is not finite any more.
+        Diverged: the loss is not finite any more.
         Stopped: SIGTERM or Ctrl-C came, to this worker or another; the state is saved.
+        Paused: the deadline of `stop` came; the state is saved.
     """
 
     def __init__(
@@ -127,7 +139,8 @@ class Watch(keras.callbacks.Callback):
             self.checkpoints.save(self.progress)
             self.saved = time.monotonic()
         if stopping:
-            raise Stopped(f"stopped as asked; the state is saved in {self.checkpoints.folder}: start again to go on.")
+            kind = Paused if self.stop.overdue() and not self.stop.signalled else Stopped
+            raise kind(f"stopped as asked; the state is saved in {self.checkpoints.folder}: start again to go on.")
 
     def _stopping(self, logs: dict) -> bool:
         """Whether to stop here: all workers get the same answer at the same batch."""
@@ -156,7 +169,7 @@ class Watch(keras.callbacks.Callback):
         taken = {name: [float(row[name]) for _, row in self.pending] for name in self.pending[0][1]}
         self.pending.clear()
         if not all(map(math.isfinite, taken["loss"])):
-            raise UserError(
+            raise Diverged(
                 f"the loss is not finite any more in {self.title}, before batch {self.progress.step}; lower the "
                 f"learning rate (the last good state: {self.checkpoints.folder})."
             )

@@ -1,0 +1,1 @@
+"""Search for settings: trials of settings that optuna proposes, each an ordinary run; the winner, trained anew."""

@@ -1,0 +1,112 @@
+"""The road of a search: trials, the winner, its trainings with new seeds, the report."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from export.versions import versions_in
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.extras import require
+from pipeline.files import write_text
+from pipeline.run import train as train_run
+from pipeline.search.budget import Clock
+from pipeline.search.jobs import Job, Worker, claimed, next_trial, reserve, winner_of
+from pipeline.search.results import write_results
+from pipeline.search.space import Settings
+from pipeline.search.study import Study, open_study
+from pipeline.search.winner import Repeat, fix, next_repeat, of, repeats, run_of, verdict
+from pipeline.search.work import Train, line_of, work
+
+BEST = "best.yaml"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search has found."""
+
+    folder: Path
+    """Of all of it."""
+    settings: Settings
+    """What to train with: the winner's, or the config's own."""
+    results: dict[str, Any]
+    """What search.json holds."""
+    saved_model: Path | None
+    """Folder of the exported model of these settings; None: nothing was exported."""
+
+
+def search(config: Config, worker: Worker | None = None, train: Train = train_run) -> Search:
+    """Search settings for a config in `<run_dir>/search`, from where it stands to its end.
+
+    The same call again goes on where the last one stopped, at the batch, and with more trials or minutes further.
+
+    Args:
+        config: with run_dir set; its search section says what is tried, how often and how long.
+        worker: which of the processes this is that search in the same folder.
+        train: what trains a run.
+
+    Raises:
+        UserError: nothing can be searched, the config's own settings fail, or no trial ended in the time given.
+        Stopped: SIGTERM or Ctrl-C came in training; the state is saved.
+    """
+    require("search", "optuna")
+    worker = worker or Worker()
+    study = open_study(config)
+    with Clock(study.folder / f"time-{worker.index}.json", config.search.minutes) as clock:
+        for job in next_trial(study, clock, worker):
+            _do(study, job, clock.deadline(reserve(study, study.trials(), worker)), train)
+        trials = study.trials()
+        winner = winner_of(trials, study.higher)
+        if winner is None:
+            raise UserError(
+                f"no trial was trained to its end in {config.search.minutes} minutes; the same command with a larger "
+                "--minutes goes on."
+            )
+        print(f"{len(trials)} trials, {clock.spent / 60:.1f} minutes: trial {winner.number} scored best")
+        # ---- From here on the winner is known, and test rows may be read.
+        with study.lock:
+            winners = fix(study, winner, len(trials))
+        for job in next_repeat(study, winner, clock):
+            _do(study, job, clock.deadline(0), train)
+        done = repeats(study, winner)
+        found = verdict(study, winner, done)
+        number = 0 if found.keep_defaults else winner.number
+        write_text(study.folder / BEST, _as_yaml(trials[number].record.settings if number else {}))
+        results = write_results(study, trials, winners, done, found)
+        print(found.sentence)
+        model = _export(study, of(done, number), train)
+    return Search(study.folder, trials[number].record.settings, results, model)
+
+
+def _do(study: Study, job: Job, deadline: float | None, train: Train) -> None:
+    started = time.monotonic()
+    trial = work(study, job, deadline, train)
+    print(line_of(study, job.name, trial, time.monotonic() - started), flush=True)
+
+
+def _export(study: Study, chosen: list[Repeat], train: Train) -> Path | None:
+    """The model of the settings to take, of their first new seed, which no score has chosen."""
+    first = next((each for each in chosen if each.trial.complete), None)
+    if first is None or not study.config.export.enabled:
+        return None
+    folder = first.trial.folder / "saved_model"
+    if not versions_in(folder) and (lock := claimed(first.trial.folder)):
+        config = replace(run_of(study, first), export=study.config.export)
+        try:
+            work(study, Job("export", first.trial, config, None, lock), None, train)
+        finally:
+            lock.release()
+    return next(reversed(versions_in(folder)), None)
+
+
+def _as_yaml(settings: Settings) -> str:
+    """A config file."""
+    sections: dict[str, dict] = {}
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+    head = "# Found by pipeline.search; give it as a second --config.\n" if sections else "# Keep the defaults.\n"
+    return head + (yaml.safe_dump(sections, sort_keys=False) if sections else "")

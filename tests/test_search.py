@@ -1,0 +1,378 @@
+"""A search: the same trials and the same winner however often it is stopped, and honest scores."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from test_extras import run_without
+from test_report import Page
+from tiny import write_config, write_rows
+from trial_double import Killed, Trainer
+
+from pipeline import UserError, read_config
+from pipeline.config import Config, Range, to_yaml
+from pipeline.config_check import check
+from pipeline.search import __main__ as command
+from pipeline.search.halving import pauses, shares
+from pipeline.search.jobs import Worker, claimed
+from pipeline.search.propose import propose
+from pipeline.search.results import expected_best
+from pipeline.search.search import search
+from pipeline.search.space import space_of, works
+from pipeline.search.study import open_study
+from pipeline.search.trials import read_record
+
+ROOT = Path(__file__).parents[1]
+SPACE = {
+    "training.learning_rate": Range(1e-5, 1e-1, log=True),
+    "training.warmup": Range(0.0, 0.4),
+    "training.batch_size": Range(choices=["8", "16"]),
+}
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    found = read_config(write_config(tmp_path / "tiny", training={"epochs": 9, "learning_rate": 0.1}))
+    found.run_dir, found.export.enabled = str(tmp_path / "run"), False
+    found.search.space, found.search.trials, found.search.repeats = dict(SPACE), 12, 2
+    return found
+
+
+def trials_of(folder: Path) -> list[dict]:
+    """What search.json says of the trials, with what each proposal knew."""
+    rows = json.loads((folder / "search.json").read_text())["trials"]
+    return [row | {"known": read_record(folder / "trials" / f"{row['number']:04d}").known} for row in rows]
+
+
+def test_a_search_finds_better_settings_and_says_so(config, capsys):
+    found = search(config, train=Trainer())
+    rows = trials_of(found.folder)
+    assert len(rows) == 12 and rows[0]["settings"]["training.learning_rate"] == 0.1
+    best = max(rows, key=lambda row: row["score"])
+    assert found.results["winner"]["trial"] == best["number"] and best["complete"]
+    assert found.settings == best["settings"]
+    assert not found.results["verdict"]["keep_defaults"]
+    assert found.results["winner"]["seeds"] == found.results["defaults"]["seeds"] == [1, 2]
+    assert found.results["winner"]["test"]["mean"] > found.results["defaults"]["test"]["mean"] > 0
+    assert (
+        yaml.safe_load((found.folder / "best.yaml").read_text())["training"]["warmup"]
+        == (found.settings["training.warmup"])
+    )
+    output = capsys.readouterr().out.splitlines()
+    assert output[0].startswith("trial   0  macro_f1 ") and output[0].endswith("the defaults")
+    assert f"take trial {best['number']}: " in output[-1]
+    page = (found.folder / "report.html").read_text()
+    assert f"Take trial {best['number']}: " in page and "importance" in page
+    assert Page(page).tags.count("svg") == 4 and "://" not in page
+    # Half the trials and more have paused after a ninth of their epochs.
+    assert sum(len(row["scores"]) == 1 for row in rows) >= 6
+
+
+def test_trials_do_not_depend_on_when_the_search_was_killed(config, tmp_path):
+    whole = search(replace(config, run_dir=str(tmp_path / "whole")), train=Trainer())
+    total = Trainer()
+    search(replace(config, run_dir=str(tmp_path / "counted")), train=total)
+    for kill_at in (0, 3, 8, 15, len(total.trained) - 3):
+        killed = replace(config, run_dir=str(tmp_path / f"killed-{kill_at}"))
+        first, second = Trainer(kill_at), Trainer()
+        with pytest.raises(Killed):
+            search(killed, train=first)
+        found = search(killed, train=second)
+        assert trials_of(found.folder) == trials_of(whole.folder)
+        assert found.results == whole.results
+        # Nothing was trained twice.
+        assert first.trained + second.trained == total.trained
+
+
+def test_the_same_command_again_trains_nothing_and_more_trials_go_on(config):
+    first = search(config, train=Trainer())
+    idle = Trainer()
+    assert search(config, train=idle).results == first.results and not idle.trained
+    before = [row["settings"] for row in trials_of(first.folder)]
+    config.search.trials = 14
+    after = [row["settings"] for row in trials_of(search(config, train=Trainer()).folder)]
+    assert after[:12] == before and len(after) == 14
+
+
+def test_a_proposal_follows_from_the_seed_the_number_and_the_results_that_it_names(config):
+    search(config, train=Trainer())
+    study = open_study(config)
+    trials = study.trials()
+    for trial in trials[1:]:
+        known = trial.record.known
+        earlier = [other.as_known(epochs, study.higher) for other, epochs in zip(trials, known, strict=False)]
+        allowed = lambda settings: works(study.config, settings)  # noqa: E731
+        assert propose(study.space, 0, trial.number, earlier, True, allowed) == trial.record.settings
+        assert propose(study.space, 1, trial.number, earlier, True, allowed) != trial.record.settings
+
+
+def test_nothing_is_proposed_twice_and_a_small_space_ends(config):
+    config.search.space = {"training.batch_size": Range(choices=["8", "16", "32"])}
+    found = search(config, train=Trainer())
+    assert sorted(row["settings"]["training.batch_size"] for row in trials_of(found.folder)) == [8, 16, 32]
+
+
+def test_settings_that_cannot_work_are_not_proposed(config):
+    config.training.accumulation, config.training.batch_size = 8, 8
+    config.search.space = {"training.batch_size": Range(8, 24)}
+    found = search(config, train=Trainer())
+    assert {row["settings"]["training.batch_size"] for row in trials_of(found.folder)} == {8, 16, 24}
+
+
+def test_trials_know_nothing_of_the_test_rows(config, tmp_path):
+    config.data.test = str(tmp_path / "test.csv")
+    trainer = Trainer()
+    with pytest.raises(AssertionError, match="the test rows are opened"):
+        search(config, train=trainer)
+    folder = Path(config.run_dir) / "search"
+    assert (folder / "winners.json").is_file() and len(open_study(config).trials()) == 12
+    of_trials = [each for each in trainer.configs if Path(each.run_dir).parent.name == "trials"]
+    assert {(each.data.test, each.data.test_fraction, each.evaluation.score_test) for each in of_trials} == {
+        (None, 0.0, False)
+    }
+    write_rows(tmp_path / "test.csv", 9)
+    after = Trainer()
+    found = search(config, train=after)
+    assert found.results["winner"]["test"]["values"]
+    assert {Path(each.run_dir).parent.name for each in after.configs} == {"final"}
+
+
+def test_a_winner_that_changes_after_the_test_rows_were_read_is_told(config):
+    config.search.trials = 2
+    config.search.space = {"training.learning_rate": Range(2e-2, 2e-1, log=True)}
+    first = search(config, train=Trainer()).results["winner"]["trial"]
+    config.search.trials = 30
+    found = search(config, train=Trainer())
+    assert found.results["winner"]["trial"] != first
+    assert found.results["selection"]["test_rows_read_before"] == [first]
+    assert f"Test rows were read before, when trial {first} had won" in (found.folder / "report.html").read_text()
+
+
+def test_the_defaults_are_kept_where_the_gain_is_no_more_than_seeds_explain(config, capsys):
+    config.training.learning_rate, config.training.warmup = 1e-3, 0.2
+    found = search(config, train=Trainer())
+    assert found.results["verdict"]["keep_defaults"] and found.results["winner"]["trial"] == 0
+    assert "keep the defaults" in capsys.readouterr().out
+    assert yaml.safe_load((found.folder / "best.yaml").read_text()) is None
+
+    config.training.learning_rate, config.run_dir = 0.0009995, config.run_dir + "-near"
+    config.search.space = {"training.learning_rate": Range(9.99e-4, 1.001e-3)}
+    found = search(config, train=Trainer())
+    verdict = found.results["verdict"]
+    assert found.results["winner"]["trial"] > 0
+    assert verdict["keep_defaults"] and 0 < verdict["gain"] < verdict["noise"]
+    config.search.repeats, config.run_dir = 0, config.run_dir + "-none"
+    assert "not trained again" in search(config, train=Trainer()).results["verdict"]["sentence"]
+
+
+@pytest.mark.parametrize("rate", [0.1, 1e-3], ids=["winner", "defaults"])
+def test_the_model_of_the_settings_to_take_is_exported_and_no_other(config, rate):
+    config.training.learning_rate, config.training.warmup, config.export.enabled = rate, 0.2, True
+    trainer = Trainer()
+    found = search(config, train=trainer)
+    number = 0 if rate == 1e-3 else found.results["winner"]["trial"]
+    assert found.saved_model == found.folder / f"final/{number:04d}-seed-1/saved_model/1"
+    assert sum(each.export.enabled for each in trainer.configs) == 1
+    assert all(claimed(each) for each in [*found.folder.glob("trials/*[0-9]"), *found.folder.glob("final/*[0-9]")])
+    assert found.settings == trials_of(found.folder)[number]["settings"]
+    assert search(config, train=Trainer()).saved_model == found.saved_model
+
+
+def test_a_training_that_fails_is_a_result(config, capsys):
+    config.training.learning_rate = 1e-4
+    found = search(config, train=Trainer(higher_than=1e-3))
+    failed = [row for row in trials_of(found.folder) if row["failed"]]
+    assert failed and all(row["settings"]["training.learning_rate"] > 1e-3 for row in failed)
+    assert any(None in row["known"] for row in trials_of(found.folder))
+    assert "failed: the loss is not finite any more" in capsys.readouterr().out
+    config.training.learning_rate, config.run_dir = 1e-2, config.run_dir + "-other"
+    with pytest.raises(UserError, match="the config's own settings fail: the loss"):
+        search(config, train=Trainer(higher_than=1e-3))
+
+
+class FakeTime(SimpleNamespace):
+    """Seconds that pass when an epoch is trained."""
+
+    def __init__(self, monkeypatch):
+        super().__init__(now=1000.0)
+        fake = SimpleNamespace(monotonic=lambda: self.now, sleep=self.pass_by)
+        for name in ("search.budget", "search.work", "search.search", "training.pause"):
+            monkeypatch.setattr(f"pipeline.{name}.time", fake)
+
+    def pass_by(self, seconds: float = 1.0) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 3])
+def test_minutes_hold_for_trials_and_the_trainings_of_the_winner(config, monkeypatch, minutes):
+    time = FakeTime(monkeypatch)
+    config.search.minutes, config.search.trials = minutes, None
+    found = search(config, train=Trainer(tick=time.pass_by))
+    assert 60 * minutes - 12 <= time.now - 1000 <= 60 * minutes
+    assert len(found.results["winner"]["seeds"]) == 2
+    # The budget is of all starts together.
+    idle = Trainer(tick=time.pass_by)
+    search(config, train=idle)
+    assert not idle.trained
+    config.search.minutes = minutes + 1
+    more = Trainer(tick=time.pass_by)
+    search(config, train=more)
+    # There is always time kept for the trainings of another winner.
+    assert 60 - 36 <= len(more.trained) <= 60 + 12
+
+
+def test_a_budget_that_ends_in_a_trial_stops_it_at_the_batch_and_more_minutes_go_on(config, monkeypatch):
+    time = FakeTime(monkeypatch)
+    config.search.minutes = 0.1
+    first = Trainer(tick=time.pass_by)
+    with pytest.raises(UserError, match=r"no trial was trained to its end in 0\.1 minutes"):
+        search(config, train=first)
+    assert len(first.trained) == 7
+    config.search.minutes = 3
+    second = Trainer(tick=time.pass_by)
+    search(config, train=second)
+    assert second.trained[0] == ("0000", 7)
+
+
+def test_workers_share_the_trials_and_no_training_is_done_twice(config, tmp_path):
+    (tmp_path / "search.yaml").write_text(to_yaml(config))
+    program = (
+        "import json, sys, time; from trial_double import Trainer; from pipeline import read_config\n"
+        "from pipeline.search import jobs, search, winner; jobs.WAIT = winner.WAIT = 0.05\n"
+        "trainer = Trainer(tick=lambda: time.sleep(0.01))\n"
+        "found = search.search(read_config('search.yaml'), jobs.Worker(int(sys.argv[1]), 2), trainer)\n"
+        "json.dump([trainer.trained, found.results['winner']['trial']], open(f'{sys.argv[1]}.json', 'w'))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(index)], cwd=tmp_path, env=environment)
+        for index in range(2)
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    found = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
+    trained = [tuple(each) for of_worker, _ in found for each in of_worker]
+    assert len(trained) == len(set(trained)) and all(of_worker for of_worker, _ in found)
+    assert len({winner for _, winner in found}) == 1
+    rows = trials_of(Path(config.run_dir) / "search")
+    assert [row["number"] for row in rows] == list(range(12))
+    assert len({json.dumps(row["settings"]) for row in rows}) == 12
+
+
+def test_data_that_changed_and_another_search_are_refused(config):
+    search(config, train=Trainer())
+    state = Path(config.run_dir) / "search/trials/0003/checkpoints/00000001/progress.json"
+    text = state.read_text()
+    state.write_text(text.replace("train.csv", "other.csv"))
+    with pytest.raises(UserError, match="the data changed"):
+        search(config, train=Trainer())
+    state.write_text(text)
+    for section, name, value in (
+        ("search", "seed", 1),
+        ("search", "halving", None),
+        ("training", "schedule", "cosine"),
+    ):
+        other = read_config(write_config(Path(config.run_dir).parent / "tiny"))
+        other = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+        with pytest.raises(UserError, match=f"{name}.*another --run_dir"):
+            search(other, train=Trainer())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: setattr(c.data, "validation_fraction", 0), "a search needs validation rows"),
+        (lambda c: (setattr(c.corpus, "train", "x"), setattr(c.model, "max_sequence_length", 512)), "would pre-train"),
+        (lambda c: c.search.space.update({"training.rate": Range(0, 1)}), "training.rate is not a setting"),
+        (lambda c: c.search.space.update({"training.seed": Range(0, 9)}), "training.seed cannot be searched"),
+        (lambda c: c.search.space.update({"data.train": Range(choices=["a", "b"])}), "data.train cannot be searched"),
+        (lambda c: c.search.space.update({"training.warmup": Range(0.1, 1.5)}), r"warmup\.high is 1\.5: it must be"),
+        (lambda c: c.search.space.update({"training.warmup": Range(0.3, 0.1)}), "low 0.3 is not below high 0.1"),
+        (lambda c: c.search.space.update({"training.warmup": Range(0, 0.1, log=True)}), "low must be above 0"),
+        (lambda c: c.search.space.update({"training.epochs": Range(1.5, 3)}), r"epochs\.low is 1\.5"),
+        (lambda c: c.search.space.update({"training.xla": Range(0, 1)}), "xla"),
+        (lambda c: c.search.space.update({"training.warmup": Range(0.1)}), "give low and high, or choices"),
+        (lambda c: c.search.space.update({"training.warmup": Range(choices=["0.1"])}), "two different values"),
+        (lambda c: c.search.space.update({"model.pooling": Range(choices=["mean", "mean"])}), "two different values"),
+        (lambda c: setattr(c.search, "trials", None), "both null"),
+        (lambda c: setattr(c.search, "halving", 1), r"search\.halving is 1"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(config, change, message):
+    change(config)
+    with pytest.raises(UserError, match=message):
+        search(config, train=Trainer())
+
+
+def test_a_config_file_may_hold_the_space(tmp_path):
+    path = tmp_path / "search.yaml"
+    path.write_text(
+        "data: {train: rows.csv}\nmodel: {backbone: somewhere}\nsearch:\n  trials: 5\n  space:\n"
+        "    training.learning_rate: {low: 1e-5, high: 1e-4, log: true}\n    training.epochs: {low: 2, high: 5}\n"
+        "    training.ema: {choices: [null, 0.99]}\n    model.pooling: {choices: [mean, first]}\n"
+    )
+    config = read_config(path)
+    check(config)
+    rate, epochs, ema, pooling = space_of(config)
+    assert (rate.low, rate.high, rate.log) == (1e-5, 1e-4, True)
+    assert (epochs.low, epochs.high, epochs.whole) == (2, 5, True)
+    assert ema.choices == (None, 0.99) and pooling.choices == ("mean", "first")
+    assert asdict(config.search)["trials"] == 5
+
+
+def test_the_usual_space_lies_around_the_config(config):
+    config.search.space = None
+    keys = {setting.key: setting for setting in space_of(config)}
+    assert keys["training.epochs"].low == 5 and keys["training.epochs"].high == 18
+    assert keys["training.learning_rate"].holds(0.1) and keys["training.batch_size"].choices == (4, 8, 16)
+    assert all(setting.holds(value) for setting, value in zip(keys.values(), [
+        0.1, 9, 8, 0.1, 0.01, 1.0, 0.1], strict=True))  # fmt: skip
+
+
+def test_rungs_are_shares_of_a_trial_of_any_length():
+    assert shares(None, 9) == [1.0]
+    assert shares(3, 2) == [1.0]
+    assert shares(3, 6) == pytest.approx([1 / 3, 1])
+    assert shares(3, 9) == pytest.approx([1 / 9, 1 / 3, 1]) == shares(3, 1000)
+    assert [pauses(shares(3, 9), epochs) for epochs in (1, 2, 3, 9)] == [[1, 1, 1], [1, 1, 2], [1, 1, 3], [1, 3, 9]]
+
+
+def test_the_expected_best_is_that_of_draws_at_random():
+    assert expected_best([0.5, None, 0.9], True) == pytest.approx([0.7, 0.8])
+    assert expected_best([3.0, 1.0], False) == pytest.approx([2.0, 1.5])
+    assert expected_best([], True) == []
+    many = expected_best([0.1, 0.4, 0.2, 0.3], True)
+    assert many == sorted(many) and many[0] == pytest.approx(0.25)
+    by_hand = [sum(max(pair) for pair in pairs) / 16 for pairs in [[(a, b) for a in (0.1, 0.4, 0.2, 0.3)
+                                                                    for b in (0.1, 0.4, 0.2, 0.3)]]]  # fmt: skip
+    assert many[1] == pytest.approx(by_hand[0])
+
+
+def test_a_launcher_says_which_worker_it_is():
+    config = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}, "task": {"type": "worker", "index": 2}}
+    environment = {"TF_CONFIG": json.dumps(config)}
+    assert command.this_worker(environment) == Worker(2, 3) and not environment
+    environment = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}
+    assert command.this_worker(environment) == Worker(1, 4) and "SLURM_STEP_NUM_TASKS" not in environment
+    assert command.this_worker({}) == Worker(0, 1)
+
+
+def test_the_command_is_explained_and_names_the_missing_extra(tmp_path, capsys):
+    assert command.main(["--help"]) == 0
+    assert "--trials N, --minutes M" in capsys.readouterr().out
+    words = ["--config", "x", "--trials", "3", "--minutes=5", "--search.seed", "1", "--a.b", "c"]
+    assert command.words_of_run(words) == ["--config", "x", "--a.b", "c"]
+    process = run_without(
+        "from pipeline.search.__main__ import main; raise SystemExit(main(sys.argv[1:]))",
+        "--config", str(write_config(tmp_path, rows=9)), "--run_dir", str(tmp_path / "run"), "--trials", "2",
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert process.stderr.strip().endswith(
+        "the extra search (optuna is not installed): pip install 'bert-pipeline[search]'."
+    )
+    assert not (tmp_path / "run").exists()
