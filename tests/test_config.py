@@ -103,7 +103,7 @@ WRONG = {
     "--text.fixed_length 2": "text.fixed_length is 2: it must be true or false.",
     "--training.epochs": "--training.epochs needs a value",
     "--training.epochs --training.seed 1": "--training.epochs needs a value",
-    "--training 3": "training is '3': it must hold keys such as epochs",
+    "--training 3": "training is '3': it must hold keys such as method",
     "--training {epoch: 3}": "training.epoch is not a setting; did you mean training.epochs?",
     "--pretraining.phases [{step: 3}]": "did you mean pretraining.phases[0].steps?",
     "--pretraining.phases [{steps: 0}]": "pretraining.phases[0].steps is 0",

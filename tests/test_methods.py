@@ -1,6 +1,7 @@
 """How weights are found: the head alone, contrastively, or as auto chooses; cross-validation."""
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -245,10 +246,8 @@ def test_two_devices_compare_the_pairs_of_one():
 
 def settings(tmp_path, method, **sections):
     training = {"method": method, "updates": 6, "batch_size": 8}
-    return write_config(
-        tmp_path, 40, training=training, model={"pooling": "mean"},
-        **{"data": {"validation_fraction": 0.0, "test_fraction": 0.25}} | sections,
-    )  # fmt: skip
+    data = {"validation_fraction": 0.0, "test_fraction": 0.25}
+    return write_config(tmp_path, 40, **{"training": training, "model": {"pooling": "mean"}, "data": data} | sections)
 
 
 def metrics_of(folder):
@@ -278,27 +277,43 @@ def stopped_at(monkeypatch, calls):
 
     def stop(self, batch, logs=None):
         seen.append(batch)
-        self.stop.asked = self.stop.asked or len(seen) == calls
+        if len(seen) == calls:
+            self.stop._ask(signal.SIGTERM, None)
         true(self, batch, logs)
 
     monkeypatch.setattr(Watch, "on_train_batch_end", stop)
 
 
-@pytest.mark.parametrize("calls", [4, 9])
-def test_auto_stopped_in_a_trial_goes_on_to_the_same_weights(tmp_path, monkeypatch, calls, capsys):
-    config = settings(tmp_path, "auto", evaluation={"cross_validation": 2}, export={"enabled": False})
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory):
+    """A config with training.method auto, and a run of it that nobody stopped."""
+    folder = tmp_path_factory.mktemp("auto")
+    config = settings(folder, "auto", evaluation={"cross_validation": 2}, export={"enabled": False})
+    assert run.main(["--config", str(config), "--run_dir", str(folder / "run")]) == 0
+    return config, folder / "run"
+
+
+def test_auto_says_what_it_tried_and_why_it_chose(chosen):
+    found = json.loads((chosen[1] / "method.json").read_text())
+    assert set(found["tried"]) == {"head", "contrastive", "fine_tune"}
+    assert found["method"] in found["tried"]
+    assert found["reason"].startswith("by the loss on held-out training rows (head ")
+    scores = metrics_of(chosen[1])["cross_validation"]
+    assert (scores["rows"], scores["folds"], scores["method"]) == (30, 2, found["method"])
+
+
+@pytest.mark.parametrize("calls", [4, pytest.param(30, marks=pytest.mark.slow)])
+def test_auto_stopped_in_a_trial_goes_on_to_the_same_weights(tmp_path, monkeypatch, calls, chosen):
+    config, whole = chosen
     arguments = ["--config", str(config), "--run_dir"]
-    assert run.main([*arguments, str(tmp_path / "whole")]) == 0
-    said = capsys.readouterr().out
-    assert "training.method auto: " in said and "by the loss on held-out training rows (head " in said
     with monkeypatch.context() as patched:
         stopped_at(patched, calls)
         assert run.main([*arguments, str(tmp_path / "stopped")]) == TRY_AGAIN
     assert run.main([*arguments, str(tmp_path / "stopped")]) == 0
-    whole, stopped = (metrics_of(tmp_path / name) for name in ("whole", "stopped"))
-    assert whole["cross_validation"] == stopped["cross_validation"] and whole["cross_validation"]["rows"] == 30
-    assert whole["test"] == stopped["test"]
-    assert (tmp_path / "whole" / "method.json").read_text() == (tmp_path / "stopped" / "method.json").read_text()
+    scores, others = metrics_of(whole), metrics_of(tmp_path / "stopped")
+    assert scores["cross_validation"] == others["cross_validation"]
+    assert scores["test"] == others["test"]
+    assert (whole / "method.json").read_text() == (tmp_path / "stopped" / "method.json").read_text()
 
 
 def test_many_rows_are_learned_from_without_a_trial(tmp_path, monkeypatch, capsys):
