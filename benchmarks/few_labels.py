@@ -73,9 +73,8 @@ def main() -> None:
                 print(f"draw {seed}: {name} {100 * accuracy:.1f} in {seconds:.0f} CPU s, load {os.getloadavg()[0]:.1f}",
                       file=sys.stderr, flush=True)  # fmt: skip
     print("| | accuracy | of each draw | CPU s |\n|---|---|---|---|")
-    print(
-        f"| TF-IDF | {100 * statistics.mean(baselines):.1f} | | |" if baselines else "", end="\n" if baselines else ""
-    )
+    if baselines:
+        print(f"| TF-IDF | {100 * statistics.mean(baselines):.1f} | | |")
     for name, rows in found.items():
         scores, seconds = zip(*rows, strict=True)
         each = ", ".join(f"{score:.1f}" for score in scores)
@@ -99,13 +98,10 @@ def ours(method: str, options: argparse.Namespace, folder: str, seed: int) -> li
         "text.sequence_length": options.length, "export.enabled": "false", "evaluation.cross_validation": 0,
     }  # fmt: skip
     if method == "fine_tune":
-        settings["training.updates"] = max(60, 3 * sum(1 for _ in open(f"{folder}/train.csv")) // 32)
-    return [
-        sys.executable,
-        "-m",
-        "pipeline.run",
-        *(w for key, value in settings.items() for w in (f"--{key}", str(value))),
-    ]
+        rows = len(pd.read_csv(f"{folder}/train.csv", keep_default_na=False))
+        settings["training.updates"] = max(60, 3 * rows // 32)
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "pipeline.run", *words]
 
 
 def setfit(options: argparse.Namespace, folder: str, seed: int) -> list[str]:
