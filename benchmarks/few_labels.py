@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -83,7 +84,7 @@ def main() -> None:
 
 def draw(path: Path, per_class: int, seed: int) -> pd.DataFrame:
     """So many rows of each label at random; of a row with several labels nothing is taken."""
-    rows = pd.read_csv(path, keep_default_na=False)[["text", "label"]]
+    rows: Any = pd.read_csv(path, keep_default_na=False)[["text", "label"]]
     rows = rows[~rows.label.astype(str).str.contains("|", regex=False)]
     if not per_class:
         return rows

@@ -124,7 +124,7 @@ class Assembly:
             # With the answers that it would be served with, such as tuned thresholds.
             return task.calibrated(values, predictions).scores(values, predictions)
 
-        learn = method(self.config.training.method).train
+        learn = method(self.config.training.method)
         return learn(self, train, checkpoints, None if validation is None else score)
 
     def forward(self, kind: Literal["vectors", "logits"], workers: Workers) -> BatchForward:

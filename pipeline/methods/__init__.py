@@ -1,4 +1,4 @@
-"""How weights are found: a file a method, which is known by the file's name."""
+"""How weights are found: a file a method, which is known by the file's name and has a function `train`, a Train."""
 
 import importlib
 from typing import TYPE_CHECKING, Protocol
@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from pipeline.training.checkpoint import Checkpoints, Progress
 
 
-class Method(Protocol):
-    """The module of a method."""
+class Train(Protocol):
+    """Trains the run's model from its newest checkpoint, or as it is, and leaves it as it is to be served."""
 
-    @staticmethod
-    def train(
-        run: "Assembly", rows: "Split", checkpoints: "Checkpoints", score: "Callable[[], dict] | None" = None
+    def __call__(
+        self, run: "Assembly", rows: "Split", checkpoints: "Checkpoints", score: "Callable[[], dict] | None" = None
     ) -> "Progress":
-        """Train the run's model from its newest checkpoint, or as it is, and leave it as it is to be served.
+        """Train.
 
         Args:
             run: with the model, compiled.
@@ -27,7 +26,7 @@ class Method(Protocol):
             score: the validation scores of the weights as they are; None: there are no rows for them.
 
         Returns:
-            The finished progress.
+            The progress; finished, unless run.pause was reached before.
 
         Raises:
             UserError: the method does not go with the model, or the loss is not finite any more.
@@ -36,6 +35,6 @@ class Method(Protocol):
         ...
 
 
-def method(name: str) -> Method:
-    """The module of this name."""
-    return importlib.import_module(f"{__name__}.{name}")
+def method(name: str) -> Train:
+    """The `train` of the method of this name."""
+    return importlib.import_module(f"{__name__}.{name}").train

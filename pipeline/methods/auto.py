@@ -39,8 +39,8 @@ class Choice:
 
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[[], dict] | None = None) -> Progress:
-    """See pipeline.methods.Method."""
-    return method(choose(run, rows, checkpoints.workers).method).train(run, rows, checkpoints, score)
+    """See pipeline.methods.Train."""
+    return method(choose(run, rows, checkpoints.workers).method)(run, rows, checkpoints, score)
 
 
 def chosen_method(run: Assembly, rows: Split, workers: Workers) -> str:

@@ -56,7 +56,7 @@ class ContrastiveModel(ExactModel):
 
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> Progress:
-    """See pipeline.methods.Method."""
+    """See pipeline.methods.Train."""
     if "contrastive" not in run.trainers:
         run.trainers["contrastive"] = _model(run)
     model = run.trainers["contrastive"]

@@ -10,7 +10,7 @@ from pipeline.training.plan import plan_of
 
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[[], dict] | None = None) -> Progress:
-    """See pipeline.methods.Method."""
+    """See pipeline.methods.Train."""
     config, training = run.config, run.config.training
     plan = plan_of(training, len(rows), run.updates)
     lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score, run.pause)

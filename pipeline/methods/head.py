@@ -18,7 +18,7 @@ FOLDS = 5
 
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> Progress:
-    """See pipeline.methods.Method."""
+    """See pipeline.methods.Train."""
     progress = checkpoints.restore()
     if progress.finished:
         print("training is already complete")

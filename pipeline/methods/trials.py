@@ -70,7 +70,7 @@ class Trials:
         )
         # It ends, wherever the run itself is to pause; but not after its deadline.
         pause, run.pause = run.pause, replace(run.pause, epochs=None)
-        method(name).train(run, part(self.rows, ~out), checkpoints, None)
+        method(name)(run, part(self.rows, ~out), checkpoints, None)
         run.pause = pause
         logits = run.forward("logits", self.workers)(part(self.rows, out))
         for variable, value in zip(self._variables(), state, strict=True):
