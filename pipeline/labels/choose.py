@@ -49,8 +49,10 @@ def _clusters(vectors: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, n
     with warnings.catch_warnings():
         # There are fewer different vectors than clusters.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = KMeans(count, n_init=1, random_state=seed).fit(vectors)
-    return fitted.labels_, np.linalg.norm(vectors - fitted.cluster_centers_[fitted.labels_], axis=1)
+        # One start, which its default for k-means++ is.
+        fitted = KMeans(count, random_state=seed).fit(vectors)
+    clusters = np.asarray(fitted.labels_, np.int64)
+    return clusters, np.linalg.norm(vectors - fitted.cluster_centers_[clusters], axis=1)
 
 
 def unlike(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -99,4 +99,4 @@ def doubt_numbers(given: np.ndarray, predictions: np.ndarray) -> Doubts:
     residuals = residuals - np.median(residuals)
     far = np.abs(residuals) / (DEVIATION_OF_MEDIAN * np.median(np.abs(residuals)) or 1.0)
     quality = np.array([math.erfc(one / math.sqrt(2)) for one in far])
-    return Doubts(far > FAR, quality, np.asarray(predictions, np.float64))
+    return Doubts(np.asarray(far > FAR), quality, np.asarray(predictions, np.float64))
