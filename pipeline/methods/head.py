@@ -52,7 +52,7 @@ def fit_head(run: Assembly, rows: Split, workers: Workers) -> None:
     fit = LinearFit(run.data.task, run.config.training.label_smoothing)
     folds = fold_numbers(rows, FOLDS, run.config.training.seed)
     strength, _ = choose_strength(fit, examples, run.data.task, folds)
-    layer = fit.path(examples, fit.up_to(strength))[-1]
+    layer = fit.fitted(examples, strength)
     parts.head.kernel.assign(layer.kernel)
     parts.head.bias.assign(layer.bias)
     print(f"head fitted on {len(rows)} rows, C = {strength:g} of {FOLDS}-fold cross-validation", flush=True)

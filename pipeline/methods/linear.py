@@ -1,5 +1,6 @@
 """A linear layer on fixed features: the task's own loss with an L2 penalty, minimised by L-BFGS."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,24 +78,23 @@ class LinearFit:
 
         self._value_and_slopes = value_and_slopes
 
-    @staticmethod
-    def up_to(strength: float) -> tuple[float, ...]:
-        """The values of C on the way to one of STRENGTHS, so that it is reached as in a choice among all."""
-        return STRENGTHS[: STRENGTHS.index(strength) + 1]
-
-    def path(self, examples: Examples, strengths: tuple[float, ...] = STRENGTHS) -> list[Linear]:
-        """A layer for each of several values of C, rising; each begins where the one before has ended."""
+    def path(self, examples: Examples, strengths: tuple[float, ...] = STRENGTHS) -> Iterator[Linear]:
+        """A layer for each of several values of C, rising, as it is asked for; each begins where the one before has
+        ended."""
         centre = np.average(examples.features, axis=0, weights=examples.weights)
         centred = examples.features - centre
         scale = float(np.sqrt(np.average((centred**2).sum(axis=1), weights=examples.weights))) or 1.0
         tensors = [tf.constant(array, tf.float32) for array in (centred / scale, examples.targets, examples.weights)]
         layer = np.zeros([centred.shape[1] + 1, self.outputs])
-        found = []
         for strength in strengths:
             layer = self._minimum(tensors, layer, strength)
             kernel = layer[:-1] / scale
-            found.append(Linear(kernel.astype(np.float32), (layer[-1] - centre @ kernel).astype(np.float32)))
-        return found
+            yield Linear(kernel.astype(np.float32), (layer[-1] - centre @ kernel).astype(np.float32))
+
+    def fitted(self, examples: Examples, strength: float) -> Linear:
+        """The layer of one of STRENGTHS, reached as in a choice among all."""
+        *_, layer = self.path(examples, STRENGTHS[: STRENGTHS.index(strength) + 1])
+        return layer
 
     def _minimum(self, tensors: list[tf.Tensor], start: np.ndarray, strength: float) -> np.ndarray:
         total = max(float(tf.reduce_sum(tensors[2])), 1e-9)
@@ -116,7 +116,8 @@ class LinearFit:
 
 
 def choose_strength(fit: LinearFit, examples: Examples, task: Task, folds: np.ndarray) -> tuple[float, np.ndarray]:
-    """C by cross-validation: the one with the smallest loss on rows that were not learned from.
+    """C by cross-validation: the one with the smallest loss on rows that were not learned from. Larger ones, which take
+    longest, are not tried once two in a row have been worse.
 
     Args:
         fit: of the task.
@@ -127,13 +128,19 @@ def choose_strength(fit: LinearFit, examples: Examples, task: Task, folds: np.nd
     Returns:
         C, and its predictions on held-out rows, float32 [n, K].
     """
-    losses, logits = np.zeros(len(STRENGTHS)), np.zeros([len(STRENGTHS), *examples.targets.shape], np.float32)
     loss: Any = task.loss()
-    for fold in np.unique(folds):
-        out = folds == fold
-        held_out = examples.part(out)
-        for i, layer in enumerate(fit.path(examples.part(~out))):
-            logits[i, out] = layer(held_out.features)
-            losses[i] += float(np.sum(loss(held_out.targets, logits[i, out]).numpy() * held_out.weights))
-    best = int(losses.argmin())
-    return STRENGTHS[best], task.activation(tf.constant(logits[best])).numpy()
+    held_out = [folds == fold for fold in np.unique(folds)]
+    paths = [fit.path(examples.part(~out)) for out in held_out]
+    losses, best = [], np.zeros(examples.targets.shape, np.float32)
+    for layers in zip(*paths, strict=True):
+        logits, total = np.zeros_like(best), 0.0
+        for out, layer in zip(held_out, layers, strict=True):
+            asked = examples.part(out)
+            logits[out] = layer(asked.features)
+            total += float(np.sum(loss(asked.targets, logits[out]).numpy() * asked.weights))
+        losses.append(total)
+        if total == min(losses):
+            best = logits
+        elif len(losses) - 1 - int(np.argmin(losses)) == 2:
+            break
+    return STRENGTHS[int(np.argmin(losses))], task.activation(tf.constant(best)).numpy()

@@ -10,6 +10,7 @@ from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
 from pipeline.evaluation.interval import wilson
+from pipeline.labels.confident import Doubts, doubt_labels
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
@@ -166,6 +167,19 @@ class MultiLabel(LabelTask):
 
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(values.sum(axis=1).astype(np.int64), np.nonzero(values)[1], self.names)
+
+    # The care of labels.
+
+    def doubts(self, values: np.ndarray, predictions: np.ndarray) -> Doubts:
+        return doubt_labels(values, predictions)
+
+    def uncertainty(self, predictions: np.ndarray) -> np.ndarray:
+        """Of the label that is nearest to its threshold."""
+        return -np.abs(predictions - self._limits).min(axis=1)
+
+    def written(self, values: np.ndarray) -> list[str]:
+        names = np.array(self.names, object)
+        return [self.separator.join(names[row > 0]) for row in values]
 
     # To the model.
 

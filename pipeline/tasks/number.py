@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number
+from pipeline.labels.confident import Doubts, doubt_numbers
 from pipeline.tasks.label_page import shown_texts
 from pipeline.tasks.label_scores import refuse_not_numbers
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, RowScores, ScoreTable, Task, Tile
@@ -163,6 +164,17 @@ class Number(Task):
 
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(np.zeros(len(values), np.int64), np.zeros(0, np.int64), ())
+
+    # The care of labels.
+
+    def doubts(self, values: np.ndarray, predictions: np.ndarray) -> Doubts:
+        return doubt_numbers(values, predictions[:, 0])
+
+    def uncertainty(self, predictions: np.ndarray) -> None:
+        """A single number does not say how sure it is."""
+
+    def written(self, values: np.ndarray) -> list[str]:
+        return [f"{value:.6g}" for value in values]
 
     # To the model.
 

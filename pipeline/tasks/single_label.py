@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
 from pipeline.evaluation.interval import wilson
+from pipeline.labels.confident import Doubts, doubt_classes
 from pipeline.markdown import code_span
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
@@ -136,6 +137,19 @@ class SingleLabel(LabelTask):
 
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(np.ones(len(values), np.int64), values, self.names)
+
+    # The care of labels.
+
+    def doubts(self, values: np.ndarray, predictions: np.ndarray) -> Doubts:
+        return doubt_classes(values, predictions)
+
+    def uncertainty(self, predictions: np.ndarray) -> np.ndarray:
+        """1 less the margin: how much more probable the first class is than the second."""
+        second, first = np.sort(predictions, axis=1)[:, -2:].T
+        return 1 - (first - second)
+
+    def written(self, values: np.ndarray) -> list[str]:
+        return [self.names[value] for value in values]
 
     # To the model.
 

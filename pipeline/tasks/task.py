@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config, DataConfig, EvaluationConfig, ExportConfig
     from pipeline.data.store import Store
+    from pipeline.labels.confident import Doubts
 
 Outputs = dict[str, Any]
 """What a signature gives, by name: arrays or nested lists, strings as str."""
@@ -327,6 +328,20 @@ class Task(ABC):
     @abstractmethod
     def mistakes(self, values: np.ndarray, predictions: np.ndarray, limit: int) -> list[dict[str, Any]]:
         """The rows where the model is most wrong: dicts with "row" and what `page` shows of them."""
+
+    # The care of labels: pipeline/labels.
+
+    @abstractmethod
+    def doubts(self, values: np.ndarray, predictions: np.ndarray) -> "Doubts":
+        """Which values the predictions of a model that has not learned them contradict."""
+
+    @abstractmethod
+    def uncertainty(self, predictions: np.ndarray) -> np.ndarray | None:
+        """float [n], the larger the less sure predictions are; None: they do not tell."""
+
+    @abstractmethod
+    def written(self, values: np.ndarray) -> list[str]:
+        """Values as a cell of the data has them."""
 
     @abstractmethod
     def table(self, scores: dict[str, Any]) -> ScoreTable:

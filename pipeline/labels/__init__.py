@@ -1,0 +1,1 @@
+"""Labels looked after: which are likely to be wrong, and which texts to label next."""

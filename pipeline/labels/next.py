@@ -1,0 +1,117 @@
+"""Which texts to label next: those that the labels so far leave open, and of every kind."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from export.texts import Row
+from pipeline.config import Config
+from pipeline.data.load import DataSplits, load
+from pipeline.errors import UserError
+from pipeline.evaluation.predict import BatchForward
+from pipeline.labels.choose import choose, unlike
+from pipeline.labels.held_out import learn
+from pipeline.labels.rows import Source
+from pipeline.labels.twins import plain
+from pipeline.labels.vectors import frozen, vectors_of_texts
+from pipeline.tasks import kind_of
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Texts without labels.
+
+    Attributes:
+        columns: of the source.
+        text_columns: those of the texts.
+        rows: of texts that are different from each other.
+    """
+
+    columns: list[str]
+    text_columns: list[str]
+    rows: list[Row]
+
+    def without(self, known: set[str]) -> "Pool":
+        """The rows of other texts, each text once."""
+        kept = {}
+        for row in self.rows:
+            if row.texts and (text := _plain(row.texts)) not in known:
+                kept.setdefault(text, row)
+        return replace(self, rows=list(kept.values()))
+
+
+@dataclass(frozen=True)
+class Next:
+    """The rows to label, the most useful first.
+
+    Attributes:
+        columns, rows: as they are written: of a training file, with empty cells for the labels, and what else the
+            pool has.
+        pool: how many different texts without a label there were.
+        labelled: rows that were learned from; 0: texts were chosen for being unlike each other alone.
+    """
+
+    columns: list[str]
+    rows: list[list]
+    pool: int
+    labelled: int
+
+
+def choose_next(source: Source, pool: Pool, count: int) -> Next:
+    """Choose texts of a pool. A text that has a label, or had one in the pool above, is not chosen.
+
+    Args:
+        source: of the checkpoint, and of what is labelled so far.
+        pool: to choose from.
+        count: of texts; where there are fewer, all of them.
+
+    Raises:
+        UserError: no text is left, or what is labelled cannot be read.
+    """
+    config = source.config
+    data = load(config.data, source.cache, source.begun, evaluation=config.evaluation) if source.labelled else None
+    pool = pool.without(_known(data))
+    if not pool.rows:
+        raise UserError("there is no text to choose from that has no label yet.")
+    forward = frozen(config)
+    vectors = vectors_of_texts(forward, [row.texts for row in pool.rows if row.texts])
+    unsure = None if data is None else _unsure(config, data, forward, vectors)
+    chosen = choose(vectors, min(count, len(pool.rows)), config.training.seed, unsure)
+    columns, rows = _as_training_rows(config, pool, [pool.rows[row] for row in chosen])
+    return Next(columns, rows, len(pool.rows), 0 if data is None or data.train is None else len(data.train))
+
+
+def _unsure(config: Config, data: DataSplits, forward: BatchForward, vectors: np.ndarray) -> np.ndarray:
+    """float [n], how unsure what is labelled leaves the texts of these vectors."""
+    assert data.train is not None
+    known = forward(data.train)
+    learned = learn(data.task, data.train, known, config.training.seed)
+    unsure = data.task.uncertainty(learned.predict(vectors))
+    return unlike(vectors, known) if unsure is None else unsure
+
+
+def _known(data: DataSplits | None) -> set[str]:
+    """The texts that have labels, in whatever split."""
+    splits = [] if data is None else data.splits
+    rows = (texts for split in splits for texts in zip(*split.texts(slice(None)), strict=True))
+    return {_plain(tuple(text.decode() for text in texts)) for texts in rows}
+
+
+def _plain(texts: tuple[str, ...]) -> str:
+    return " \x1f ".join(map(plain, texts))
+
+
+def _as_training_rows(config: Config, pool: Pool, chosen: list[Row]) -> tuple[list[str], list[list]]:
+    """Columns and cells under the names that the config's training rows have."""
+    texts, targets = config.data.text_columns, kind_of(config.data).columns(config.data)
+    others = [
+        (place, name)
+        for place, name in enumerate(pool.columns)
+        if name not in (*texts, *targets, *pool.text_columns)
+    ]  # fmt: skip
+    columns = [*texts, *targets, *(name for _, name in others)]
+    rows = []
+    for row in chosen:
+        cells = [*row.cells, *[None] * (len(pool.columns) - len(row.cells))]
+        rows.append([*(row.texts or ()), *[""] * len(targets), *(cells[place] for place, _ in others)])
+    return columns, rows
