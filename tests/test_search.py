@@ -376,3 +376,13 @@ def test_the_command_is_explained_and_names_the_missing_extra(tmp_path, capsys):
         "the extra search (optuna is not installed): pip install 'bert-pipeline[search]'."
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_halves_by_epochs_of_fine_tuning(config):
+    config.training.method = "auto"
+    assert open_study(config).config.training.method == "fine_tune"
+    for name, value in (("method", "head"), ("updates", 60)):
+        other = read_config(write_config(Path(str(config.run_dir)) / name, training={"epochs": 9, name: value}))
+        other.run_dir, other.model.pooling = str(Path(str(config.run_dir)) / name / "run"), "mean"
+        with pytest.raises(UserError, match=r"halves trials by their epochs: unset training\.updates"):
+            open_study(other)

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 # What decides weights; data and evaluation must be the same for all trials, or their scores could not be compared.
 SECTIONS = ("text", "model", "training", "distillation")
 # The first would choose luck, the others what a score is, where and how safely a trial runs.
-FIXED = {f"training.{name}" for name in ("seed", "monitor", "strategy", "workers_timeout", "checkpoint_seconds")}
+FIXED = {
+    f"training.{name}"
+    for name in ("seed", "monitor", "strategy", "workers_timeout", "checkpoint_seconds", "method", "updates")
+}
 
 
 @dataclass

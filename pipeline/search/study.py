@@ -102,6 +102,9 @@ def open_study(config: Config) -> Study:
     """
     config = checked(config)
     _check_searchable(config)
+    if config.training.method == "auto":
+        # A choice in every trial would take longer than the trial.
+        config.training.method = "fine_tune"
     folder = Path(str(config.run_dir)) / "search"
     folder.mkdir(parents=True, exist_ok=True)
     config.run_dir = str(folder)
@@ -125,6 +128,10 @@ def _check_searchable(config: Config) -> None:
         "a search would pre-train in every trial: pre-train once, then search with --model.backbone PRETRAINED.",
     )
     require(config.training.epochs, "training.epochs 0 trains nothing: there is nothing to search.")
+    require(
+        config.training.updates is None and config.training.method in ("fine_tune", "auto"),
+        "a search halves trials by their epochs: unset training.updates, and training.method but for fine_tune.",
+    )
     require(
         config.data.validation or config.data.validation_fraction,
         "a search needs validation rows: set data.validation or data.validation_fraction.",
