@@ -12,6 +12,8 @@ class ExportConfig:
 
     enabled: bool = True
     """Export after evaluation."""
+    force: bool = False
+    """Score and export once more a run that is complete and of which nothing has changed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numerics of the exported (and evaluated) model; auto: as in training."""
     verify_examples: Count = 64

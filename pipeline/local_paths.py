@@ -35,6 +35,18 @@ def absolute(config: Config) -> Config:
     return dataclasses.replace(config, run_dir=config.run_dir and os.path.abspath(config.run_dir))
 
 
+def local_files(config: Config) -> set[Path]:
+    """The files of this machine that a config names, alone, by a glob or by their folder; absolute."""
+    found: set[Path] = set()
+    for section, key in SETTINGS:
+        for item in _items(getattr(getattr(config, section), key)):
+            paths = [Path(path) for path in glob.glob(os.path.expanduser(item))] if _is_here(item) else []
+            paths = paths or ([Path(item).expanduser()] if _is_here(item) else [])
+            for path in paths:
+                found |= {inner for inner in path.rglob("*") if inner.is_file()} if path.is_dir() else {path}
+    return {path.absolute() for path in found if path.is_file()}
+
+
 def reconcile(old: dict, config: Config) -> tuple[dict, Config]:
     """Give files and folders one spelling where a stored config and the present one mean the same.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from export.versions import versions_in
 from pipeline.command_line import checked, parse
+from pipeline.complete import mark, metrics_of_complete
 from pipeline.config import Config, to_yaml
 from pipeline.errors import TRY_AGAIN, WORKER_LOST, Stopped, UserError, WorkerLost
 from pipeline.files import full_disk
@@ -90,6 +91,11 @@ def _train(config: Config, pause: Pause | None = None) -> Run:
     cluster = find_cluster(config.training.strategy)
     with contextlib.ExitStack() as stack:
         config, print_of_settings = stack.enter_context(held(config, cluster))
+        done = metrics_of_complete(config)
+        if done is not None:
+            print(f"{config.run_dir}: training is already complete, so is all else, and nothing has changed since; "
+                  "--export.force true exports it again")  # fmt: skip
+            return _made(config, done)
         # TensorFlow takes seconds to import: only now, when the settings are known to be good. And before the workers
         # wait for each other, for between that barrier and TensorFlow's own a worker that fails is not noticed.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -104,9 +110,15 @@ def _train(config: Config, pause: Pause | None = None) -> Run:
                 silence = stack.enter_context(open(os.devnull, "w"))
                 stack.enter_context(contextlib.redirect_stdout(silence))
         stack.enter_context(fresh_session())
-        run_dir = Path(str(config.run_dir))
         metrics = run(config, cluster, pause or Pause())
-        return Run(run_dir, metrics, next(reversed(versions_in(run_dir / "saved_model")), None))
+        if "task" in metrics:
+            mark(config)
+        return _made(config, metrics)
+
+
+def _made(config: Config, metrics: dict[str, Any]) -> Run:
+    run_dir = Path(str(config.run_dir))
+    return Run(run_dir, metrics, next(reversed(versions_in(run_dir / "saved_model")), None))
 
 
 def run(config: Config, cluster: Cluster | None, pause: Pause) -> dict:

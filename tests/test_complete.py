@@ -1,0 +1,87 @@
+"""A run that is complete: the same command again does nothing, in the time of an import."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import write_config
+
+ROOT = Path(__file__).parents[1]
+SAID = "nothing has changed since"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A config, its finished run, and the command."""
+    folder = tmp_path_factory.mktemp("complete")
+    config = write_config(folder, rows=60, training={"epochs": 1})
+    command = [sys.executable, "-m", "pipeline.run", "--config", str(config), "--run_dir", str(folder / "run")]
+    assert SAID not in started(command)
+    return config, folder / "run", command
+
+
+def started(command):
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def versions(run_dir):
+    return sorted(path.name for path in (run_dir / "saved_model").iterdir() if path.name.isdigit())
+
+
+def test_the_same_command_again_exports_nothing_and_imports_no_tensorflow(finished):
+    _, run_dir, command = finished
+    before = (run_dir / "metrics.json").read_text()
+    without = [sys.executable, "-X", "importtime", *command[1:]]
+    done = subprocess.run(without, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert SAID in done.stdout
+    assert not any(line.split("|")[-1].strip() in ("tensorflow", "keras") for line in done.stderr.splitlines())
+    assert versions(run_dir) == ["1"] and (run_dir / "metrics.json").read_text() == before
+
+
+def test_train_gives_what_the_run_has_made(finished):
+    from pipeline import read_config, train
+
+    config, run_dir, _ = finished
+    settings = read_config(config)
+    settings.run_dir = str(run_dir)
+    run = train(settings)
+    assert run.metrics == json.loads((run_dir / "metrics.json").read_text())
+    assert run.saved_model == run_dir / "saved_model" / "1"
+
+
+@pytest.mark.parametrize("what", ["a setting", "the data's time", "the report", "the model", "the code"])
+def test_whatever_changes_is_done_again(finished, monkeypatch, what):
+    from pipeline import complete
+    from pipeline.command_line import parse
+    from pipeline.run_folder import held
+
+    _, run_dir, command = finished
+    words = [*command[3:], *(["--evaluation.mistakes", "3"] if what == "a setting" else [])]
+    with held(parse(command[3:])) as (config, _):
+        assert complete.metrics_of_complete(config) is not None
+    source = Path(str(config.data.train))
+    about = source.stat()
+    moved = {"the report": run_dir / "report.html", "the model": run_dir / "saved_model" / "1"}.get(what)
+    if moved:
+        moved.rename(moved.with_suffix(".away"))
+    if what == "the data's time":
+        os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    if what == "the code":
+        monkeypatch.setattr(complete, "version", lambda name: "3.0")
+    try:
+        with held(parse(words)) as (config, _):
+            assert complete.metrics_of_complete(config) is None
+    finally:
+        if moved:
+            moved.with_suffix(".away").rename(moved)
+        os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+def test_force_exports_once_more(finished):
+    _, run_dir, command = finished
+    assert SAID not in started([*command, "--export.force", "true"])
+    assert versions(run_dir)[-1] == "2"
+    assert SAID in started(command)
