@@ -29,5 +29,5 @@ def check(config: Config) -> None:
         UserError: naming the key, its value and what would do.
     """
     settle(config)
-    for rule in RULES if config.stage == "pretrain" else RULES + FINE_TUNING:
+    for rule in RULES if config.stage == "pretrain" else FINE_TUNING + RULES:
         rule(config)

@@ -112,7 +112,7 @@ def test_test_rows_are_scored_only_where_asked():
         return np.full((4, 2), 0.5, np.float32)
 
     data = SimpleNamespace(train=Rows("train"), validation=Rows("validation"), test=Rows("test"))
-    found = evaluate(predict, data, SingleLabel(("a", "b")), EvaluationConfig(score_test=False))
+    found = evaluate(predict, data, SingleLabel(("a", "b")), EvaluationConfig(score_test=False, baseline="none"))
     assert list(found.scores) == ["validation"]
 
 
