@@ -253,7 +253,7 @@ def test_from_raw_text_to_a_served_classifier_killed_on_the_way(tmp_path):
     assert scores[0] == scores[1]
     assert len(scores[0]) == 5
     assert scores[0][-1] < scores[0][0]
-    assert set(second) == {"task", "pretraining", "train", "validation", "test", "environment"}
+    assert set(second) == {"task", "pretraining", "train", "validation", "test", "baseline", "environment"}
     page = (run_dir / "report.html").read_text()
     assert "Pre-training" in page
 

@@ -84,7 +84,7 @@ def doubt_labels(given: np.ndarray, probabilities: np.ndarray) -> Doubts:
     ]
     wrong = np.stack([one.wrong for one in each], axis=1)
     quality = np.stack([one.quality for one in each], axis=1).min(axis=1)
-    return Doubts(wrong.any(axis=1), quality, np.where(wrong, 1 - given, given).astype(given.dtype))
+    return Doubts(np.asarray(wrong.any(axis=1)), quality, np.where(wrong, 1 - given, given).astype(given.dtype))
 
 
 def doubt_numbers(given: np.ndarray, predictions: np.ndarray) -> Doubts:
