@@ -302,7 +302,8 @@ def test_auto_says_what_it_tried_and_why_it_chose(chosen):
     assert (scores["rows"], scores["folds"], scores["method"]) == (30, 2, found["method"])
 
 
-@pytest.mark.parametrize("calls", [4, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [4, 30])
 def test_auto_stopped_in_a_trial_goes_on_to_the_same_weights(tmp_path, monkeypatch, calls, chosen):
     config, whole = chosen
     arguments = ["--config", str(config), "--run_dir"]

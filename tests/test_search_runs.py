@@ -112,6 +112,7 @@ def prepared(folder: Path) -> tuple[Config, Path, Path]:
     return config, path, folder / "run/search"
 
 
+@pytest.mark.slow
 def test_killed_in_a_trial(whole, tmp_path):
     config, path, folder = prepared(tmp_path)
     assert kill_when(lambda: position(folder / "trials/0000") >= (1, 2), path)
