@@ -27,8 +27,8 @@ from pipeline import Config
 from pipeline.data.load import load
 from pipeline.data.split import Split
 from pipeline.labels.choose import choose
-from pipeline.labels.held_out import Learned, learn
 from pipeline.labels.vectors import frozen
+from pipeline.methods.learned import Learned, learn
 from pipeline.methods.linear import Examples, LinearFit
 from pipeline.tasks.task import Task
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import Parts, build_classifier, take_head
+from pipeline.classifier import build_classifier, pooled_model, take_head
 from pipeline.config import Config, TrainingConfig
 from pipeline.data.few import few_labels
 from pipeline.data.load import DataSplits
@@ -130,8 +130,7 @@ class Assembly:
     def forward(self, kind: Literal["vectors", "logits"], workers: Workers) -> BatchForward:
         """Pooled vectors, [n, hidden], or logits, [n, outputs], of rows by the weights as they are; compiled once."""
         if kind not in self.forwards:
-            parts: Parts = self.model.classifier_parts
-            model = self.model if kind == "logits" else keras.Model(parts.backbone.input, parts.pooled)
+            model = self.model if kind == "logits" else pooled_model(self.model)
             config = self.config
             self.forwards[kind] = BatchForward(
                 model, self.encoder, config.evaluation.batch_size, config.text.fixed_length, workers

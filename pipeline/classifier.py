@@ -20,6 +20,7 @@ __all__ = [
     "copy_weights",
     "head_of",
     "parts_of",
+    "pooled_model",
     "serving_copy",
     "take_head",
     "with_hidden_states",
@@ -102,6 +103,12 @@ def _states(loaded: LoadedBackbone, pooled_layers: int) -> dict:
 def parts_of(model: keras.Model) -> Parts | None:
     """What a model is made of; None: `build_classifier` has not made it."""
     return getattr(model, "classifier_parts", None)
+
+
+def pooled_model(model: keras.Model) -> keras.Model:
+    """The part of a classifier from `build_classifier` below its head: the same inputs to vectors, [batch, hidden]."""
+    parts: Parts = model.classifier_parts
+    return keras.Model(parts.backbone.input, parts.pooled)
 
 
 def take_head(model: keras.Model, head: ClassifierHead) -> None:

@@ -22,34 +22,36 @@ FILE = "complete.json"
 MADE = ("metrics.json", "report.html", "config.yaml")
 
 
-def mark(config: Config) -> None:
-    """Note in the run's folder that all is done."""
+def mark(config: Config, state: str) -> None:
+    """Note in the run's folder that all is done, of what `state_of` gave when it was begun."""
     run_dir = Path(str(config.run_dir))
     newest = next(reversed(versions_in(run_dir / "saved_model")), None)
-    state = {"state": _state(config), "exported": newest.name if newest and config.export.enabled else None}
-    write_text(run_dir / FILE, json.dumps(state))
+    noted = {"state": state, "exported": newest.name if newest and config.export.enabled else None}
+    write_text(run_dir / FILE, json.dumps(noted))
 
 
-def metrics_of_complete(config: Config) -> dict[str, Any] | None:
+def metrics_of_complete(config: Config, state: str) -> dict[str, Any] | None:
     """What metrics.json holds, of a run that is complete as it stands; None: there is something to do.
 
     Args:
         config: with run_dir set, as the run's folder has it.
+        state: of `state_of`, now.
     """
     run_dir = Path(str(config.run_dir))
     if config.export.force or not (run_dir / FILE).is_file() or not all((run_dir / name).is_file() for name in MADE):
         return None
     noted = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
     exported = noted.get("exported")
-    if noted.get("state") != _state(config):
+    if noted.get("state") != state:
         return None
     if config.export.enabled and not (exported and (run_dir / "saved_model" / exported).is_dir()):
         return None
     return json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
 
 
-def _state(config: Config) -> str:
-    """Changes with anything that a run could come out otherwise by."""
+def state_of(config: Config) -> str:
+    """Changes with anything that a run could come out otherwise by. Taken before the files are read: one that changes
+    while the run works is not taken for the one that it has read."""
     settings = fingerprint(replace(config, export=replace(config.export, force=False)))
     found = hashlib.sha256(f"{settings} {version('tensorflow')}".encode())
     for path in sorted(local_files(config)):

@@ -40,9 +40,8 @@ def local_files(config: Config) -> set[Path]:
     found: set[Path] = set()
     for section, key in SETTINGS:
         for item in _items(getattr(getattr(config, section), key)):
-            paths = [Path(path) for path in glob.glob(os.path.expanduser(item))] if _is_here(item) else []
-            paths = paths or ([Path(item).expanduser()] if _is_here(item) else [])
-            for path in paths:
+            item = os.path.expanduser(item)
+            for path in map(Path, [item] if os.path.exists(item) else glob.glob(item, recursive=True)):
                 found |= {inner for inner in path.rglob("*") if inner.is_file()} if path.is_dir() else {path}
     return {path.absolute() for path in found if path.is_file()}
 

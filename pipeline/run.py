@@ -15,7 +15,7 @@ from typing import Any
 
 from export.versions import versions_in
 from pipeline.command_line import checked, parse
-from pipeline.complete import mark, metrics_of_complete
+from pipeline.complete import mark, metrics_of_complete, state_of
 from pipeline.config import Config, to_yaml
 from pipeline.errors import TRY_AGAIN, WORKER_LOST, Stopped, UserError, WorkerLost
 from pipeline.files import full_disk
@@ -91,7 +91,8 @@ def _train(config: Config, pause: Pause | None = None) -> Run:
     cluster = find_cluster(config.training.strategy)
     with contextlib.ExitStack() as stack:
         config, print_of_settings = stack.enter_context(held(config, cluster))
-        done = metrics_of_complete(config)
+        state = state_of(config)
+        done = metrics_of_complete(config, state)
         if done is not None:
             print(f"{config.run_dir}: training is already complete, so is all else, and nothing has changed since; "
                   "--export.force true exports it again")  # fmt: skip
@@ -112,7 +113,7 @@ def _train(config: Config, pause: Pause | None = None) -> Run:
         stack.enter_context(fresh_session())
         metrics = run(config, cluster, pause or Pause())
         if "task" in metrics:
-            mark(config)
+            mark(config, state)
         return _made(config, metrics)
 
 

@@ -61,7 +61,7 @@ def test_whatever_changes_is_done_again(finished, monkeypatch, what):
     _, run_dir, command = finished
     words = [*command[3:], *(["--evaluation.mistakes", "3"] if what == "a setting" else [])]
     with held(parse(command[3:])) as (config, _):
-        assert complete.metrics_of_complete(config) is not None
+        assert complete.metrics_of_complete(config, complete.state_of(config)) is not None
     source = Path(str(config.data.train))
     about = source.stat()
     moved = {"the report": run_dir / "report.html", "the model": run_dir / "saved_model" / "1"}.get(what)
@@ -73,7 +73,7 @@ def test_whatever_changes_is_done_again(finished, monkeypatch, what):
         monkeypatch.setattr(complete, "version", lambda name: "3.0")
     try:
         with held(parse(words)) as (config, _):
-            assert complete.metrics_of_complete(config) is None
+            assert complete.metrics_of_complete(config, complete.state_of(config)) is None
     finally:
         if moved:
             moved.with_suffix(".away").rename(moved)

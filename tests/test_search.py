@@ -244,7 +244,7 @@ def test_workers_share_the_trials_and_no_training_is_done_twice(config, tmp_path
     (tmp_path / "search.yaml").write_text(to_yaml(config))
     program = (
         "import json, sys, time; from trial_double import Trainer; from pipeline import read_config\n"
-        "from pipeline.search import jobs, search, winner; jobs.WAIT = winner.WAIT = 0.05\n"
+        "from pipeline.search import jobs, search; jobs.WAIT = 0.05\n"
         "trainer = Trainer(tick=lambda: time.sleep(0.01))\n"
         "found = search.search(read_config('search.yaml'), jobs.Worker(int(sys.argv[1]), 2), trainer)\n"
         "json.dump([trainer.trained, found.results['winner']['trial']], open(f'{sys.argv[1]}.json', 'w'))\n"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.split import Split
+from pipeline.evaluation.interval import interval_of
 from pipeline.tasks.task import Task
 
 NAME = "TF-IDF with a linear model"
@@ -76,9 +77,10 @@ def baseline(predicted: dict[str, np.ndarray], train: Split, splits: list[Split]
         scores[split.name] = task.scores(values, predictions)
         ours, theirs = (task.row_scores(values, found) for found in (predicted[split.name], predictions))
         gained = (ours.values - theirs.values) * (1.0 if ours.higher_is_better else -1.0)
-        mean, error = float(gained.mean()), float(gained.std(ddof=1) / np.sqrt(len(gained))) if len(gained) > 1 else 0.0
+        mean = float(gained.mean())
         # Rows are paired, so the difference is known better than either score.
-        better[split.name] = mean, mean - 1.96 * error, mean + 1.96 * error
+        low, high = interval_of(gained, share=False) or (mean, mean)
+        better[split.name] = mean, low, high
     return Baseline(scores, better)
 
 

@@ -57,10 +57,11 @@ def evaluate(
     if splits and (by_group := scores_by_group(task, splits[-1], predictions[splits[-1].name])):
         found.scores[splits[-1].name]["by_group"] = by_group
     train = data.train
-    if train is not None and splits and (config.baseline == "tfidf" or _quick(config, train)):
+    if train is not None and splits and _compares(config, train):
         found.baseline = baseline(predictions, train, splits, task)
     return found
 
 
-def _quick(config: EvaluationConfig, train: Split) -> bool:
-    return config.baseline == "auto" and len(train) < MOST_ROWS
+def _compares(config: EvaluationConfig, train: Split) -> bool:
+    """Whether a linear model is asked too."""
+    return config.baseline == "tfidf" or (config.baseline == "auto" and len(train) < MOST_ROWS)

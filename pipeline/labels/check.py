@@ -14,10 +14,10 @@ from pipeline.data.split import Split
 from pipeline.data.store import Store
 from pipeline.errors import UserError
 from pipeline.labels.confident import Doubts
-from pipeline.labels.held_out import learn
 from pipeline.labels.rows import Source
 from pipeline.labels.twins import MOST_ROWS, Twin, equal_twins, near_twins
 from pipeline.labels.vectors import frozen
+from pipeline.methods.learned import learn
 from pipeline.tasks.task import Task
 
 Name = Literal["train", "validation", "test"]

@@ -10,10 +10,10 @@ from pipeline.data.load import DataSplits, load
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchForward
 from pipeline.labels.choose import choose, unlike
-from pipeline.labels.held_out import learn
 from pipeline.labels.rows import Source
 from pipeline.labels.twins import plain
 from pipeline.labels.vectors import frozen, vectors_of_texts
+from pipeline.methods.learned import learn
 from pipeline.tasks import kind_of
 
 

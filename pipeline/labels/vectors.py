@@ -1,11 +1,10 @@
 """Texts as a checkpoint sees them before anything has been trained: what labels are judged by must not have learned
 them."""
 
-import keras
 import numpy as np
 
 from pipeline.backbone.load import load_backbone, require_segments
-from pipeline.classifier import build_classifier
+from pipeline.classifier import build_classifier, pooled_model
 from pipeline.config import Config
 from pipeline.evaluation.predict import BatchForward
 from pipeline.training.numerics import choose_dtype
@@ -33,8 +32,7 @@ def frozen(config: Config) -> BatchForward:
     if config.model.backbone is None:
         print("note: the model has no checkpoint, and random weights tell texts apart by their words alone.")
     encoder = loaded.text_encoder(config.text.lowercase, config.text.length)
-    pooled = keras.Model(loaded.backbone.input, model.classifier_parts.pooled)
-    return BatchForward(pooled, encoder, BATCH)
+    return BatchForward(pooled_model(model), encoder, BATCH)
 
 
 def vectors_of_texts(forward: BatchForward, texts: list[tuple[str, ...]]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,11 @@ from pipeline.data.split import Split
 from pipeline.files import write_text
 from pipeline.methods import method
 from pipeline.methods.head import has_new_weights
-from pipeline.methods.trials import Trials, losses
+from pipeline.methods.trials import Trials, identity_of, losses
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.workers import Workers
 
-# From so many rows on, all weights are learned without a trial: it would cost as much again, and finds nothing else
-# (measured: benchmarks/README.md).
+# From so many rows on, all weights are learned without a trial, which would cost as much again.
 MANY_ROWS = 5000
 # Below, three folds are asked about; above, one of five.
 FEW_ROWS = 1000
@@ -34,8 +33,10 @@ class Choice:
 
     method: str
     reason: str
-    tried: dict[str, dict[str, float]]
-    """Of each method, on rows that it has not seen: the loss and the first score of the task."""
+    tried: dict[str, dict[str, float | None]]
+    """Of each method, on rows that it has not seen: the loss and the monitored score."""
+    identity: str = ""
+    """Of the rows and tokens that it was chosen for."""
 
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[[], dict] | None = None) -> Progress:
@@ -60,9 +61,9 @@ def choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
     path = Path(str(run.config.run_dir)) / FILE
     with workers.chief_first():
         known = path.is_file()
-    if known:
-        return Choice(**json.loads(path.read_text()))
-    choice = _choose(run, rows, workers)
+    if known and (earlier := Choice(**json.loads(path.read_text()))).identity == identity_of(run):
+        return earlier
+    choice = replace(_choose(run, rows, workers), identity=identity_of(run))
     if workers.chief:
         write_text(path, json.dumps(asdict(choice), indent=1))
     workers.barrier()
@@ -87,8 +88,9 @@ def _choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
         of_rows[name] = losses(run, asked_about, logits)
         predictions = run.data.task.activation(tf.constant(logits)).numpy()
         scores = run.data.task.scores(asked_about.targets(), predictions)
-        monitor = run.config.training.monitor or next(iter(run.data.task.monitors))
-        tried[name] = {"loss": float(of_rows[name].mean()), monitor: float(scores[monitor])}
+        monitor = run.data.task.monitored(run.config.training.monitor)
+        # A score may be undefined, as R2 is of equal numbers.
+        tried[name] = {"loss": float(of_rows[name].mean()), monitor: scores[monitor]}
         if name != best and _clearly_less(of_rows[name], of_rows[best]):
             best = name
     said = ", ".join(f"{name} {scores['loss']:.3f}" for name, scores in tried.items())

@@ -3,18 +3,13 @@ or for a first look."""
 
 import time
 
-import numpy as np
-
 from pipeline.assemble import Assembly
-from pipeline.classifier import parts_of
-from pipeline.data.folds import fold_numbers
+from pipeline.classifier import Parts
 from pipeline.data.split import Split
 from pipeline.errors import UserError
-from pipeline.methods.linear import Examples, LinearFit, choose_strength
+from pipeline.methods.learned import FOLDS, learn
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.workers import Workers
-
-FOLDS = 5
 
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> Progress:
@@ -39,30 +34,21 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> P
 
 def has_new_weights(run: Assembly) -> bool:
     """Whether the pooling has weights that the checkpoint does not bring."""
-    parts = parts_of(run.model)
-    assert parts is not None
+    parts: Parts = run.model.classifier_parts
     return any(layer.weights for layer in parts.pooling.layers)
 
 
 def fit_head(run: Assembly, rows: Split, workers: Workers) -> None:
     """Put the best linear layer on the model's pooled vectors as they now are in place of its head, and say so."""
-    parts = parts_of(run.model)
-    assert parts is not None
-    examples = examples_of(run, rows, run.forward("vectors", workers)(rows))
-    fit = LinearFit(run.data.task, run.config.training.label_smoothing)
-    folds = fold_numbers(rows, FOLDS, run.config.training.seed)
-    strength, _ = choose_strength(fit, examples, run.data.task, folds)
-    layer = fit.fitted(examples, strength)
-    parts.head.kernel.assign(layer.kernel)
-    parts.head.bias.assign(layer.bias)
-    print(f"head fitted on {len(rows)} rows, C = {strength:g} of {FOLDS}-fold cross-validation", flush=True)
-
-
-def examples_of(run: Assembly, rows: Split, features: np.ndarray) -> Examples:
-    """Features with the targets and the weights that rows have in training."""
-    task, values = run.data.task, rows.targets()
-    balanced = run.config.training.class_weights == "balanced"
-    weights = task.example_weights(values)(values) if balanced else np.ones(len(rows), np.float32)
-    if rows.weights is not None:
-        weights = weights * rows.weights
-    return Examples(features, rows.training_targets(task, slice(None)), weights)
+    training, head = run.config.training, run.model.classifier_parts.head
+    found = learn(
+        run.data.task,
+        rows,
+        run.forward("vectors", workers)(rows),
+        training.seed,
+        label_smoothing=training.label_smoothing,
+        balanced=training.class_weights == "balanced",
+    )
+    head.kernel.assign(found.layer.kernel)
+    head.bias.assign(found.layer.bias)
+    print(f"head fitted on {len(rows)} rows, C = {found.strength:g} of {FOLDS}-fold cross-validation", flush=True)

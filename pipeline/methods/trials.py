@@ -1,5 +1,7 @@
 """A method tried on some of the training rows and asked about the others, from the weights that a run begins with."""
 
+import hashlib
+import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +34,8 @@ class Trials:
 
     @property
     def folder(self) -> Path:
-        """Where the outcomes are kept."""
-        return Path(str(self.run.config.run_dir)) / "trials"
+        """Where the outcomes are kept: those of other rows or tokens lie elsewhere."""
+        return Path(str(self.run.config.run_dir)) / "trials" / identity_of(self.run)
 
     def out_of_fold(self, name: str, folds: int, asked: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Train by a method without each fold in turn, and ask about that fold.
@@ -62,7 +64,7 @@ class Trials:
         if done:
             return np.load(kept)
         print(f"trying {title.replace('-', ' ')}, on {int((~out).sum())} rows", flush=True)
-        run, task = self.run, self.run.data.task
+        run = self.run
         state = [variable.numpy() for variable in self._variables()]
         identity = run.resume_identity | {"trial": title}
         checkpoints = Checkpoints(
@@ -81,12 +83,16 @@ class Trials:
             partial.rename(kept)
             shutil.rmtree(self.folder / title, ignore_errors=True)
         self.workers.barrier()
-        assert logits.shape[1] == task.outputs
         return logits
 
     def _variables(self) -> list[Any]:
         model = self.run.model
         return [*model.variables, *model.optimizer.variables]
+
+
+def identity_of(run: Assembly) -> str:
+    """A name that changes with the rows and the tokens of a run."""
+    return hashlib.sha256(json.dumps(run.resume_identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndarray:

@@ -52,11 +52,25 @@ def next_trial(study: Study, clock: Clock, worker: Worker) -> Iterator[Job]:
     Their order, on one worker, follows from what is on disk: a trial that was stopped goes on, then the best that
     waits is promoted, then new settings are proposed.
     """
+
+    def choose(trials: list[Trial]) -> tuple[Job | None, bool]:
+        require_same_data(trials)
+        return _choose(study, trials, clock, worker)
+
+    return trainings(study, choose)
+
+
+def trainings(study: Study, choose: Callable[[list[Trial]], tuple[Job | None, bool]]) -> Iterator[Job]:
+    """Jobs, each chosen under the study's lock once the one before is done, until there is none.
+
+    Args:
+        study: whose trials are looked at anew each time.
+        choose: from all trials as they stand to the next job, and whether other workers are at some, for which is
+            waited where there is none.
+    """
     while True:
         with study.lock:
-            trials = study.trials()
-            require_same_data(trials)
-            job, others = _choose(study, trials, clock, worker)
+            job, others = choose(study.trials())
         if job:
             try:
                 yield job

@@ -115,7 +115,7 @@ def open_study(config: Config) -> Study:
         _require_same_search(folder, config)
         config = absolute(claim(folder, config))
     kind = tasks.kind_of(config.data)
-    monitor = config.training.monitor or next(iter(kind.monitors))
+    monitor = kind.monitored(config.training.monitor)
     return Study(
         folder, config, space, shares(config.search.halving, config.training.epochs), monitor, kind.monitors[monitor]
     )

@@ -7,7 +7,6 @@ the new seeds tell how good the settings are. Test rows are looked at only here.
 import json
 import math
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.files import write_text
 from pipeline.search.budget import Clock
-from pipeline.search.jobs import WAIT, Job, claimed, cost
+from pipeline.search.jobs import Job, claimed, cost, trainings
 from pipeline.search.study import Study
 from pipeline.search.trials import Record, Trial, best, read_record, write_record
 
@@ -83,23 +82,12 @@ def run_of(study: Study, repeat: Repeat) -> Config:
 
 def next_repeat(study: Study, winner: Trial, clock: Clock) -> Iterator[Job]:
     """Trainings of the winner until none is left that can end in time; waits for those of other workers."""
-    while True:
-        with study.lock:
-            job, others = _choose(study, winner, clock)
-        if job:
-            try:
-                yield job
-            finally:
-                job.lock.release()
-        elif others:
-            time.sleep(WAIT)
-        else:
-            return
+    return trainings(study, lambda trials: _choose(study, trials, winner, clock))
 
 
-def _choose(study: Study, winner: Trial, clock: Clock) -> tuple[Job | None, bool]:
+def _choose(study: Study, trials: list[Trial], winner: Trial, clock: Clock) -> tuple[Job | None, bool]:
     """The next training, and whether other workers are at some."""
-    trials, busy = study.trials(), False
+    busy = False
     for repeat in repeats(study, winner):
         trial = repeat.trial
         if not trial.unfinished or not clock.fits(cost(study, trials, trial.record.settings, trial.left)):

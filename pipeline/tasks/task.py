@@ -166,6 +166,11 @@ class Task(ABC):
     shown: ClassVar[tuple[str, ...]]
     """Scores that are printed after each epoch."""
 
+    @classmethod
+    def monitored(cls, name: str | None) -> str:
+        """The score that training.monitor means; None: the default."""
+        return name or next(iter(cls.monitors))
+
     # From the data.
 
     @classmethod

@@ -52,7 +52,7 @@ class Lesson:
     @property
     def monitor(self) -> str:
         """The validation score that chooses the best epoch."""
-        return self.config.monitor or next(iter(self.task.monitors))
+        return self.task.monitored(self.config.monitor)
 
 
 def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress:

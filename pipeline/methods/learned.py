@@ -1,4 +1,4 @@
-"""What a linear layer on fixed vectors predicts for rows that it has not learned from."""
+"""A linear layer learned from rows on fixed vectors, and what it predicts for those that it has not learned from."""
 
 from dataclasses import dataclass
 
@@ -36,14 +36,19 @@ class Learned:
         return self.task.activation(tf.constant(self.layer(vectors))).numpy()
 
 
-def learn(task: Task, rows: Split, vectors: np.ndarray, seed: int) -> Learned:
-    """Learn rows with their targets and weights; equal texts, and the rows of a group, are in one fold.
+def learn(
+    task: Task, rows: Split, vectors: np.ndarray, seed: int, *, label_smoothing: float = 0.0, balanced: bool = False
+) -> Learned:
+    """Learn rows with their targets and weights, under the C that is best for rows not learned from; equal texts, and
+    the rows of a group, are in one fold.
 
     Args:
         task: of the rows.
         rows: n of them.
         vectors: float32 [n, hidden].
         seed: of the folds.
+        label_smoothing: of the loss.
+        balanced: whether classes count alike, whatever their number of rows.
 
     Raises:
         UserError: all rows have one text.
@@ -51,8 +56,11 @@ def learn(task: Task, rows: Split, vectors: np.ndarray, seed: int) -> Learned:
     folds = fold_numbers(rows, FOLDS, seed)
     if len(np.unique(folds)) < 2:
         raise UserError(f"{len(rows)} training rows have one text between them: there is nothing to hold out.")
-    weights = np.ones(len(rows), np.float32) if rows.weights is None else rows.weights
+    values = rows.targets()
+    weights = task.example_weights(values)(values) if balanced else np.ones(len(rows), np.float32)
+    if rows.weights is not None:
+        weights = weights * rows.weights
     examples = Examples(vectors, rows.training_targets(task, slice(None)), weights)
-    fit = LinearFit(task)
+    fit = LinearFit(task, label_smoothing)
     strength, held_out = choose_strength(fit, examples, task, folds)
     return Learned(task, fit.fitted(examples, strength), strength, held_out)
