@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 
 from export.command_line import command_parser
 from export.server.releases import NEWEST, libraries, parse_version
-from export.server.sandbox import Limits
+from export.server.sandbox import AT_EXPORT, Limits
 from export.versions import ModelError, find_version
 from pipeline.errors import UserError
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from export.server.questions import Questions
     from export.server.rules.subject import Subject
 
-# The model is the run's own, and not hostile: it may be slow on a machine that trains others.
-AT_EXPORT_SECONDS = 1800.0
 LEFT_OUT = "left to python -m export.check: it takes too long for every export"
 
 
@@ -148,7 +146,7 @@ def require(folder: Path) -> None:
         UserError: what is broken.
     """
     try:
-        findings = check(folder, at_export=True, limits=Limits(seconds=AT_EXPORT_SECONDS))
+        findings = check(folder, at_export=True, limits=AT_EXPORT)
     except FileNotFoundError as error:
         print(f"note: the export was not checked as TensorFlow Serving would take it: {error}")
         return

@@ -1,15 +1,24 @@
 """Does an exported model answer as the evaluated one did? Asked in a fresh process, as a server would load it."""
 
-import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from export.process import run_program
+from export.graph import read_graph, signatures
+from export.server.ask import ask
+from export.server.sandbox import AT_EXPORT
+from export.versions import ModelError
+from export.warmup import serialized_examples
 from pipeline.errors import UserError
 from pipeline.tasks.task import Outputs, Task
+
+# All at once, an odd number, and each alone: no answer may depend on its neighbours.
+BATCH_SIZES = {"all in one batch": None, "batches of 7": 7, "one by one": 1}
+# Texts to explain, which takes about ninety times as long as to answer.
+EXPLAINED = 2
 
 
 class ExportDiffers(UserError):
@@ -30,10 +39,10 @@ def verify(
 ) -> float:
     """Compare an export with recorded predictions.
 
-    A new Python process that imports only tensorflow and tensorflow_text loads the SavedModel and answers the texts
-    through every signature, serving_default in batches of all, of seven and of one. The predictions must be the
-    recorded ones; labels, scores and the like must follow from the export's own, so that a near tie does no harm.
-    Embeddings and attributions must be finite, and the bytes of a token within its text.
+    A process of TensorFlow's C library alone loads the SavedModel, as a server does, and answers the texts through
+    every signature, serving_default in batches of all, of seven and of one. The predictions must be the recorded ones;
+    labels, scores and the like must follow from the export's own, so that a near tie does no harm. Embeddings and
+    attributions must be finite, and the bytes of a token within its text.
 
     Args:
         folder: the SavedModel.
@@ -132,22 +141,77 @@ def _check_spans(found: Outputs, texts: Sequence[Sequence[str]]) -> None:
 
 
 def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | None = None) -> Answers:
-    """What answer.py gets out of the model, by way of asking."""
-    columns = [list(column) for column in texts]
-    tokens = None
-    if encoder is not None:
-        rows = ([text.encode("utf-8", "replace") for text in column] for column in columns)
-        encoded = encoder(*rows, fixed_length=True)
-        tokens = {name: values.numpy().tolist() for name, values in encoded.items()}
-    with tempfile.TemporaryDirectory() as temporary:
-        request, answer = Path(temporary) / "texts.json", Path(temporary) / "answers.json"
-        request.write_text(json.dumps({"texts": columns, "tokens": tokens}))
-        paths = (str(path) for path in (folder.resolve(), request, answer))
-        status, message = run_program("answer.py", *paths, folder=Path(temporary))
-        if status or not answer.exists():
-            raise ExportDiffers(f"a fresh process could not answer with the export: {message}")
-        found = json.loads(answer.read_text())
-    return {way: (signature, outputs) for way, (signature, outputs) in found.items()}
+    """What a fresh process gets out of the model, by way of asking."""
+    try:
+        wanted = signatures(read_graph(folder))
+    except ModelError as error:
+        raise ExportDiffers(f"a fresh process could not answer with the export: {error}") from error
+    columns = [np.array([text.encode("utf-8", "replace") for text in column], object) for column in texts]
+    names = sorted(wanted["serving_default"].inputs)
+    asked = list(_requests(wanted, dict(zip(names, columns, strict=True)), encoder))
+    found = _asked(folder, wanted, [(name, inputs) for _, name, inputs in asked])
+    parts: dict[str, tuple[str, list]] = {}
+    for (way, name, _), outputs in zip(asked, found, strict=True):
+        parts.setdefault(way, (name, []))[1].append(outputs)
+    return {way: (name, _joined(sorted(wanted[name].outputs), found)) for way, (name, found) in parts.items()}
+
+
+Request = tuple[str, dict[str, np.ndarray]]
+"""A signature, and its inputs by name."""
+
+
+def _asked(folder: Path, wanted: Mapping[str, SignatureDef], requests: Sequence[Request]) -> list[list[np.ndarray]]:
+    """For each request the signature's outputs, sorted by name."""
+    calls = []
+    for name, inputs in requests:
+        signature = wanted[name]
+        feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
+        calls.append((feeds, [signature.outputs[key].name for key in sorted(signature.outputs)]))
+    try:
+        replies = ask(folder, calls, limits=AT_EXPORT)
+    except FileNotFoundError:
+        # A system whose TensorFlow has its library under other names: loaded here, which is less like a server.
+        model = tf.saved_model.load(str(folder))
+        answers = [
+            model.signatures[name](**{k: tf.constant(v) for k, v in inputs.items()}) for name, inputs in requests
+        ]
+        return [[answer[key].numpy() for key in sorted(answer)] for answer in answers]
+    failures = [found for found in replies.answers if isinstance(found, str)]
+    failed = replies.error or replies.ended or next(iter(failures), None)
+    if failed:
+        raise ExportDiffers(f"a fresh process could not answer with the export: {failed}")
+    return [found for found in replies.answers if not isinstance(found, str)]
+
+
+def _requests(
+    wanted: Mapping[str, SignatureDef], columns: dict[str, np.ndarray], encoder: Callable | None
+) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
+    """(way of asking, signature, inputs by name); a way may have several requests."""
+    count = len(next(iter(columns.values())))
+    for way, size in BATCH_SIZES.items():
+        for start in range(0, count, size or count):
+            part = slice(start, start + (size or count))
+            yield f"serving_default, {way}", "serving_default", {key: rows[part] for key, rows in columns.items()}
+    for name in sorted(set(wanted) - {"serving_default"}):
+        inputs = sorted(wanted[name].inputs)
+        if inputs == sorted(columns):
+            yield name, name, {key: rows[: EXPLAINED if name == "explain" else count] for key, rows in columns.items()}
+        elif inputs == ["inputs"]:
+            yield name, name, {"inputs": serialized_examples(columns)}
+        elif encoder is not None and "token_ids" in inputs:
+            tokens = encoder(*(tf.constant(rows) for rows in columns.values()), fixed_length=True)
+            yield name, name, {key: tokens[key].numpy().astype(np.int32) for key in inputs}
+
+
+def _joined(names: Sequence[str], answers: Sequence[Sequence[np.ndarray]]) -> Outputs:
+    """Outputs by name, as nested lists with strings in place of bytes."""
+    return {name: [_plain(row) for answer in answers for row in answer[i].tolist()] for i, name in enumerate(names)}
+
+
+def _plain(value):
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _shown(texts: Sequence[Sequence[str]], row: int) -> str:

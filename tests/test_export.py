@@ -366,6 +366,16 @@ def test_a_process_that_fails_is_reported_with_its_last_words(tmp_path):
         verify(tmp_path, [TEXTS], np.zeros((len(TEXTS), 3), np.float32), 1e-5, TASK)
 
 
+def test_a_system_without_the_library_is_verified_all_the_same(exported, model, encoder, monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("libtensorflow_cc.so.2")
+
+    monkeypatch.setattr("export.verify.ask", missing)
+    assert verify(exported, [TEXTS], live(model, encoder, TEXTS), 1e-5, TASK, encoder) < 1e-5
+    with pytest.raises(ExportDiffers, match="1e-05 is allowed"):
+        verify(exported, [TEXTS], live(model, encoder, TEXTS[::-1]), 1e-5, TASK)
+
+
 def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
     model = make_model(pooling="mean")
     texts = [TEXTS, TEXTS[::-1]]

@@ -33,6 +33,10 @@ class Limits:
     """Of the data that it allocates; memory-mapped libraries do not count."""
 
 
+# At export the model is the run's own, and not hostile: it may be slow on a machine that trains others.
+AT_EXPORT = Limits(seconds=1800.0)
+
+
 class Ended(Exception):
     """The program has ended before it was done, or was ended; the message is a sentence without its subject."""
 
