@@ -51,8 +51,8 @@ class Assembly:
         devices: one line on them.
         teacher: None: there is none.
         pause: where to stop before the end of training; then its progress is not finished.
-        forwards, trainers: made when they are first needed: see `forward`; models of methods that do not train `model`
-            itself but share its variables.
+        forwards, own_predictor, trainers: made when they are first needed: see `forward` and `predictor`; models of
+            methods that do not train `model` itself but share its variables.
     """
 
     config: Config
@@ -69,6 +69,7 @@ class Assembly:
     teacher: Teacher | None = None
     pause: Pause = field(default_factory=Pause)
     forwards: dict[str, BatchForward] = field(default_factory=dict)
+    own_predictor: BatchPredictor | None = None
     trainers: dict[str, ExactModel] = field(default_factory=dict)
 
     @property
@@ -138,9 +139,13 @@ class Assembly:
         return self.forwards[kind]
 
     def predictor(self, model: keras.Model, encoder: TextEncoder, workers: Workers | None = None) -> BatchPredictor:
-        """Predictions of this model or of one like it."""
+        """Predictions of this model, which is compiled once, or of one like it."""
         size = self.config.evaluation.batch_size
-        return BatchPredictor(model, encoder, self.data.task, size, self.config.text.fixed_length, workers)
+        found = BatchPredictor(model, encoder, self.data.task, size, self.config.text.fixed_length, workers)
+        if model is self.model:
+            found.twin = self.own_predictor
+            self.own_predictor = self.own_predictor or found
+        return found
 
 
 def seed_all(training: TrainingConfig) -> None:

@@ -53,13 +53,15 @@ def serve(run: Assembly) -> Served:
     model = serving_copy(run.model, run.serving_dtype, run.config.export.weights)
     predict = run.predictor(model, run.serving_encoder)
     texts = _held_out_texts(run)
+    predictions = predict.texts(texts)
     # In the tokens of training, also where longer texts are served.
-    trained, served = (run.predictor(of, run.encoder).texts(texts) for of in (run.model, model))
+    trained = run.predictor(run.model, run.encoder).texts(texts)
+    same = run.serving_encoder is run.encoder
+    served = predictions if same else run.predictor(model, run.encoder).texts(texts)
     exact = (run.dtype, run.serving_dtype) == ("float32", "float32") and run.config.export.weights != "bfloat16"
     require_equal(trained, served, (EXACT if exact else ROUNDED) * run.data.task.scale)
     if run.config.training.epochs == 0:
         _judge(run, texts, trained)
-    predictions = served if run.serving_encoder is run.encoder else predict.texts(texts)
     return Served(model, predict, texts, predictions)
 
 

@@ -164,6 +164,7 @@ def test_tokens_of_another_width_do_not_change_their_neighbours(tmp_path):
     assert cut.shape == expected.shape and np.isfinite(cut).all()
 
 
+@pytest.mark.slow
 def test_python_gives_explanations_without_padding(tmp_path):
     folder = export_tiny(tmp_path, settings=ExportSettings(SignatureOptions(["explain"], explain_steps=4)))
     texts = ["the team", "", "a bank in orbit", "the " * 40]

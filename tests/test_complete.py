@@ -80,6 +80,7 @@ def test_whatever_changes_is_done_again(finished, monkeypatch, what):
         os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
+@pytest.mark.slow
 def test_force_exports_once_more(finished):
     _, run_dir, command = finished
     assert SAID not in started([*command, "--export.force", "true"])

@@ -196,6 +196,7 @@ def taught(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_from_a_teachers_run_to_a_student_and_to_a_student_of_it(taught, capsys):
     student = ["--config", str(taught / "student.yaml"), "--run_dir", str(taught / "student")]
     assert main(student) == 0

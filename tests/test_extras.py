@@ -97,6 +97,7 @@ def test_rest_needs_no_extra_and_no_tensorflow():
     assert process.returncode == 75 and "localhost:1 is not available" in process.stderr
 
 
+@pytest.mark.slow
 def test_a_run_needs_no_extra(tmp_path):
     config = write_config(tmp_path, rows=90, training={"epochs": 1})
     process = run_without(

@@ -197,6 +197,7 @@ def test_a_numbers_head_gives_the_datas_units(tmp_path):
     assert head_of(build_classifier(loaded, 1, pooling="mean", dtype="float32"), task) is None
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_folder_and_a_preset(tmp_path, capsys):
     config = write_config(tmp_path / "work", rows=90, training={"epochs": 1})
     assert run(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0

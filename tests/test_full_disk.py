@@ -34,6 +34,7 @@ def small_disk(tmp_path):
 
 
 # What was buffered for files that are given up cannot be written either.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_disk_that_fills_up_is_one_sentence_and_the_run_goes_on(small_disk, tmp_path, capfd):
     disk, resize = small_disk

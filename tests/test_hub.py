@@ -226,6 +226,7 @@ def test_a_length_without_room_for_special_tokens_is_refused(preprocess):
         preprocess.bert_pack_inputs([tokens], seq_length=2)
 
 
+@pytest.mark.slow
 def test_the_converter_writes_what_another_program_takes(tmp_path, capsys):
     write_folder(tmp_path / "hf", tokenizer={"do_lower_case": True})
     assert main([str(tmp_path / "hf"), str(tmp_path / "hub"), "--format", "tf_hub"]) == 0

@@ -216,6 +216,7 @@ def test_bad_rows_are_kept_or_skipped_on_demand(model, labels, tmp_path, capsys)
     assert kept[-1]["label"] == labels[TEXTS[1]]
 
 
+@pytest.mark.slow
 def test_the_settings_of_training_are_those_of_prediction(tmp_path, capsys):
     trained = {"delimiter": ";", "encoding_fallback": "latin-1", "text_columns": ["body"]}
     model = export(tmp_path / "model", **trained)

@@ -37,6 +37,7 @@ def test_to_import_a_package_does_not_import_tensorflow():
         pipeline.trian  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_run_after_another_ends_as_one_in_a_process_of_its_own(tmp_path):
     path = write_config(tmp_path, training={"epochs": 1})
     finish(path, tmp_path / "alone", "--export.enabled", "false")
@@ -178,6 +179,7 @@ def test_pairs(tmp_path):
         list(classifier(iter(first)))
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_readme_run_as_they_are_written(tmp_path):
     section = (ROOT / "README.md").read_text().split("\n## From Python\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)

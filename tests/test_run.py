@@ -116,6 +116,7 @@ def test_changed_data_is_refused(finished, capsys):
     assert "the data changed since this run began" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_may_have_an_odd_name(tmp_path, capsys):
     config = write_config(tmp_path, rows=60, training={"epochs": 1})
     arguments = ["--config", str(config), "--run_dir", str(tmp_path / "a b#*?{c}é%20'~")]

@@ -22,7 +22,12 @@ class BatchForward:
         batch_size: rows a forward pass.
         fixed_length: pad to the encoder's sequence_length.
         workers: who divide the batches among them, and all get the outcome; None: this process is alone.
+
+    Attributes:
+        twin: another of the same model and outcome, whose graph is taken instead of tracing one more.
     """
+
+    twin: "BatchForward | None" = None
 
     def __init__(
         self,
@@ -43,6 +48,8 @@ class BatchForward:
     @cached_property
     def _forward(self):
         """One graph for batches of all sizes: what rounds otherwise in another does not depend on which came first."""
+        if self.twin:
+            return self.twin._forward
         tokens = {name: tf.TensorSpec([None, None], tf.int32) for name in ("token_ids", "segment_ids", "padding_mask")}
 
         @tf.function(autograph=False)
