@@ -151,6 +151,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.report import ReportContent
     from pipeline.evaluation.results import environment, training_summary, write_results
+    from pipeline.labels.drop import without_suspicious
     from pipeline.methods.cross_validation import cross_validate
     from pipeline.pretraining.stage import pretraining_stage
     from pipeline.publish import export, serve
@@ -170,6 +171,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     with workers.chief_first():
         begun = any((run_dir / "checkpoints").glob("[0-9]*"))
         data = load(start.data, run_dir / "data", begun, start.training.epochs > 0, start.evaluation)
+    data = without_suspicious(start, data, workers)
     announce(data)
     task = data.task.served(config.evaluation, config.export)
 

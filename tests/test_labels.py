@@ -327,3 +327,25 @@ def test_other_tasks(tmp_path, task, capsys):
     output = tmp_path / "next.csv"
     assert command.main([*words, "--unlabelled", str(tmp_path / "pool.csv"), "--output", str(output)]) == 0
     assert len(read(output)) == 4
+
+
+def test_suspicious_rows_are_left_out_once_and_for_all(planted, tmp_path, capsys, monkeypatch):
+    config, wrong, _ = planted
+    begun = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--training.drop_suspicious", "true"]
+    begun += ["--export.enabled", "false", "--training.epochs", "1"]
+    assert run.main(begun) == 0
+    said = capsys.readouterr().out
+    dropped = {row["line"] for row in read(tmp_path / "run" / "dropped.csv")}
+    assert len(dropped & wrong) >= 7
+    # One label has a single row, which stays.
+    assert "203" not in dropped
+    assert f"{len(dropped)} of 182 training rows" in said and f"{182 - len(dropped)} train, 20 validation rows" in said
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert f"{len(dropped)} of 182 training rows" in report
+    # A run that is taken up again does not judge them again, and goes on with the same.
+    monkeypatch.setattr("pipeline.labels.drop._checked", None)
+    assert run.main([*begun, "--export.force", "true"]) == 0
+    again = capsys.readouterr().out
+    assert "training is already complete" in again and f"{182 - len(dropped)} train, 20 validation rows" in again
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run"), "--training.epochs", "1"]) == 2
+    assert "training.drop_suspicious: True -> False" in capsys.readouterr().err

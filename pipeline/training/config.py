@@ -46,6 +46,10 @@ class TrainingConfig:
     """lazy: update only the word embeddings of the batch (LazyAdam, much faster); dense: all of them, every step."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weight each class by the inverse of its share of the training rows."""
+    drop_suspicious: bool = False
+    """Leave out training rows whose labels are contradicted by predictions that have not learned them (see
+    python -m pipeline.labels check, which names them for a person, and is usually better); dropped.csv in the run's
+    folder has them."""
     label_smoothing: Share = 0.0
     """Share of the target's probability spread evenly over all classes."""
     ema: Share | None = None

@@ -1,0 +1,93 @@
+"""training.drop_suspicious: training rows whose labels held-out predictions contradict are left out of the run."""
+
+import csv
+import hashlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.assemble import seed_all
+from pipeline.config import Config
+from pipeline.data.load import DataSplits
+from pipeline.data.split import Split
+from pipeline.files import write_text
+from pipeline.labels.check import Checked
+from pipeline.labels.vectors import frozen
+from pipeline.methods.learned import learn
+from pipeline.tasks.task import Task
+from pipeline.training.workers import Workers
+
+FILE, TABLE = "dropped.json", "dropped.csv"
+
+
+def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> DataSplits:
+    """The rows of a run without the training rows that `python -m pipeline.labels check` says are predicted otherwise.
+
+    Which they are is decided once and kept in the run's folder: as dropped.json, and for people as dropped.csv. A label
+    keeps its rows where all of them would go. Validation and test rows stay as they are.
+
+    Args:
+        config: of the run.
+        data: all of its rows.
+        workers: of the run, who all leave out the same.
+    """
+    if not config.training.drop_suspicious or data.train is None:
+        return data
+    folder, train = Path(str(config.run_dir)), data.train
+    with workers.chief_first():
+        if workers.chief and _kept(folder, data) is None:
+            checked = _checked(config, data.task, train)
+            dropped = _spared(train, checked.doubts.wrong)
+            _write_table(folder / TABLE, checked, dropped)
+            content = {"data": data.fingerprint, "rows": np.flatnonzero(dropped).tolist()}
+            write_text(folder / FILE, json.dumps(content))
+    rows = _kept(folder, data) or []
+    # To ask a model has drawn numbers, and a run that is taken up again does not ask.
+    seed_all(config.training)
+    left = np.delete(train.rows, rows)
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    warning = (
+        f"training.drop_suspicious: {len(rows)} of {len(train)} training rows ({len(rows) / len(train):.1%}) are left "
+        f"out, as their labels are likely to be wrong; {folder / TABLE} has them for you to look at."
+    )
+    return replace(
+        data,
+        train=replace(train, rows=left),
+        warnings=[*data.warnings, warning],
+        summary=data.summary | {"train": data.summary["train"] | {"dropped_as_suspicious": len(rows)}},
+        fingerprint=f"{data.fingerprint} without:{digest}",
+    )
+
+
+def _kept(folder: Path, data: DataSplits) -> list[int] | None:
+    """What was decided for these rows before; None: nothing was."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    return found["rows"] if found["data"] == data.fingerprint else None
+
+
+def _checked(config: Config, task: Task, train: Split) -> Checked:
+    learned = learn(task, train, frozen(config)(train), config.training.seed)
+    return Checked(task, train, task.doubts(train.targets(), learned.held_out), {}, learned.strength)
+
+
+def _spared(train: Split, wrong: np.ndarray) -> np.ndarray:
+    """bool [n], those of `wrong` whose label has other rows left."""
+    strata = train.strata()
+    left = np.bincount(strata[~wrong], minlength=int(strata.max()) + 1)
+    return wrong & (left[strata] > 0)
+
+
+def _write_table(path: Path, checked: Checked, dropped: np.ndarray) -> None:
+    """As `python -m pipeline.labels check` writes it, of the rows that are dropped."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(checked.columns)
+    rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
+    writer.writerows(cells for row, cells in rows if dropped[row])
+    write_text(path, text.getvalue())
