@@ -155,10 +155,12 @@ def seed_all(training: TrainingConfig) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy) -> Assembly:
+def assemble(
+    config: Config, data: DataSplits, strategy: tf.distribute.Strategy, pause: Pause | None = None
+) -> Assembly:
     """Load the backbone, put a fresh head on it and compile it, in the strategy's scope; say what was made.
 
-    Where nothing is trained the head is the checkpoint's, and nothing is compiled.
+    Where nothing is trained the head is the checkpoint's, and nothing is compiled. None: training does not pause.
 
     Raises:
         UserError: settings, checkpoint, data and teacher that do not go together.
@@ -200,8 +202,9 @@ def assemble(config: Config, data: DataSplits, strategy: tf.distribute.Strategy)
     print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")
     if teacher:
         print(f"taught by {config.distillation.teacher}, {teacher.model.count_params() / 1e6:.1f} M parameters")
+    encoders = encoder, serving_encoder
     return Assembly(
-        config, data, loaded, model, strategy, updates, encoder, serving_encoder, dtype, policy, devices, teacher
+        config, data, loaded, model, strategy, updates, *encoders, dtype, policy, devices, teacher, pause or Pause()
     )
 
 

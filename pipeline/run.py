@@ -143,7 +143,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     Args:
         config: checked, with run_dir set.
         strategy: tf.distribute.Strategy over all devices.
-        workers: of the strategy. The chief alone writes files, and alone goes on after training.
+        workers: of the strategy; the chief alone writes files and goes on after training.
         pause: of fine-tuning, before its end.
     """
     from pipeline.assemble import assemble, seed_all
@@ -171,13 +171,11 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     with workers.chief_first():
         begun = any((run_dir / "checkpoints").glob("[0-9]*"))
         data = load(start.data, run_dir / "data", begun, start.training.epochs > 0, start.evaluation)
-    data = without_suspicious(start, data, workers)
-    announce(data)
+    announce(data := without_suspicious(start, data, workers))
     task = data.task.served(config.evaluation, config.export)
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
-    run = assemble(start, data, strategy)
-    run.pause = pause
+    run = assemble(start, data, strategy, pause)
     warn(data, run.warnings() if workers.chief else [])
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
