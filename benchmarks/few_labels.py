@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--per_class", type=int, default=8, help="rows of each label; 0: all")
     parser.add_argument("--test_rows", type=int, default=0, help="only so many, evenly taken; 0: all")
     parser.add_argument("--draws", type=int, default=3, help="draws of rows, each with its seed")
+    parser.add_argument("--unlabelled", type=int, default=0, help="ours also get so many texts of the training rows "
+                        "without their labels")  # fmt: skip
     parser.add_argument("--length", type=int, default=64, help="tokens")
     parser.add_argument("--contenders", nargs="+", default=list(METHODS), choices=(*METHODS, "setfit"))
     parser.add_argument("--setfit", help="command that has SetFit's package, such as /path/to/python")
@@ -61,6 +63,9 @@ def main() -> None:
         test[["text", "label"]].to_csv(f"{folder}/test.csv", index=False)
         for seed in range(options.draws):
             draw(Path(options.train), options.per_class, seed).to_csv(f"{folder}/train.csv", index=False)
+            if options.unlabelled:
+                pool: Any = pd.read_csv(options.train, keep_default_na=False)[["text"]]
+                pool.sample(options.unlabelled, random_state=seed).to_csv(f"{folder}/pool.csv", index=False)
             for name in options.contenders:
                 command = setfit(options, folder, seed) if name == "setfit" else ours(name, options, folder, seed)
                 output, seconds = timed(command)
@@ -98,6 +103,8 @@ def ours(method: str, options: argparse.Namespace, folder: str, seed: int) -> li
         "training.method": method, "training.seed": seed, "run_dir": f"{folder}/{method}-{seed}",
         "text.sequence_length": options.length, "export.enabled": "false", "evaluation.cross_validation": 0,
     }  # fmt: skip
+    if options.unlabelled:
+        settings["data.unlabelled"] = f"{folder}/pool.csv"
     if method == "fine_tune":
         rows = len(pd.read_csv(f"{folder}/train.csv", keep_default_na=False))
         settings["training.updates"] = max(60, 3 * rows // 32)

@@ -110,7 +110,8 @@ class Assembly:
             UserError: the loss is not finite any more (Diverged), or the checkpoint is of other data or tokens.
             Stopped: SIGTERM or Ctrl-C came, or the deadline of the pause; the state is saved.
         """
-        run_dir, train, validation = Path(str(self.config.run_dir)), self.data.train, self.data.validation
+        run_dir, validation = Path(str(self.config.run_dir)), self.data.validation
+        train = self.data.learned or self.data.train
         if workers.chief:
             self.identity.save(run_dir)
         if train is None or not self.updates:
@@ -167,7 +168,7 @@ def assemble(
     """
     training = config.training
     dtype = choose_dtype(training.dtype)
-    updates = total_updates(training, len(data.train or ()))
+    updates = total_updates(training, len(data.learned or data.train or ()))
     xla = choose_xla(training.xla, updates)
     devices = describe(strategy, training.batch_size, dtype, xla)
     print(devices)

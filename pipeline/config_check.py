@@ -8,14 +8,20 @@ from pipeline.evaluation.config import check_threshold
 from pipeline.pretraining.config import check_pretraining
 from pipeline.search.config import check_search
 from pipeline.settings.read import settle
-from pipeline.training.config import check_distillation, check_finished, check_method, check_training
+from pipeline.training.config import (
+    check_distillation,
+    check_finished,
+    check_method,
+    check_self_training,
+    check_training,
+)
 
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
 RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_training, check_method, check_fresh_classifier,
-    check_finished, check_distillation, check_pooling, check_threshold, check_search, tasks.check,
+    check_finished, check_distillation, check_pooling, check_threshold, check_search, check_self_training, tasks.check,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ SETTINGS = (
     ("data", "train"),
     ("data", "validation"),
     ("data", "test"),
+    ("data", "unlabelled"),
     ("data", "data_dir"),
     ("corpus", "train"),
     ("corpus", "validation"),

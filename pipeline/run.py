@@ -147,12 +147,11 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
         pause: of fine-tuning, before its end.
     """
     from pipeline.assemble import assemble, seed_all
-    from pipeline.data.load import load
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.report import ReportContent
     from pipeline.evaluation.results import environment, training_summary, write_results
-    from pipeline.labels.drop import without_suspicious
     from pipeline.methods.cross_validation import cross_validate
+    from pipeline.methods.self_training import Place, self_trained
     from pipeline.pretraining.stage import pretraining_stage
     from pipeline.publish import export, serve
 
@@ -168,11 +167,10 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
         return metrics
 
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
-    with workers.chief_first():
-        begun = any((run_dir / "checkpoints").glob("[0-9]*"))
-        data = load(start.data, run_dir / "data", begun, start.training.epochs > 0, start.evaluation)
-    announce(data := without_suspicious(start, data, workers))
+    data = read_rows(start, run_dir, workers)
     task = data.task.served(config.evaluation, config.export)
+    # Texts without labels are given theirs first.
+    start, data = self_trained(start, data, Place(strategy, workers, pause))
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
     run = assemble(start, data, strategy, pause)
@@ -199,14 +197,22 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     return metrics
 
 
-def announce(data) -> None:
-    """Print what was loaded, and what the user should know of it."""
+def read_rows(config: Config, run_dir: Path, workers):
+    """All rows of a run, its DataSplits; print what was read, and what the user should know of it."""
+    from pipeline.data.load import load
+    from pipeline.labels.drop import without_suspicious
+
+    with workers.chief_first():
+        begun = any((run_dir / "checkpoints").glob("[0-9]*"))
+        data = load(config.data, run_dir / "data", begun, config.training.epochs > 0, config.evaluation)
+    data = without_suspicious(config, data, workers)
     for note in data.notes:
         print(f"note: {note}")
     for warning in data.warnings:
         print(f"warning: {warning}")
     rows = ", ".join(f"{len(split)} {split.name}" for split in data.splits)
     print(f"{rows or 'no'} rows, {data.task.describe()}")
+    return data
 
 
 def warn(data, found: list[str]) -> None:

@@ -21,6 +21,9 @@ class DataConfig:
     """Source(s) for early stopping and choosing the best epoch; none: split off the training rows."""
     test: str | list[str] | None = None
     """Source(s) for the final score; none: split off the training rows."""
+    unlabelled: str | list[str] | None = None
+    """Source(s) of texts without labels, with the same text columns: a model of the labelled rows gives them labels,
+    and the next one learns from both (training.self_training)."""
     format: str | None = None
     """File format: csv, tsv, jsonl (an object a line, or one array), parquet, arrow, xlsx or tfrecord; none: from the
     file name. Compressed files (gz, xz, bz2, zst) are unpacked."""

@@ -36,6 +36,8 @@ class DataSplits:
         notes: what the user may want to know.
         summary: numbers for the report.
         fingerprint: changes when any text, target or split changes, and any column that decides splits or weights.
+        learned: the training rows and texts that a model has given labels, where there are any; scores, folds and
+            baselines are of the training rows alone.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class DataSplits:
     notes: list[str] = field(default_factory=list)
     summary: dict = field(default_factory=dict)
     fingerprint: str = ""
+    learned: Split | None = None
 
     @property
     def splits(self) -> list[Split]:

@@ -46,6 +46,8 @@ class TrainingConfig:
     """lazy: update only the word embeddings of the batch (LazyAdam, much faster); dense: all of them, every step."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weight each class by the inverse of its share of the training rows."""
+    self_training: Count = 1
+    """Rounds in which data.unlabelled is given labels, before the training that is served."""
     drop_suspicious: bool = False
     """Leave out training rows whose labels are contradicted by predictions that have not learned them (see
     python -m pipeline.labels check, which names them for a person, and is usually better); dropped.csv in the run's
@@ -139,6 +141,22 @@ def check_distillation(config: "Config") -> None:
         not teaching.teacher or teaching.soft_share > 0 or teaching.hidden_weight > 0,
         "distillation.teacher has nothing to teach: set distillation.soft_share or distillation.hidden_weight above 0.",
     )
+
+
+def check_self_training(config: "Config") -> None:
+    """Texts without labels can be given some."""
+    data = config.data
+    if not data.unlabelled:
+        return
+    require(config.training.epochs > 0, "data.unlabelled is of no use where training.epochs is 0.")
+    require(
+        tasks.kind_of(data).labelled, "data.unlabelled is for tasks with labels, and data.task is number: unset it."
+    )
+    for name in ("label_columns", "weight_column", "language_column", "group_column"):
+        require(
+            not getattr(data, name),
+            f"data.unlabelled goes without data.{name}, which such texts lack: unset one of the two.",
+        )
 
 
 def check_method(config: "Config") -> None:

@@ -1,0 +1,213 @@
+"""data.unlabelled: a model of the labelled rows labels further texts, and the next one learns from the surest of them.
+
+Self-training (Scudder, 1965; for text and few labels see Mukherjee and Awadallah, 2020, arXiv:2006.15315): each round
+begins with the weights that the run begins with, so that no round keeps the mistakes of the one before in its weights.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.assemble import assemble, seed_all
+from pipeline.config import Config, DataConfig
+from pipeline.data import sources
+from pipeline.data.load import DataSplits
+from pipeline.data.rows import clean_texts
+from pipeline.data.split import Split
+from pipeline.data.store import convert
+from pipeline.errors import UserError
+from pipeline.evaluation.formatting import quoted
+from pipeline.files import write_text
+from pipeline.methods.auto import chosen_method
+from pipeline.tasks.task import Task
+from pipeline.training.pause import Pause
+from pipeline.training.workers import Workers
+
+FOLDER = "self_training"
+# Of the texts that a model gives one answer, those that it is surest of.
+SHARE = 0.6
+# Labels in a line of the terminal.
+SHOWN = 8
+
+
+Line = tuple[list[str], str]
+"""The texts of a row, and its label as it is written."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run trains: its strategy, its workers, and when it pauses."""
+
+    strategy: tf.distribute.Strategy
+    workers: Workers
+    pause: Pause
+
+
+def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config, DataSplits]:
+    """The rounds before the last: the config, with the method that was chosen, and the data with `learned`.
+
+    A killed run goes on in the round that it was in. Texts that are also validation or test rows are left out.
+
+    Args:
+        config: of the run; without data.unlabelled nothing happens.
+        data: its labelled rows.
+        place: where it trains.
+
+    Raises:
+        UserError: there are no such texts, or what training raises.
+        Stopped: see `train`.
+    """
+    if not config.data.unlabelled or data.train is None:
+        return config, data
+    folder = Path(str(config.run_dir)) / FOLDER
+    rows = _Rows(config.data, data, folder)
+    with place.workers.chief_first():
+        if place.workers.chief:
+            rows.write(rows.pool_file, rows.texts_of_source())
+        pool = rows.read(rows.pool_file)
+    print(f"self-training on {len(pool)} texts of {config.data.unlabelled}", flush=True)
+    for number in range(1, config.training.self_training + 1):
+        target = folder / f"rows-{number}.jsonl"
+        with place.workers.chief_first():
+            done = target.is_file()
+        method, answers = _round(config, data, pool, folder / f"{number}", place)
+        config = replace(config, training=replace(config.training, method=method))
+        if place.workers.chief and not done:
+            rows.write(target, [*rows.labelled(), *rows.chosen(pool, answers)])
+        place.workers.barrier()
+        learned = rows.read(target)
+        data = rows.with_learned(learned)
+        print(f"self-training {number}: {rows.summary(learned)}", flush=True)
+    # What follows begins as a run does that finds the rounds done.
+    seed_all(config.training)
+    return config, data
+
+
+def _round(config: Config, data: DataSplits, pool: Split, folder: Path, place: Place) -> tuple[str, np.ndarray]:
+    """The method by which one round trains, and its predictions for the pool, float32 [m, K]."""
+    kept = folder / "answers.npz"
+    with place.workers.chief_first():
+        done = kept.is_file()
+    if done:
+        with np.load(kept) as found:
+            return str(found["method"]), found["answers"]
+    seed_all(config.training)
+    run = assemble(replace(config, run_dir=str(folder)), data, place.strategy)
+    # It ends, wherever the run itself is to pause; but not after its deadline.
+    run.pause = replace(place.pause, epochs=None)
+    assert data.train is not None
+    method = chosen_method(run, data.train, place.workers)
+    run.config = replace(run.config, training=replace(run.config.training, method=method))
+    run.fit(data.task, place.workers)
+    answers = data.task.activation(tf.constant(run.forward("logits", place.workers)(pool))).numpy()
+    if place.workers.chief:
+        partial = folder / "partial.npz"
+        np.savez(partial, method=method, answers=answers)
+        partial.rename(kept)
+    place.workers.barrier()
+    return method, answers
+
+
+class _Rows:
+    """Files of labelled rows and of texts without labels, which are read as any source is.
+
+    Args:
+        config: how the source is read.
+        data: the labelled rows.
+        folder: of the files.
+    """
+
+    def __init__(self, config: DataConfig, data: DataSplits, folder: Path):
+        assert data.train is not None
+        self.config, self.data, self.train, self.folder = config, data, data.train, folder
+        self.task: Task = data.task
+        self.pool_file = folder / "texts.jsonl"
+
+    def texts_of_source(self) -> Iterator[Line]:
+        """Its texts, each once, with a stand-in for the label."""
+        held_out = [split.texts(slice(None)) for split in (self.data.validation, self.data.test) if split is not None]
+        seen = {row for columns in (*held_out, self.train.texts(slice(None))) for row in zip(*columns, strict=True)}
+        stand_in, known = self.task.written(self.train.targets(np.array([0])))[0], len(seen)
+        for texts in self._of_source():
+            if texts not in seen:
+                seen.add(texts)
+                yield [text.decode() for text in texts], stand_in
+        if len(seen) == known:
+            raise UserError(
+                f"data.unlabelled {self.config.unlabelled} has no text that is not among the labelled rows."
+            )
+
+    def _of_source(self) -> Iterator[tuple[bytes, ...]]:
+        skipped = 0
+        for source in sources.expand(self.config.unlabelled or ""):
+            rows = sources.read(source, self.config, self.config.text_columns, "train")
+            for number, cells in islice(rows, self.config.max_examples):
+                try:
+                    if isinstance(cells, str):
+                        raise ValueError(cells)
+                    yield tuple(clean_texts(cells))
+                except ValueError as error:
+                    if self.config.bad_rows == "error":
+                        where = sources.place(source, number, self.config.format)
+                        raise UserError(f"{where}: the row {error}; mend it, or set data.bad_rows to skip.") from None
+                    skipped += 1
+        if skipped:
+            print(f"warning: skipped {skipped} rows of data.unlabelled, which cannot be used.")
+
+    def labelled(self) -> Iterator[Line]:
+        """The training rows."""
+        return self._written(self.train, self.task.written(self.train.targets()))
+
+    def chosen(self, pool: Split, answers: np.ndarray) -> Iterator[Line]:
+        """The texts that the model is surest of, of each answer the same share, with that answer."""
+        names = np.array(self.task.written(self.task.decide(answers)), object)
+        unsure = self.task.uncertainty(answers)
+        assert unsure is not None
+        kept = []
+        for name in sorted(set(names)):
+            those = np.flatnonzero(names == name)
+            kept.append(those[np.argsort(unsure[those], kind="stable")[: int(np.ceil(SHARE * len(those)))]])
+        rows = np.sort(np.concatenate(kept))
+        return self._written(replace(pool, rows=pool.rows[rows]), names[rows].tolist())
+
+    def write(self, path: Path, rows: Iterable[Line]) -> None:
+        """As JSON lines."""
+        keys = [*self.config.text_columns, self.config.label_column]
+        lines = (json.dumps(dict(zip(keys, [*texts, label], strict=True)), ensure_ascii=False) for texts, label in rows)
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
+    def read(self, path: Path) -> Split:
+        """The rows of a file that `write` has written."""
+        plain = DataConfig(
+            train=str(path),
+            text_columns=self.config.text_columns,
+            task=self.task.name,
+            label_column=self.config.label_column,
+            # Of tasks with any number of labels a row.
+            label_separator=getattr(self.task, "separator", None),
+        )
+        store = convert(str(path), plain, self.folder / "data", "train")
+        return Split("train", store, np.arange(store.meta.rows), self.task.targets(store, "the training rows"))
+
+    def summary(self, learned: Split) -> str:
+        """How many texts were given which label."""
+        given = Counter(self.task.written(learned.targets())[len(self.train) :])
+        most = ", ".join(f"{quoted(name)} {count}" for name, count in given.most_common(SHOWN))
+        more = f" and {len(given) - SHOWN} labels more" if len(given) > SHOWN else ""
+        return f"{given.total()} texts are given a label: {most}{more}"
+
+    def with_learned(self, learned: Split) -> DataSplits:
+        """The data of the next round, or of the run."""
+        digest = hashlib.sha256(learned.store.meta.fingerprint.encode()).hexdigest()[:16]
+        return replace(self.data, learned=learned, fingerprint=f"{self.data.fingerprint} and:{digest}")
+
+    def _written(self, split: Split, labels: list[str]) -> Iterator[Line]:
+        texts = zip(*split.texts(slice(None)), strict=True)
+        return (([text.decode() for text in row], label) for row, label in zip(texts, labels, strict=True))

@@ -1,0 +1,124 @@
+"""data.unlabelled: texts are given labels by a model of the labelled rows, and learned from."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import FILLER, SUBJECTS, write_config
+
+from pipeline import run
+from pipeline.methods import self_training
+
+
+def texts(count: int, seed: int) -> list[tuple[str, str]]:
+    """Texts with the label that they would have."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(count):
+        label = list(SUBJECTS)[number % len(SUBJECTS)]
+        words = [*chance.sample(SUBJECTS[label], 3), *chance.choices(FILLER, k=3 + number % 5)]
+        chance.shuffle(words)
+        made.append((" ".join(words), label))
+    return made
+
+
+def write(path: Path, columns: list[str], rows) -> Path:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+@pytest.fixture
+def begun(tmp_path) -> list[str]:
+    """The command of a run with 18 labelled rows and 60 texts without a label, of which three are labelled ones."""
+    labelled, test = texts(18, 1), texts(30, 2)
+    config = write_config(
+        tmp_path,
+        10,
+        data={"validation_fraction": 0.0, "test_fraction": 0.0, "test": str(tmp_path / "test.csv")},
+        model={"pooling": "mean"},
+        training={"method": "head"},
+        export={"enabled": False},
+    )
+    write(tmp_path / "train.csv", ["text", "label"], labelled)
+    write(tmp_path / "test.csv", ["text", "label"], test)
+    pool = [(f"{number}", text) for number, (text, _) in enumerate([*texts(56, 3), *labelled[:3], test[0]])]
+    write(tmp_path / "pool.csv", ["id", "text"], [*pool, pool[0]])
+    words = ["--config", str(config), "--data.unlabelled", str(tmp_path / "pool.csv")]
+    return [*words, "--run_dir", str(tmp_path / "run")]
+
+
+def test_the_surest_texts_of_each_answer_are_learned_from(begun, tmp_path, capsys):
+    assert run.main(begun) == 0
+    said = capsys.readouterr().out
+    assert "self-training on 56 texts of" in said
+    assert "head fitted on 18 rows" in said
+    rows = [json.loads(line) for line in (tmp_path / "run" / "self_training" / "rows-1.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows[:18]] == [text for text, _ in texts(18, 1)]
+    given = {row["text"]: row["label"] for row in rows[18:]}
+    assert f"head fitted on {len(rows)} rows" in said and f"{len(given)} texts are given a label" in said
+    # Three fifths of each answer, rounded up.
+    assert 34 <= len(given) <= 36 and set(given) <= {text for text, _ in texts(56, 3)}
+    truth = dict(texts(56, 3))
+    assert np.mean([truth[text] == label for text, label in given.items()]) > 0.6
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["test"]["rows"] == 30
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_what_was_decided(begun, tmp_path, capsys, monkeypatch):
+    words = [*begun, "--training.method", "fine_tune", "--training.self_training", "2", "--training.updates", "6"]
+    assert run.main([*words, "--run_dir", str(tmp_path / "whole")]) == 0
+
+    class Killed(Exception):
+        pass
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.assemble.Assembly.forward", killed)
+        with pytest.raises(Killed):
+            run.main(words)
+    assert not (tmp_path / "run" / "self_training" / "rows-1.jsonl").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.methods.cross_validation.cross_validate", killed)
+        with pytest.raises(Killed):
+            run.main(words)
+    assert (tmp_path / "run" / "self_training" / "rows-2.jsonl").exists()
+    # The rounds are over: nothing of them is trained again.
+    monkeypatch.setattr(self_training, "_round", _only_kept(self_training._round))
+    assert run.main(words) == 0
+    files = [tmp_path / name / "self_training" / "rows-2.jsonl" for name in ("whole", "run")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    losses = [json.loads((tmp_path / name / "metrics.json").read_text())["test"]["loss"] for name in ("whole", "run")]
+    assert losses[0] == losses[1]
+
+
+def _only_kept(round_of):
+    def kept(config, data, pool, folder, place):
+        assert (folder / "answers.npz").is_file()
+        return round_of(config, data, pool, folder, place)
+
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.unlabelled", "nowhere.csv"], "nowhere.csv"),
+        (["--data.task", "number"], "data.unlabelled is for tasks with labels"),
+        (["--data.weight_column", "weight"], "data.unlabelled goes without data.weight_column"),
+    ],
+)
+def test_what_is_refused(begun, words, message, capsys):
+    assert run.main([*begun, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_labelled_texts_alone_are_refused(begun, tmp_path, capsys):
+    assert run.main([*begun, "--data.unlabelled", str(tmp_path / "train.csv")]) == 2
+    assert "has no text that is not among the labelled rows" in capsys.readouterr().err
