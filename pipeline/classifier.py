@@ -185,6 +185,13 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
     return copy
 
 
+def divide_logits(model: keras.Model, by: float) -> None:
+    """Change the last layer of a classifier from `build_classifier` so that its outputs are divided by a number."""
+    parts: Parts = model.classifier_parts
+    for weight in parts.head.weights:
+        weight.assign(weight / by)
+
+
 def with_hidden_states(model: keras.Model) -> keras.Model:
     """A view of a classifier, of the same layers, that also gives what is between them.
 

@@ -13,9 +13,10 @@ from export.savedmodel import ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
 from pipeline.assemble import Assembly
-from pipeline.classifier import serving_copy
+from pipeline.classifier import divide_logits, serving_copy
 from pipeline.data.sources import read_metadata
 from pipeline.errors import UserError
+from pipeline.evaluation.calibration import Calibration, find_calibration
 from pipeline.evaluation.made_texts import made_texts
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.evaluation.transformers_judge import judge
@@ -36,16 +37,27 @@ class Served:
         texts: held-out texts, a list a column, on which it and its export are compared with what was trained; where
             there are no rows, made ones.
         predictions: of these texts, float32 [n, K].
+        calibration: of its probabilities; None: they are as they were trained.
     """
 
     model: keras.Model
     predict: BatchPredictor
     texts: tuple[list[str], ...]
     predictions: np.ndarray
+    calibration: Calibration | None = None
+
+    def about(self) -> dict[str, str]:
+        """For the report."""
+        return {"calibration": str(self.calibration)} if self.calibration else {}
+
+    def metrics(self) -> dict[str, Any]:
+        """For metrics.json."""
+        return {"calibration": self.calibration.summary()} if self.calibration else {}
 
 
 def serve(run: Assembly) -> Served:
-    """Copy the trained model into the numerics of serving; a finished checkpoint is compared with transformers too.
+    """Copy the trained model into the numerics of serving, proved equal, then calibrated; a finished checkpoint is
+    compared with transformers too.
 
     Raises:
         UserError: the copy answers otherwise than the trained model.
@@ -53,16 +65,28 @@ def serve(run: Assembly) -> Served:
     model = serving_copy(run.model, run.serving_dtype, run.config.export.weights)
     predict = run.predictor(model, run.serving_encoder)
     texts = _held_out_texts(run)
-    predictions = predict.texts(texts)
     # In the tokens of training, also where longer texts are served.
     trained = run.predictor(run.model, run.encoder).texts(texts)
     same = run.serving_encoder is run.encoder
-    served = predictions if same else run.predictor(model, run.encoder).texts(texts)
+    served = (predict if same else run.predictor(model, run.encoder)).texts(texts)
     exact = (run.dtype, run.serving_dtype) == ("float32", "float32") and run.config.export.weights != "bfloat16"
     require_equal(trained, served, (EXACT if exact else ROUNDED) * run.data.task.scale)
     if run.config.training.epochs == 0:
         _judge(run, texts, trained)
-    return Served(model, predict, texts, predictions)
+    calibration = _calibrate(run, model, predict)
+    return Served(model, predict, texts, predict.texts(texts), calibration)
+
+
+def _calibrate(run: Assembly, model: keras.Model, predict: BatchPredictor) -> Calibration | None:
+    """Change the model to be served so that its probabilities suit the validation rows, and say so."""
+    rows = run.data.validation
+    if run.config.evaluation.calibration == "none" or rows is None or not run.updates:
+        return None
+    found = find_calibration(run.data.task, rows.targets(), predict(rows), run.config.training.seed)
+    if found:
+        divide_logits(model, found.temperature)
+        print(f"calibrated: {found}")
+    return found
 
 
 def _held_out_texts(run: Assembly) -> tuple[list[str], ...]:

@@ -185,9 +185,9 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
     found = evaluate(served.predict, data, task, config.evaluation)
-    metrics |= {"task": task.name, **found.scores, **training_summary(progress, data.train)}
+    metrics |= {"task": task.name, **found.scores, **training_summary(progress, data.train), **served.metrics()}
     content.add(found, data.summary, data.warnings)
-    content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype}
+    content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype, **served.about()}
     write_results(run_dir, content)
 
     # ---- Export: a SavedModel from strings to answers, refused unless a fresh process gets the same ones from it.

@@ -248,6 +248,16 @@ class MultiLabel(LabelTask):
             "per_class": metrics.by_class(self.names, per_class),
         }
 
+    def tempered(self, predictions: np.ndarray, temperature: float) -> np.ndarray:
+        # As far from 0 and 1 as float32 tells probabilities from these.
+        known = np.asarray(predictions, np.float64).clip(np.finfo(np.float32).tiny, 1 - 2**-24)
+        return (1 / (1 + (1 / known - 1) ** (1 / temperature))).astype(np.float32)
+
+    def row_losses(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """The mean over the labels."""
+        of_truth = np.where(values > 0, predictions, 1 - predictions).astype(np.float64)
+        return -np.log(of_truth.clip(metrics.EPSILON, 1 - metrics.EPSILON)).mean(axis=1)
+
     def _threshold_scores(self) -> dict[str, Any]:
         if self.thresholds is None:
             return {"threshold": float(self.threshold)}

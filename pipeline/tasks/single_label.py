@@ -229,6 +229,17 @@ class SingleLabel(LabelTask):
         scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
         return scores | {"per_class": metrics.by_class(self.names, per_class)}
 
+    def tempered(self, predictions: np.ndarray, temperature: float) -> np.ndarray:
+        # What float32 took for nothing has a logarithm too.
+        logits = np.log(np.asarray(predictions, np.float64).clip(np.finfo(np.float32).tiny)) / temperature
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def row_losses(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        return -np.log(
+            predictions[np.arange(len(values)), values].astype(np.float64).clip(metrics.EPSILON, 1 - metrics.EPSILON)
+        )
+
     def _decision_scores(self) -> dict[str, Any]:
         if self.decision is None:
             return {}

@@ -316,6 +316,14 @@ class Task(ABC):
     def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
         """The score by which groups of rows are compared."""
 
+    def tempered(self, predictions: np.ndarray, temperature: float) -> np.ndarray:
+        """float32 [n, K], the predictions of logits that are divided by a temperature, of tasks with labels."""
+        raise NotImplementedError
+
+    def row_losses(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """float64 [n], the cross-entropy of each row in nats, of tasks with labels."""
+        raise NotImplementedError
+
     @abstractmethod
     def linear_predictions(self, features: Any, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
         """What scikit-learn's linear model predicts, float [m, K] each.

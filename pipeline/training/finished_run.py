@@ -1,6 +1,7 @@
 """The classifier of a finished run, from its folder."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pipeline.backbone.architecture import is_projected
 from pipeline.backbone.families import Family, classifier_family
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier, head_of, take_head
+from pipeline.classifier import build_classifier, divide_logits, head_of, take_head
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.identity import Identity
@@ -107,6 +108,7 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
     settings = read_settings(folder)
     loaded = load_run_backbone(settings, None, "float32")
     model, _ = load_run_classifier(settings, loaded, "float32")
+    divide_logits(model, _temperature(folder))
     head, projected = head_of(model, settings.task), is_projected(loaded.backbone)
     family = classifier_family(loaded.family, head.pooling, projected) if head else None
     if head is None or family is None:
@@ -130,6 +132,13 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
         left_out=(),
         classifier=replace(head, sequence_length=settings.identity.sequence_length),
     )
+
+
+def _temperature(folder: Path) -> float:
+    """By which the run's logits are divided where it is served (evaluation.calibration); 1: by nothing."""
+    path = folder / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return metrics.get("calibration", {}).get("temperature", 1.0)
 
 
 def _notes(before: Family, after: Family) -> tuple[str, ...]:
