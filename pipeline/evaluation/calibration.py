@@ -1,8 +1,8 @@
 """evaluation.calibration: probabilities that mean what they say, by one temperature for all logits.
 
 Guo, Pleiss, Sun and Weinberger, 2017 (arXiv:1706.04599): logits are divided by the temperature with the smallest loss
-on rows that nothing was trained on. The most probable class stays, what changes is its probability. Division goes into the
-weights of the last layer, so that whatever asks the served model gets the same.
+on rows that nothing was trained on. The most probable class stays, what changes is its probability. The division goes
+into the weights of the last layer, so that whatever asks the served model gets the same.
 """
 
 from dataclasses import asdict, dataclass
