@@ -151,3 +151,13 @@ def test_stays_keras_nlps_layer_and_compiles_with_xla():
     compiled = tf.function(lambda x: ours(x, training=False), jit_compile=True)({name: inputs[name] for name in INPUTS})
     expected = stock(inputs, training=False)["sequence_output"]
     np.testing.assert_allclose(compiled["sequence_output"], expected, atol=2e-5)
+
+
+def test_word_embeddings_are_looked_up_without_reading_the_table():
+    """Once single rows have been written to a variable, each read of it is a copy."""
+    stock, ours = make_backbones()
+    ids = tf.constant([3, 7])
+    graph = tf.function(lambda: ours.token_embedding(ids), autograph=False).get_concrete_function().graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    assert "ResourceGather" in kinds and "ReadVariableOp" not in kinds
+    np.testing.assert_array_equal(ours.token_embedding(ids), stock.token_embedding(ids))
