@@ -124,7 +124,7 @@ def verify_onnx(path: Path, encoder: TextEncoder, held_out: HeldOut, scale: floa
     session, texts, predictions = onnx_session(path), held_out.texts, held_out.predictions
 
     def ask(part: Sequence[Sequence[str]]) -> np.ndarray:
-        inputs = {name: tensor.numpy() for name, tensor in encoder(*part).items()}
+        inputs = {name: tensor.numpy() for name, tensor in encoder(*part, fixed_length=False).items()}
         return session.run(["predictions"], inputs)[0]
 
     single = [ask([[column[i]] for column in texts])[0] for i in range(min(8, len(predictions)))]
