@@ -26,7 +26,6 @@ def first_token_outputs(backbone: keras_nlp.models.BertBackbone) -> dict[str, An
     return keras.Model(backbone.input, outputs, name=backbone.name)(backbone.input)
 
 
-@keras.saving.register_keras_serializable(package="pipeline")
 class FirstToken(keras.layers.Layer):
     """A transformer layer for the first token alone, on the layer's own weights.
 
