@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from export.fused import FusedClassifier
 from export.onnx_model import INPUTS, onnx_session, write_onnx
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.training.finished_run import load_run_backbone, load_run_classifier, read_settings
 
 Ask = Callable[[int], np.ndarray]
@@ -50,6 +51,7 @@ def main() -> None:
             path = Path(folder) / f"{kind}.onnx"
             write_onnx(model, settings.task, path, int8=kind == "int8")
             ways[f"ONNX Runtime {kind}"] = runtime(path, rows, options.threads)
+        assert isinstance(settings.task, SingleLabel), "a run of one label a row"
         names = list(settings.task.names)
         gold = [names.index(label) for label in table.label]
         report(ways, gold, min(options.count, len(rows)), options.repeats)

@@ -4,6 +4,7 @@ It is written from the weights, node by node, in operations of the ONNX standard
 """
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -98,10 +99,15 @@ def _rounded(path: Path) -> Path:
     """The same in 8 bits, in a file beside it."""
     quantization = require("onnx", "onnxruntime.quantization")
     # Of the weights 7 bits: sums of two products of 8 bits overflow 16 on CPUs without VNNI. The last layer stays.
-    quantization.quantize_dynamic(
-        path, path.with_name("int8.onnx"), op_types_to_quantize=["MatMul"], per_channel=True, reduce_range=True,
-        weight_type=quantization.QuantType.QInt8, nodes_to_exclude=["classification"],
-    )  # fmt: skip
+    # It advises a step for graphs that are not optimized; of this one nothing would be left out.
+    logging.disable(logging.WARNING)
+    try:
+        quantization.quantize_dynamic(
+            path, path.with_name("int8.onnx"), op_types_to_quantize=["MatMul"], per_channel=True, reduce_range=True,
+            weight_type=quantization.QuantType.QInt8, nodes_to_exclude=["classification"],
+        )  # fmt: skip
+    finally:
+        logging.disable(logging.NOTSET)
     return path.with_name("int8.onnx")
 
 
