@@ -2,10 +2,12 @@
 
     python benchmarks/finetune.py                     headlines from the quickstart's wheel
     python benchmarks/finetune.py --data train.csv    your texts (columns text, label)
+    python benchmarks/finetune.py --threads 1 --clock processor    where other programs run too
 
 Needs `pip install -e .[bench]`. All train the same checkpoint on the same rows at the same batch size with AdamW.
 Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed; medians are
 printed.
+With --clock processor, seconds are of processor time, of all threads.
 - ours: as the recipes train: length buckets, dtype auto, lazy embedding updates, operations one by one; and the same in
   float32, with dense updates, or compiled with XLA.
 - trainer: Trainer with dynamic padding and batches grouped by length, in float32, in bfloat16, and in bfloat16 with
@@ -47,6 +49,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--threads", type=int, help="of each contender; default: its own choice")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -63,6 +67,8 @@ def main() -> None:
                     results[name].append(found)
                     print(f"{name:16} {found:8.1f} examples/s", file=sys.stderr, flush=True)
         tokens, parameters = sizes(options)
+    if options.clock == "processor":
+        time.perf_counter = time.process_time
     peak = matmul_peak()
     print(f"\n{options.rows} rows, {tokens:.1f} tokens each, batch {options.batch_size}")
     print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
@@ -86,8 +92,11 @@ def main() -> None:
 def measure(name: str, options: argparse.Namespace) -> float | None:
     """Examples a second of one contender, in a new process; None where it fails, which is said."""
     command = [sys.executable, __file__, "--worker", name, "--data", str(options.data), "--rows", str(options.rows)]
-    command += ["--batch-size", str(options.batch_size), "--checkpoint", options.checkpoint]
+    command += ["--batch-size", str(options.batch_size), "--checkpoint", options.checkpoint, "--clock", options.clock]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    if options.threads:
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+        environment |= dict.fromkeys(names, str(options.threads))
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         line = ""
@@ -110,6 +119,9 @@ def work(name: str, options: argparse.Namespace) -> float:
     table = pd.read_csv(options.data, nrows=options.rows, dtype=str, keep_default_na=False)
     labels = table.label.astype("category").cat.codes.astype("int32").to_numpy()
     folder = local_path(options.checkpoint)
+    if options.clock == "processor":
+        # The clock that contenders read below, and that a run reads in pipeline/training/watch.py.
+        time.perf_counter = time.monotonic = time.process_time
     if name.startswith("ours"):
         return ours(
             options,

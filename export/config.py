@@ -1,9 +1,13 @@
 """Settings of the export."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from pipeline.extras import require
 from pipeline.settings.bounds import Count, CountOrZero, Positive, Share
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 
 @dataclass
@@ -29,6 +33,9 @@ class ExportConfig:
     weights: Literal["float32", "bfloat16"] | None = None
     """Numbers that the weights are stored as; bfloat16 halves the files of a model that computes in float32, which is
     then evaluated with its weights so rounded; none: as `dtype`."""
+    onnx: Literal["none", "float32", "int8"] = "none"
+    """Write the model as ONNX too, token ids to predictions, to `onnx/` in the run's folder; ONNX Runtime (extra onnx)
+    must give the served model's predictions. int8: dense layers in 8 bits, for few texts at a time on CPUs."""
     sequence_length: Count | None = None
     """Longest sequence in tokens that is served, and evaluated; none: text.sequence_length."""
     signatures: list[Literal["predict_tokens", "top_k", "embed", "explain"]] | None = None
@@ -42,3 +49,10 @@ class ExportConfig:
     """Score below which the answer's label is `abstain_label`; 0: never. One label a row only."""
     abstain_label: str = ""
     """The label of an answer that is none; not the name of a label."""
+
+
+def check_onnx(config: "Config") -> None:
+    """What writes and reads ONNX is there before anything is trained."""
+    if config.export.enabled and config.export.onnx != "none":
+        for module in ("onnx", "onnxruntime"):
+            require("onnx", module)

@@ -14,6 +14,8 @@ from pipeline.config import Config, TrainingConfig
 from pipeline.data.few import few_labels
 from pipeline.data.load import DataSplits
 from pipeline.data.reading import read_splits
+from pipeline.data.split import Split
+from pipeline.data.token_batches import TokenBatches, cut_by_tokens
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchForward, BatchPredictor
 from pipeline.identity import Identity, backbone_identity
@@ -129,6 +131,11 @@ class Assembly:
         learn = method(self.config.training.method)
         return learn(self, train, checkpoints, None if validation is None else score)
 
+    def cut(self, rows: Split) -> TokenBatches | None:
+        """How training rows are cut into batches of tokens; None: they are batches of rows."""
+        tokens = self.config.training.tokens_per_batch
+        return None if tokens is None else cut_by_tokens(rows, self.encoder, tokens)
+
     def forward(self, kind: Literal["vectors", "logits"], workers: Workers) -> BatchForward:
         """Pooled vectors, [n, hidden], or logits, [n, outputs], of rows by the weights as they are; compiled once."""
         if kind not in self.forwards:
@@ -168,9 +175,10 @@ def assemble(
     """
     training = config.training
     dtype = choose_dtype(training.dtype)
-    updates = total_updates(training, len(data.learned or data.train or ()))
-    xla = choose_xla(training.xla, updates)
-    devices = describe(strategy, training.batch_size, dtype, xla)
+    rows, by_tokens = data.learned or data.train or (), training.tokens_per_batch
+    # Of batches of tokens, whose number the tokenizer decides, there are too many shapes for XLA.
+    xla = not by_tokens and choose_xla(training.xla, total_updates(training, len(rows)))
+    devices = describe(strategy, training.batch_size, dtype, xla, by_tokens)
     print(devices)
     policy = serving_dtype(config.export.dtype, dtype)
     if (policy, config.export.weights) == ("bfloat16", "float32"):
@@ -193,11 +201,14 @@ def assemble(
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
+    encoder, serving_encoder = _encoders(config, loaded)
+    batches = cut_by_tokens(rows, encoder, by_tokens).count if by_tokens and training.epochs and rows else None
+    updates = total_updates(training, len(rows), batches)
+    with strategy.scope():
         if updates:
             _compile(model, training, data.task, updates, xla)
         else:
             _finish(model, loaded)
-    encoder, serving_encoder = _encoders(config, loaded)
     for note in loaded.notes:
         print(f"note: {note}")
     print(f"{model.count_params() / 1e6:.1f} M parameters, {'uncased' if encoder.lowercase else 'cased'} vocabulary")

@@ -8,6 +8,7 @@ from keras import ops
 
 from pipeline.backbone.architecture import copy_weights, last_embedding_layer, like
 from pipeline.backbone.classifier_head import ClassifierHead
+from pipeline.backbone.first_token import first_token_outputs
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.errors import UserError
 from pipeline.layer_mean import MeanOfLayers
@@ -79,7 +80,7 @@ def build_classifier(
     initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed + 1)
     # The last layer in float32: a softmax over bfloat16 logits would round probabilities to 3 digits.
     head = keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name="logits")
-    pooled = pooler(_states(loaded, pooled_layers), backbone.input["padding_mask"])
+    pooled = pooler(_states(loaded, pooled_layers, chosen.first_only), backbone.input["padding_mask"])
     # A pooler that is not used has no gradient.
     backbone.pooled_dense.trainable = chosen.uses_pooler
     model = model_class(inputs=backbone.input, outputs=head(before(pooled)), name="classifier")
@@ -87,11 +88,11 @@ def build_classifier(
     return model
 
 
-def _states(loaded: LoadedBackbone, pooled_layers: int) -> dict:
+def _states(loaded: LoadedBackbone, pooled_layers: int, first_only: bool) -> dict:
     """What is pooled: a backbone's outputs, with the mean of its last layers' states in place of the last's."""
     backbone = loaded.backbone
     if pooled_layers == 1:
-        return backbone(backbone.input)
+        return first_token_outputs(backbone) if first_only else backbone(backbone.input)
     if pooled_layers > backbone.num_layers:
         raise UserError(
             f"model.pooled_layers {pooled_layers}: {loaded.source or 'the backbone'} has {backbone.num_layers} layers."

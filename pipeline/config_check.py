@@ -1,5 +1,6 @@
 """Settings that cannot work, or not together: refused with a sentence before anything is begun."""
 
+from export.config import check_onnx
 from pipeline import tasks
 from pipeline.backbone.config import check_fresh_backbone, check_fresh_classifier, check_pooling, check_room_for_text
 from pipeline.config import Config, check_run_dir
@@ -21,7 +22,8 @@ RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_training, check_method, check_fresh_classifier,
-    check_finished, check_distillation, check_pooling, check_threshold, check_search, check_self_training, tasks.check,
+    check_finished, check_distillation, check_pooling, check_threshold, check_search, check_onnx,
+    check_self_training, tasks.check,
 )  # fmt: skip
 
 

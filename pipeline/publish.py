@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from export.onnx_model import export_onnx
 from export.savedmodel import ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
@@ -148,12 +149,13 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
     if options.tolerance is None and run.serving_dtype == "bfloat16":
         exact = run.predictor(serving_copy(served.model, "float32"), run.serving_encoder)
         tolerance = rounding_tolerance(predictions, exact.texts(served.texts), task.scale)
+    held_out = HeldOut(served.texts, predictions, tolerance)
     version = export_verified(
         served.model,
         run.serving_encoder,
         task,
         run_dir / "saved_model",
-        HeldOut(served.texts, predictions, tolerance),
+        held_out,
         run.data.features,
         ExportSettings(
             SignatureOptions(options.signatures, options.top_k, options.explain_steps),
@@ -168,6 +170,10 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
         ),
     )
     print(f"exported and verified: {version}")
+    if options.onnx != "none":
+        path = run_dir / "onnx" / f"{version.name}.onnx"
+        off = export_onnx(served.model, run.serving_encoder, task, path, held_out, version, options.onnx == "int8")
+        print(f"exported as ONNX and verified: {path} (its predictions are {off:.2g} off at most)")
     for i in sorted({0, len(predictions) // 2, len(predictions) - 1}):
         text = " | ".join(" ".join(column[i].split())[:70] for column in served.texts)
         print(f"  {task.shown_prediction(predictions[i])}  {text}")

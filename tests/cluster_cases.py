@@ -19,7 +19,9 @@ from tiny import VOCABULARY, write_rows
 from pipeline.backbone.fresh import build as fresh_backbone
 from pipeline.classifier import build_classifier
 from pipeline.config import Config, DataConfig, ModelConfig, PhaseConfig, PretrainingConfig, TextConfig, TrainingConfig
+from pipeline.data.batching import training_batches
 from pipeline.data.load import load
+from pipeline.data.token_batches import cut_by_tokens, maker
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.pretraining.fit import PretrainingProgress
 from pipeline.pretraining.fit import fit as pretrain
@@ -54,6 +56,8 @@ CASES = {
     "class_weights": {"class_weights": "balanced", "bucket_by_length": False},
     "dense": {"embedding_update": "dense", "clip_norm": 0.05, "label_smoothing": 0.1},
     "ema": {"ema": 0.9, "clip_norm": 0.05},
+    # Odd numbers of rows, which devices and parts do not divide.
+    "tokens": {"tokens_per_batch": 73, "accumulation": 2, "class_weights": "balanced", "clip_norm": 0.05},
     "bfloat16": {"dtype": "mixed_bfloat16", "learning_rate": 1e-3},
     "pretraining": {"objective": "nsp", "optimizer": "adamw", "clip_norm": 0.5},
     "pretraining_several": {"objective": "none", "optimizer": "lamb", "accumulation": 2, "steps_per_execution": 4},
@@ -108,8 +112,13 @@ def _finetune(settings, strategy, workers, folder):
         right = predict(data.train).argmax(axis=1) == data.train.targets(every)
         return {"macro_f1": float(right.mean())}
 
-    plan = plan_of(config, ROWS, total_updates(config, ROWS))
-    progress = fit(model, Lesson(data.train, encoder, data.task, config, text, plan, score), checkpoints)
+    tokens = config.tokens_per_batch
+    cut = None if tokens is None else cut_by_tokens(data.train, encoder, tokens)
+    count = cut and cut.count
+    plan = plan_of(config, ROWS, total_updates(config, ROWS, count), count)
+    make = training_batches if cut is None else maker(cut)
+    lesson = Lesson(data.train, encoder, data.task, config, text, plan, score, batches=make)
+    progress = fit(model, lesson, checkpoints)
     return {
         "probabilities": predict(data.train),
         "losses": np.array([row["loss"] for row in progress.history]),

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pipeline.backbone.architecture import like
 from pipeline.backbone.encoder import speed_up
+from pipeline.backbone.first_token import first_token_outputs
 
 INPUTS = ("token_ids", "segment_ids", "padding_mask")
 
@@ -65,18 +66,50 @@ def test_low_precision_is_as_near_to_float32_as_stock_keras(dtype):
     assert errors[1] < 1.3 * errors[0]
 
 
-def test_training_gradients_are_of_the_function_with_its_dropout():
+def only_first(backbone):
+    return keras.Model(backbone.input, first_token_outputs(backbone))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_first_token_alone_has_its_outputs_and_gradients(layers):
+    backbone = like(make_backbones()[1], num_layers=layers)
+    first, inputs = only_first(backbone), make_inputs()
+    assert first.output["sequence_output"].shape == (None, 1, 12)
+
+    def gradients_of(model):
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            read = outputs["sequence_output"][:, 0] + 2.0 * outputs["pooled_output"]
+            loss = tf.reduce_sum(read * tf.sin(tf.range(60.0))[::5])
+        variables = [variable.value for variable in backbone.trainable_variables]
+        return read, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
+
+    expected, found = gradients_of(backbone), gradients_of(first)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    for variable, a, b in zip(backbone.trainable_variables, found[1], expected[1], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4, err_msg=variable.path)
+
+
+def test_the_first_token_alone_leaves_the_order_of_the_variables():
+    """Checkpoints of earlier runs are lists in this order."""
+    backbone = make_backbones(dropout=0.1)[1]
+    assert [v.path for v in only_first(backbone).variables] == [v.path for v in backbone.variables]
+
+
+@pytest.mark.parametrize("form", [lambda backbone: backbone, only_first], ids=["all tokens", "first token"])
+def test_training_gradients_are_of_the_function_with_its_dropout(form):
     """Against finite differences, under one dropout pattern: the seeds are put back before every call."""
-    _, ours = make_backbones(dropout=0.3)
+    ours = form(make_backbones(dropout=0.3)[1])
     inputs = make_inputs()
     seeds = [variable for variable in ours.non_trainable_variables if "seed" in variable.path]
     start = [variable.numpy() for variable in seeds]
     wave = np.sin(np.arange(12, dtype=np.float32))
+    call = tf.function(lambda: ours(inputs, training=True), autograph=False)
 
     def loss():
         for variable, value in zip(seeds, start, strict=True):
             variable.assign(value)
-        outputs = ours(inputs, training=True)
+        outputs = call()
         return float(sum(np.sum(value.numpy().astype(np.float64) * wave) for value in outputs.values()))
 
     loss()
@@ -118,3 +151,13 @@ def test_stays_keras_nlps_layer_and_compiles_with_xla():
     compiled = tf.function(lambda x: ours(x, training=False), jit_compile=True)({name: inputs[name] for name in INPUTS})
     expected = stock(inputs, training=False)["sequence_output"]
     np.testing.assert_allclose(compiled["sequence_output"], expected, atol=2e-5)
+
+
+def test_word_embeddings_are_looked_up_without_reading_the_table():
+    """Once single rows have been written to a variable, each read of it is a copy."""
+    stock, ours = make_backbones()
+    ids = tf.constant([3, 7])
+    graph = tf.function(lambda: ours.token_embedding(ids), autograph=False).get_concrete_function().graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    assert "ResourceGather" in kinds and "ReadVariableOp" not in kinds
+    np.testing.assert_array_equal(ours.token_embedding(ids), stock.token_embedding(ids))

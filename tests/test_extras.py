@@ -23,6 +23,8 @@ MISSING = (
     "tensorflow_serving",
     "tensorboard",
     "importlib_resources",
+    "onnx",
+    "onnxruntime",
     "optuna",
     "pandas",
 )

@@ -1,5 +1,6 @@
 """keras-nlp's transformer layer, computed in fewer passes over memory; same variables, same outputs."""
 
+import keras
 import keras_nlp
 import tensorflow as tf
 
@@ -7,10 +8,22 @@ from pipeline.backbone.transformer_parts import parts_of
 
 
 def speed_up(backbone: keras_nlp.models.BertBackbone) -> None:
-    """Let the transformer layers of a backbone compute as `EncoderLayer` does; their variables stay as they are."""
+    """Let the layers of a backbone compute as `EncoderLayer` and `WordEmbedding` do; their variables stay."""
+    # BertBackbone builds its layers itself, and takes no classes for them.
     for layer in backbone.transformer_layers:
-        # BertBackbone builds its layers itself, and takes no class for them.
         layer.__class__ = EncoderLayer
+    backbone.get_layer("token_embedding").__class__ = WordEmbedding
+
+
+class WordEmbedding(keras.layers.Embedding):
+    """Reads the rows that it is asked for.
+
+    Keras' own reads the whole table, which TensorFlow copies at each update once single rows have been written to it.
+    """
+
+    def call(self, inputs):
+        """int [...] to float [..., width]."""
+        return tf.cast(tf.gather(self.embeddings.value, inputs), self.compute_dtype)
 
 
 class EncoderLayer(keras_nlp.layers.TransformerEncoder):
@@ -27,31 +40,43 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
         """float [batch, length, hidden] to the same; padding_mask: [batch, length], 0 or False where padding is."""
         if self.normalize_first or attention_mask is not None or return_attention_scores:
             return super().call(inputs, padding_mask, attention_mask, training, return_attention_scores)
+        return self.compute(inputs, padding_mask, training)
+
+    def compute(self, inputs, padding_mask=None, training=None, first_only: bool = False):
+        """As `call`; with first_only, of the first token alone: [batch, length, hidden] to [batch, 1, hidden]."""
         parts = parts_of(self)
         hidden, heads = inputs.shape[-1], self.num_heads
         batch, length = tf.unstack(tf.shape(inputs)[:2])
-        x = tf.reshape(inputs, [-1, hidden])
+        asking = inputs[:, :1] if first_only else inputs
 
-        projections = parts.query, parts.key, parts.value
-        kernel = tf.concat([tf.reshape(part.kernel, [hidden, -1]) for part in projections], axis=1)
-        bias = tf.concat([tf.reshape(part.bias, [-1]) for part in projections], axis=0)
-        projected = tf.reshape(_dense(x, kernel, bias), [batch, length, 3, heads, hidden // heads])
-        query, key, value = tf.unstack(tf.transpose(projected, [2, 0, 3, 1, 4]))
+        def projected(states, *projections):
+            """[batch, heads, tokens, size] of each, by one product."""
+            kernel = tf.concat([tf.reshape(part.kernel, [hidden, -1]) for part in projections], axis=1)
+            bias = tf.concat([tf.reshape(part.bias, [-1]) for part in projections], axis=0)
+            product = _dense(tf.reshape(states, [-1, hidden]), kernel, bias)
+            product = tf.reshape(product, [batch, -1, len(projections), heads, hidden // heads])
+            return tf.unstack(tf.transpose(product, [2, 0, 3, 1, 4]))
+
+        if first_only:
+            (query,), (key, value) = projected(asking, parts.query), projected(inputs, parts.key, parts.value)
+        else:
+            query, key, value = projected(inputs, parts.query, parts.key, parts.value)
         ignored = None
         if padding_mask is not None:
-            ignored = tf.cast(tf.where(tf.cast(padding_mask, tf.bool), 0.0, -1e9), x.dtype)[:, None, None]
-        mask = _dropout_mask(parts.score_dropout, [batch, heads, length, length], x.dtype, training)
-        context = _attend(query, key, value, ignored, mask)
+            ignored = tf.cast(tf.where(tf.cast(padding_mask, tf.bool), 0.0, -1e9), inputs.dtype)[:, None, None]
+        shape = [batch, heads, 1 if first_only else length, length]
+        context = _attend(query, key, value, ignored, _dropout_mask(parts.score_dropout, shape, inputs.dtype, training))
         context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, hidden])
         output = parts.attention_output
         y = _dense(context, tf.reshape(output.kernel, [-1, hidden]), tf.convert_to_tensor(output.bias))
+        x = tf.reshape(asking, [-1, hidden])
         x = _add_and_normalize(x, y, parts.attention_dropout, parts.attention_norm, training)
 
         inner, outer = parts.intermediate, parts.output
         y = inner.activation(_dense(x, tf.convert_to_tensor(inner.kernel), tf.convert_to_tensor(inner.bias)))
         y = _dense(y, tf.convert_to_tensor(outer.kernel), tf.convert_to_tensor(outer.bias))
         x = _add_and_normalize(x, y, parts.output_dropout, parts.output_norm, training)
-        return tf.reshape(x, tf.shape(inputs))
+        return tf.reshape(x, tf.shape(asking))
 
 
 def _dropout_mask(layer, shape: list, dtype: tf.DType, training: bool | None) -> tf.Tensor | None:

@@ -43,6 +43,7 @@ class BatchOptions:
         shard: (index, count): of each batch, the index-th of `count` equal slices, so that `count` workers together
             see each row once. With by_length each tokenizes the rows of all, whose lengths decide on the batches.
         weigh: from targets to weights of rows, float32 [n]; None: 1.
+        parts: equal ones that a batch by tokens divides into, of all devices and of each update (see token_batches).
     """
 
     batch_size: int
@@ -52,6 +53,7 @@ class BatchOptions:
     passes: int = 1
     shard: tuple[int, int] = (0, 1)
     weigh: Callable[[np.ndarray], np.ndarray] | None = None
+    parts: int = 1
 
     @property
     def slice(self) -> int:
@@ -84,7 +86,7 @@ def training_batches(
     if not 0 <= index < workers or batch_size % workers:
         raise UserError(f"A batch of {batch_size} rows has no {index}-th of {workers} equal slices.")
     own = slice(index * size, (index + 1) * size)
-    order = np.concatenate([_pass(split, options, epoch, number) for number in range(options.passes)])
+    order = np.concatenate([order_of_pass(split, options, epoch, number) for number in range(options.passes)])
     steps = steps_per_epoch(len(order), batch_size)
     filled = np.resize(order, steps * batch_size).astype(np.int64)
     real = np.arange(filled.size) < order.size
@@ -120,7 +122,7 @@ def training_batches(
     return untuned(batches.apply(tf.data.experimental.assert_cardinality(steps - skip)).prefetch(4))
 
 
-def _pass(split: Split, options: BatchOptions, epoch: int, number: int) -> np.ndarray:
+def order_of_pass(split: Split, options: BatchOptions, epoch: int, number: int) -> np.ndarray:
     """int64 [n], which rows one of the passes of an epoch has, in its order."""
     key = [options.seed, epoch * options.passes + number]
     return split.epoch_order(np.random.Generator(np.random.Philox(key=key)))
@@ -129,26 +131,42 @@ def _pass(split: Split, options: BatchOptions, epoch: int, number: int) -> np.nd
 def _window_reader(
     split: Split, task: Task, options: BatchOptions, filled: np.ndarray, real: np.ndarray
 ) -> Callable[[tf.Tensor], tuple]:
-    """From the number of a window to its texts, string [rows] a column, targets and weights.
+    """`rows_reader` by the number of a window.
 
     Args:
         filled: int64, the rows of all windows, one after the other.
         real: bool, which of them do not only fill the last batch.
     """
     window_rows = WINDOW_BATCHES * (options.batch_size if options.by_length else options.slice)
+
+    def window(number: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = slice(number * window_rows, (number + 1) * window_rows)
+        return filled[rows], real[rows]
+
+    return rows_reader(split, task, options, window)
+
+
+def rows_reader(
+    split: Split, task: Task, options: BatchOptions, rows_of: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> Callable[[tf.Tensor], tuple]:
+    """From a number to texts, string [rows] a column, targets and weights.
+
+    Args:
+        rows_of: from a number to rows, int64, and which of them do not only fill a batch, bool.
+    """
     kinds = (tf.string,) * split.store.meta.columns + (tf.float32, tf.float32)
 
-    def numpy_window(window: np.ndarray) -> tuple:
-        rows = slice(window * window_rows, (window + 1) * window_rows)
-        weights = real[rows].astype(np.float32)
+    def numpy_rows(number: np.ndarray) -> tuple:
+        rows, real = rows_of(int(number))
+        weights = real.astype(np.float32)
         if options.weigh is not None:
-            weights *= options.weigh(split.targets(filled[rows]))
+            weights *= options.weigh(split.targets(rows))
         if split.weights is not None:
-            weights *= split.weights[filled[rows]]
-        return *split.texts(filled[rows]), split.training_targets(task, filled[rows]), weights
+            weights *= split.weights[rows]
+        return *split.texts(rows), split.training_targets(task, rows), weights
 
-    def read(window: tf.Tensor) -> tuple:
-        *texts, targets, weights = tf.numpy_function(numpy_window, [window], kinds, stateful=False)
+    def read(number: tf.Tensor) -> tuple:
+        *texts, targets, weights = tf.numpy_function(numpy_rows, [number], kinds, stateful=False)
         for text in texts:
             text.set_shape([None])
         targets.set_shape([None, task.outputs])

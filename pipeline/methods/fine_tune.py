@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from pipeline.assemble import Assembly
+from pipeline.data.batching import training_batches
 from pipeline.data.split import Split
+from pipeline.data.token_batches import maker
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.fit import Lesson, fit
 from pipeline.training.plan import plan_of
@@ -12,6 +14,8 @@ from pipeline.training.plan import plan_of
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[[], dict] | None = None) -> Progress:
     """See pipeline.methods.Train."""
     config, training = run.config, run.config.training
-    plan = plan_of(training, len(rows), run.updates)
-    lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score, run.pause)
+    cut = run.cut(rows)
+    plan = plan_of(training, len(rows), run.updates, cut and cut.count)
+    make = training_batches if cut is None else maker(cut)
+    lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score, run.pause, make)
     return fit(run.model, lesson, checkpoints)

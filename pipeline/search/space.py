@@ -72,6 +72,8 @@ def usual(config: Config) -> dict[str, Range]:
     training = config.training
     rate, epochs, size = training.learning_rate, training.epochs, training.batch_size
     sizes = [each for each in (size // 2, size, 2 * size) if each and each % training.accumulation == 0]
+    if training.tokens_per_batch is not None:
+        sizes = []
     found = {
         "training.learning_rate": Range(rate / 5, rate * 5, log=True),
         "training.epochs": Range((epochs + 1) // 2, 2 * epochs),

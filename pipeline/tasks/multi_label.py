@@ -208,6 +208,10 @@ class MultiLabel(LabelTask):
 
         return tf.sigmoid(logits)
 
+    @property
+    def activation_steps(self):
+        return (("Sigmoid", None),)
+
     # Scores.
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:

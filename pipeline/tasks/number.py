@@ -218,6 +218,10 @@ class Number(Task):
     def activation(self, logits):
         return logits * self.deviation + self.mean
 
+    @property
+    def activation_steps(self):
+        return ("Mul", self.deviation), ("Add", self.mean)
+
     # Scores.
 
     def scores(self, values: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:

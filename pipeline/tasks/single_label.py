@@ -183,6 +183,10 @@ class SingleLabel(LabelTask):
 
         return tf.nn.softmax(logits)
 
+    @property
+    def activation_steps(self):
+        return (("Softmax", None),)
+
     # Scores.
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:

@@ -302,6 +302,11 @@ class Task(ABC):
     def activation(self, logits: "tf.Tensor") -> "tf.Tensor":
         """Predictions, float32 [batch, K], of the last layer's outputs, float32 [batch, outputs]."""
 
+    @property
+    @abstractmethod
+    def activation_steps(self) -> tuple[tuple[str, float | None], ...]:
+        """The activation as operations of ONNX, one after the other, each with the number that it takes beside."""
+
     # Scores.
 
     @abstractmethod

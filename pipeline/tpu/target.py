@@ -138,6 +138,8 @@ def adapt(config: Config, target: TpuTarget) -> Config:
     Raises:
         UserError: a batch that does not divide among the cores.
     """
+    if config.training.tokens_per_batch is not None:
+        raise UserError("A TPU compiles the step for one shape: unset training.tokens_per_batch.")
     config = dataclasses.replace(
         config,
         text=dataclasses.replace(config.text, fixed_length=True),

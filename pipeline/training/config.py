@@ -28,6 +28,10 @@ class TrainingConfig:
     then holds for stretches of a tenth of them, or of a pass where that is more. None: as many as the epochs have."""
     batch_size: Count = 32
     """Examples a weight update, over all devices."""
+    tokens_per_batch: Count | None = None
+    """Tokens a weight update at most, padding included, in place of batch_size: of long texts few are taken together,
+    of short ones many. An update is the mean over its texts, so that a long text counts more than a short one. None:
+    batches of batch_size texts."""
     accumulation: Count = 1
     """Split each batch into this many parts, one after the other, to save memory; the update is the same."""
     learning_rate: Positive = 5e-5
@@ -108,9 +112,28 @@ def check_training(config: "Config") -> None:
         training.batch_size % training.accumulation == 0,
         f"training.batch_size {training.batch_size} is no multiple of training.accumulation {training.accumulation}.",
     )
+    if training.tokens_per_batch is not None:
+        check_tokens_per_batch(config)
     require(
         not training.epochs or not training.early_stopping or data.validation or data.validation_fraction > 0,
         "training.early_stopping needs validation rows: set data.validation or data.validation_fraction.",
+    )
+
+
+def check_tokens_per_batch(config: "Config") -> None:
+    """Batches of any number of rows and tokens go with what they are made for."""
+    training = config.training
+    for setting, value, needed in (
+        ("training.method", training.method, "fine_tune"),
+        ("training.bucket_by_length", training.bucket_by_length, True),
+        ("text.fixed_length", config.text.fixed_length, False),
+        ("data.language_temperature", config.data.language_temperature, 1.0),
+    ):
+        need = str(needed).lower() if isinstance(needed, bool) else needed
+        require(value == needed, f"training.tokens_per_batch needs {setting} {need}: set it so, or give batch_size.")
+    require(
+        training.xla is not True,
+        "training.tokens_per_batch makes batches of too many shapes for training.xla true: unset one of the two.",
     )
 
 

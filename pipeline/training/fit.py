@@ -54,6 +54,13 @@ class Lesson:
         """The validation score that chooses the best epoch."""
         return self.task.monitored(self.config.monitor)
 
+    @property
+    def rows_a_batch(self) -> float:
+        """On average."""
+        if self.config.tokens_per_batch is None:
+            return self.config.batch_size
+        return self.plan.passes * len(self.train) / self.plan.steps
+
 
 def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress:
     """Train a compiled model, from its newest checkpoint where there is one, and leave it with its best weights.
@@ -89,6 +96,7 @@ def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress
         plan.passes,
         workers.shard,
         lesson.task.example_weights(lesson.train.targets()) if balanced else None,
+        config.accumulation * model.distribute_strategy.num_replicas_in_sync,
     )
     if model.xla and not progress.finished:
         options = _compile_ahead(model, lesson, options, checkpoints)
@@ -140,7 +148,7 @@ def _train_epoch(
         progress,
         checkpoints,
         Interval(f"epoch {epoch + 1}", steps, epoch * lesson.plan.steps),
-        batch_size=options.batch_size,
+        batch_size=lesson.rows_a_batch,
         checkpoint_seconds=lesson.config.checkpoint_seconds,
         writer=writer,
         stop=stop,
@@ -148,7 +156,7 @@ def _train_epoch(
     if progress.step < steps:
         model.run_updates(batches, steps - progress.step, [watch])
     row = {"epoch": epoch + 1, **watch.finish()}
-    examples = min(steps * options.batch_size, options.passes * len(lesson.train))
+    examples = min(steps * lesson.rows_a_batch, options.passes * len(lesson.train))
     return row | {"examples_per_second": examples / row["seconds"]}
 
 

@@ -35,17 +35,23 @@ class Plan:
         return min(self.steps, self.total - epoch * self.steps)
 
 
-def total_updates(training: TrainingConfig, rows: int) -> int:
-    """Of training.updates, else of training.epochs, which for few labels are LEAST_UPDATES at least."""
-    total = training.epochs * steps_per_epoch(rows, training.batch_size)
+def total_updates(training: TrainingConfig, rows: int, batches: int | None = None) -> int:
+    """Of training.updates, else of training.epochs, which for few labels are LEAST_UPDATES at least.
+
+    Args:
+        rows: that there are.
+        batches: of a pass over them; None: as many as batch_size makes.
+    """
+    total = training.epochs * (steps_per_epoch(rows, training.batch_size) if batches is None else batches)
     if training.updates is not None and total:
         return training.updates
     return max(total, LEAST_UPDATES) if total and training.method in ("auto", "contrastive") else total
 
 
-def plan_of(training: TrainingConfig, rows: int, total: int) -> Plan:
-    """The plan of `total` updates on so many rows."""
-    once = steps_per_epoch(rows, training.batch_size)
+def plan_of(training: TrainingConfig, rows: int, total: int, batches: int | None = None) -> Plan:
+    """The plan of `total` updates on so many rows; `batches` as for total_updates."""
+    once = steps_per_epoch(rows, training.batch_size) if batches is None else batches
     by_epochs = total == training.epochs * once
     passes = 1 if by_epochs or not once else max(1, total // (LOOKS * once))
-    return Plan(passes, steps_per_epoch(passes * rows, training.batch_size), total)
+    steps = steps_per_epoch(passes * rows, training.batch_size) if batches is None else passes * batches
+    return Plan(passes, steps, total)

@@ -121,10 +121,14 @@ def check(strategy: tf.distribute.Strategy, config: Config) -> None:
             divides(f"pretraining.phases[{number}].batch_size", phase.batch_size, config.pretraining.accumulation)
     if config.stage == "pretrain":
         return
-    divides("training.batch_size", config.training.batch_size, config.training.accumulation)
+    if config.training.tokens_per_batch is None:
+        divides("training.batch_size", config.training.batch_size, config.training.accumulation)
     if isinstance(strategy, tf.distribute.TPUStrategy):
         if not config.text.fixed_length:
-            raise UserError("A TPU compiles the step for one shape: set text.fixed_length to true.")
+            raise UserError(
+                "A TPU compiles the step for one shape: set text.fixed_length to true"
+                + (" and unset training.tokens_per_batch." if config.training.tokens_per_batch else ".")
+            )
         if config.training.embedding_update == "lazy":
             raise UserError("A TPU cannot update single rows of a table: set training.embedding_update to dense.")
 
@@ -134,8 +138,10 @@ def worker_count(strategy: tf.distribute.Strategy) -> int:
     return getattr(strategy.extended, "_num_workers", 1)
 
 
-def describe(strategy: tf.distribute.Strategy, batch_size: int, dtype: str, xla: bool) -> str:
-    """One line on strategy, devices, batch and numerics."""
+def describe(
+    strategy: tf.distribute.Strategy, batch_size: int, dtype: str, xla: bool, tokens: int | None = None
+) -> str:
+    """One line on strategy, devices, batch (of so many rows, or `tokens`) and numerics."""
     count, kind = strategy.num_replicas_in_sync, _device_kind(strategy)
     workers = worker_count(strategy)
     each = count // workers
@@ -143,7 +149,8 @@ def describe(strategy: tf.distribute.Strategy, batch_size: int, dtype: str, xla:
     if workers > 1:
         devices = f"{workers} workers with {devices} each"
     share = f", {batch_size // count} a device" if count > 1 else ""
-    return f"{devices}, batch of {batch_size}{share}, {dtype}, {'XLA' if xla or kind == 'TPU' else 'no XLA'}"
+    batch = f"{batch_size}{share}" if tokens is None else f"{tokens} tokens"
+    return f"{devices}, batch of {batch}, {dtype}, {'XLA' if xla or kind == 'TPU' else 'no XLA'}"
 
 
 def _device_kind(strategy: tf.distribute.Strategy) -> str:
@@ -172,9 +179,14 @@ def distributed(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> t
 
         def parts(*batch):
             return tf.nest.map_structure(
-                lambda t: tf.reshape(t, tf.concat([[local, t.shape[0] // local], tf.shape(t)[1:]], axis=0)), batch
+                lambda t: tf.reshape(t, tf.concat([[local, _rows(t) // local], tf.shape(t)[1:]], axis=0)), batch
             )
 
         return batches.map(parts).unbatch().prefetch(2 * local)
 
     return strategy.distribute_datasets_from_function(of_worker)
+
+
+def _rows(tensor: tf.Tensor) -> int | tf.Tensor:
+    """As a number where it is known: a TPU needs it so."""
+    return tensor.shape[0] or tf.shape(tensor)[0]

@@ -88,7 +88,7 @@ class Watch(keras.callbacks.Callback):
         progress: of the run; its `step`, `sums` and `seconds` are kept up to date.
         checkpoints: where the state goes.
         interval: of which the batches are.
-        batch_size: examples a batch.
+        batch_size: examples a batch, on average.
         checkpoint_seconds: longest time without a checkpoint.
         writer: for TensorBoard.
         stop: in whose context model.fit runs.
@@ -105,7 +105,7 @@ class Watch(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         interval: Interval,
         *,
-        batch_size: int,
+        batch_size: float,
         checkpoint_seconds: float,
         writer: tf.summary.SummaryWriter,
         stop: StopRequest,
