@@ -1,7 +1,13 @@
 """Settings that cannot work, or not together: refused with a sentence before anything is begun."""
 
 from pipeline import tasks
-from pipeline.backbone.config import check_fresh_backbone, check_fresh_classifier, check_pooling, check_room_for_text
+from pipeline.backbone.config import (
+    check_fresh_backbone,
+    check_fresh_classifier,
+    check_long_texts,
+    check_pooling,
+    check_room_for_text,
+)
 from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
 from pipeline.evaluation.config import check_threshold
@@ -14,8 +20,9 @@ from pipeline.training.config import check_distillation, check_finished, check_m
 RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
-    check_split, check_columns, check_room_for_text, check_training, check_method, check_fresh_classifier,
-    check_finished, check_distillation, check_pooling, check_threshold, check_search, tasks.check,
+    check_split, check_columns, check_room_for_text, check_long_texts, check_training, check_method,
+    check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_search,
+    tasks.check,
 )  # fmt: skip
 
 
