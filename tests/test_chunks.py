@@ -297,7 +297,7 @@ def write_long_config(folder, **sections):
     return path
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not_and_is_exported(tmp_path, capsys):
+def test_a_run_that_was_stopped_ends_as_one_that_was_not_and_is_exported(tmp_path):
     path = write_long_config(tmp_path, model={"num_layers": 1}, export={"signatures": ["top_k"]})
     config = read_config(path)
     run = train(replace(config, run_dir=str(tmp_path / "once")))
@@ -314,7 +314,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_and_is_exported(tmp_pat
     filler = "the a of in " * 20
     texts = [filler + "goal team", filler + "bank market", filler + "the " * 9 + "goal team", filler + "the " * 9]
     scores = model(texts).probabilities
-    assert not np.allclose(scores[0], scores[1], atol=1e-4)
+    assert np.abs(scores[0] - scores[1]).max() > 1e-5
     np.testing.assert_allclose(scores[2], scores[3], atol=1e-6)
     for text, score in zip(texts, scores, strict=True):
         np.testing.assert_allclose(model(text)["probabilities"], score, atol=1e-5)
@@ -334,7 +334,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_and_is_exported(tmp_pat
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_chunks_is_refused_in_a_sentence(settings, message, tmp_path):
-    config = read_config(write_long_config(tmp_path))
+    config = read_config(write_long_config(tmp_path, export={"signatures": ["top_k"]}))
     config.run_dir = str(tmp_path / "run")
     for key, value in settings.items():
         section, name = key.split(".")

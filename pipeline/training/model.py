@@ -193,7 +193,11 @@ class ExactModel(keras.Model):
             if not isinstance(gradient, tf.IndexedSlices):
                 return gradient
             tensors = gradient.values, gradient.indices
-            arrays = (tf.TensorArray(t.dtype, count, element_shape=t.shape, infer_shape=equal) for t in tensors)
+            shapes = (t.shape if equal else [None, *t.shape[1:]] for t in tensors)
+            arrays = (
+                tf.TensorArray(t.dtype, count, element_shape=shape, infer_shape=equal)
+                for t, shape in zip(tensors, shapes, strict=True)
+            )
             values, indices = arrays
             return values.write(0, gradient.values), indices.write(0, gradient.indices)
 
