@@ -27,7 +27,9 @@ class ChunkedClassifier(tf.Module):
 
     def of_texts(self, vectors: tf.Tensor, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """[texts, H] of `vectors`."""
-        return self.sequences.over_chunks(vectors, inputs["padding_mask"], inputs[CHUNKS])
+        over_chunks = self.sequences.over_chunks
+        assert over_chunks is not None, "a model from pipeline.classifier.over_chunks has it"
+        return over_chunks(vectors, inputs["padding_mask"], inputs[CHUNKS])
 
     def vectors(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """A vector a chunk, [rows, H]; long ones go first and together, so that short ones are not padded to them."""
