@@ -22,7 +22,8 @@ from export.chunks import ChunkedClassifier
 from export.chunks_explained import explain_in_chunks
 from export.fused import FusedClassifier
 from pipeline import UserError, read_config, train
-from pipeline.classifier import over_chunks, pooled_model, serving_copy, with_hidden_states
+from pipeline.chunk_pooling import pooled
+from pipeline.classifier import over_chunks, serving_copy, with_hidden_states
 from pipeline.command_line import checked
 from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions, training_batches
@@ -109,29 +110,37 @@ def made(kind: str, encoder_mode=MODES[0]) -> tuple[keras.Model, TextEncoder]:
     return over_chunks(make_model("mean"), kind), TextEncoder(VOCABULARY, sequence_length=12, long=encoder_mode)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_the_vectors_of_chunks_become_one_as_in_numpy():
+    vectors = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    mask = (np.arange(5) < np.array([5, 2, 5, 5, 3, 2])[:, None]).astype(np.int32)
+    scores = vectors[:, :1]
+    parts = [vectors[:2], vectors[2:5], vectors[5:]]
+    sizes = np.split(mask.sum(axis=1), [2, 5])
+    expected = {
+        "mean": [part.mean(axis=0) for part in parts],
+        "max": [part.max(axis=0) for part in parts],
+        "token_mean": [np.average(part, axis=0, weights=size) for part, size in zip(parts, sizes, strict=True)],
+        "attention": [np.average(part, axis=0, weights=np.exp(part[:, 0])) for part in parts],
+    }
+    for kind, rows in expected.items():
+        found = pooled(kind, tf.constant(vectors), tf.constant(mask), tf.constant([2, 3, 1]), tf.constant(scores))
+        np.testing.assert_allclose(found, rows, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["attention", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[:3])])
 def test_served_answers_are_the_trained_models_alone_or_together(kind, monkeypatch):
     monkeypatch.setattr(served_chunks, "AT_ONCE", 3)
     model, encoder = made(kind)
     inputs = encoder(TEXTS)
     expected = model(inputs).numpy()
     served = ChunkedClassifier(FusedClassifier(model))
-    np.testing.assert_allclose(served.logits(served.pooled(inputs)), expected, atol=1e-5)
+    answer = tf.function(lambda inputs: served.logits(served.pooled(inputs)), [encoder.specs], autograph=False)
+    np.testing.assert_allclose(answer(inputs), expected, atol=1e-5)
     for text, row in zip(TEXTS, expected, strict=True):
-        np.testing.assert_allclose(served.logits(served.pooled(encoder([text])))[0], row, atol=1e-5)
+        np.testing.assert_allclose(answer(encoder([text]))[0], row, atol=1e-5)
+    assert answer(encoder([])).shape[0] == 0
     np.testing.assert_allclose(serving_copy(model, "float32")(inputs), expected, atol=1e-6)
     np.testing.assert_allclose(with_hidden_states(model)(inputs)["logits"], expected, atol=1e-6)
-    assert tf.function(served.pooled, autograph=False)(encoder([])).shape[0] == 0
-    # The pooling itself, by numpy.
-    vectors = served.vectors(inputs).numpy()
-    sizes, ends = inputs["padding_mask"].numpy().sum(axis=1), np.cumsum(inputs["chunks"].numpy())
-    parts = np.split(np.arange(len(vectors)), ends[:-1])
-    pooled = pooled_model(model)(inputs).numpy()
-    if kind in ("mean", "max"):
-        np.testing.assert_allclose(pooled, [getattr(vectors[part], kind)(axis=0) for part in parts], atol=1e-5)
-    if kind == "token_mean":
-        weighted = [np.average(vectors[part], axis=0, weights=sizes[part]) for part in parts]
-        np.testing.assert_allclose(pooled, weighted, atol=1e-5)
 
 
 class Served:
@@ -149,7 +158,9 @@ class Served:
         return np.log(p / (1 - p))
 
 
-@pytest.mark.parametrize(("kind", "long"), [("mean", MODES[0]), ("attention", MODES[2])])
+@pytest.mark.parametrize(
+    ("kind", "long"), [("attention", MODES[2]), pytest.param("mean", MODES[0], marks=pytest.mark.slow)]
+)
 def test_explanations_add_up_over_all_chunks_and_name_the_bytes_of_the_whole_text(kind, long):
     served = Served(kind, long)
     texts = ["café a b! c " * 4, "", "x y"]
@@ -289,6 +300,7 @@ def test_two_devices_give_the_weights_of_one(lazy):
     assert_equal_weights(one, trained(choose_strategy("mirrored"), lazy=lazy, budget=7))
 
 
+@pytest.mark.slow
 def test_a_student_learns_hidden_states_of_chunks():
     student, teacher = (over_chunks(tiny_model(model_class=DistilledClassifier, layers=n), "mean") for n in (1, 2))
     student.learn_from(teacher, DistillationConfig("there", hidden_weight=1.0), task=TASK, seed=0)
