@@ -14,14 +14,21 @@ import numpy as np
 import tensorflow as tf
 
 from export.fused import FusedClassifier
+from pipeline.cutting import source_places
+from pipeline.long_texts import HEAD, LongTexts
 
 # Where on the way from baseline to text the log-odds change most, and over which stretch.
 CENTRE, WIDTH = 0.3, 0.1
 LEAST_DIFFERENCE = 1e-2
 # Tokens that go through the model at a time (measured: benchmarks/README.md).
 TOKENS = 512
-# Of a text; whoever writes more in so few tokens does it to fill a server's memory.
-MOST_BYTES = 100_000
+# Of a text, and of one that is read to its end; whoever writes more in so few tokens does it to fill a server's memory.
+MOST_BYTES, MOST_BYTES_TO_THE_END = 100_000, 1_000_000
+
+
+def most_bytes(long: LongTexts) -> int:
+    """How many bytes of a text are looked at."""
+    return MOST_BYTES if long == HEAD else MOST_BYTES_TO_THE_END
 
 
 def integrated_gradients(
@@ -53,7 +60,7 @@ def integrated_gradients(
         to LEAST_DIFFERENCE where that is more, as for a text without pieces.
     """
     length = pieces.shape[1]
-    points, weights, signs = _path(steps)
+    points, weights, signs = path(steps)
 
     def of_row(row):
         size = tf.reduce_sum(inputs["padding_mask"][row])
@@ -61,7 +68,7 @@ def integrated_gradients(
         words = model.words(own["token_ids"])
         baseline = tf.where(pieces[row, :size, tf.newaxis], model.words(tf.constant(mask_id)), words)
         way = words - baseline
-        at_a_time = _share(steps + 2, TOKENS // tf.maximum(size, 1))
+        at_a_time = share_of(steps + 2, TOKENS // tf.maximum(size, 1))
 
         def step(start, total, difference):
             part = slice(start, start + at_a_time)
@@ -85,7 +92,7 @@ def integrated_gradients(
     return tf.map_fn(of_row, tf.range(tf.shape(pieces)[0]), fn_output_signature=specs, parallel_iterations=1)
 
 
-def _path(steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def path(steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Points, their weights in the integral and in the difference of the ends, float32 [steps + 2] each.
 
     The two ends are points of no weight, whose quantities the difference is of.
@@ -96,7 +103,7 @@ def _path(steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return points, weights, signs
 
 
-def _share(number: int, most: tf.Tensor) -> tf.Tensor:
+def share_of(number: int, most: tf.Tensor) -> tf.Tensor:
     """Into what parts to cut `number` things, at most `most` in each but at least 1, so that they are nearly equal."""
     parts = -(-number // tf.clip_by_value(most, 1, number))
     return -(-number // parts)
@@ -151,11 +158,14 @@ def _pieces_of(encoder, texts: list[tf.Tensor], inputs: dict[str, tf.Tensor]) ->
         count = tf.reduce_sum(mask * tf.cast(segment_ids == number, tf.int32), axis=1, keepdims=True) - framing
         place = position - start
         here = (place >= 0) & (place < count)
-        dense = [
-            # One column more, so that there is something to gather from an empty text.
-            tf.pad(row[:, : encoder.sequence_length].to_tensor(), [[0, 0], [0, 1]])
-            for row in encoder.tokenize_with_offsets(text)
-        ]
+        tokens = encoder.tokenize_with_offsets(text)
+        if encoder.long == HEAD:
+            tokens = [row[:, : encoder.sequence_length] for row in tokens]
+        else:
+            lengths = tf.cast(tokens[0].row_lengths(), tf.int32)[:, tf.newaxis]
+            place = source_places(place, count, lengths, encoder.long.head_share)
+        # One column more, so that there is something to gather from an empty text.
+        dense = [tf.pad(row.to_tensor(), [[0, 0], [0, 1]]) for row in tokens]
         place = tf.where(here, place, 0)
         own, first, last = (tf.gather(column, place, batch_dims=1) for column in dense)
         pieces = tf.where(here, own, pieces)

@@ -42,6 +42,7 @@ class FusedClassifier(tf.Module):
         dtype: what the model computes in.
         max_length: positions that it knows.
         num_segments: segments that it knows.
+        over_chunks: of a model of texts in chunks, from pooled vectors to one a text (see export.chunks); else None.
 
     Raises:
         UnsupportedModel: any other architecture.
@@ -68,6 +69,7 @@ class FusedClassifier(tf.Module):
         self.layers = [self._layer(layer) for layer in backbone.transformer_layers]
         self._pooling_weights: list[tf.Module] = []
         self._pool = parts.pooling.served(self)
+        self.over_chunks = parts.chunk_pooling.served(self) if parts.chunk_pooling else None
         self.head = self._dense(parts.head, tf.as_dtype(parts.head.compute_dtype))
 
     def __call__(self, inputs: dict[str, tf.Tensor], words: tf.Tensor | None = None) -> tf.Tensor:

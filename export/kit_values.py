@@ -9,6 +9,7 @@ from pathlib import Path
 
 from export.kit_quoting import quote_json, quote_shell, text_of
 from export.versions import find_version, version_number, versions_in
+from pipeline.long_texts import LongTexts
 
 # By tag: a digest that nobody here has seen is not made up. --server-image and --proxy-image take one.
 SERVER_IMAGE = "tensorflow/serving:2.20.0"
@@ -176,13 +177,19 @@ def _example(version: Path, example: list[str] | None) -> dict:
     return {
         "inputs": classifier.inputs,
         "answer_notes": classifier.task.answer_notes(),
-        "sequence_length": classifier.metadata["sequence_length"],
+        "sequence_length": _most_tokens(classifier.metadata),
         "signatures": _signatures(classifier.version),
         "example": example,
         "example_arguments": ("-- " if line.startswith("-") else "") + quote_shell(line),
         "body": json.dumps({"instances": [dict(zip(classifier.inputs, example, strict=True))]}, ensure_ascii=False),
         "answer": quote_json({"predictions": [shown]}),
     }
+
+
+def _most_tokens(metadata: dict) -> int:
+    """Of the longest text that is read whole, special ones included."""
+    length = metadata["sequence_length"]
+    return LongTexts.from_metadata(metadata.get("long", {})).room(length - 2) + 2
 
 
 def _security(options: argparse.Namespace, name: str) -> dict:

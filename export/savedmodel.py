@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.check import require
+from export.chunks import ChunkedClassifier
 from export.fused import FusedClassifier, UnsupportedModel
 from export.graph import operations, read_graph
 from export.recorded import write_recorded
@@ -90,7 +91,8 @@ def export_verified(
     """
 
     def check(folder: Path) -> None:
-        verify(folder, held_out.texts, held_out.predictions, held_out.tolerance, task, encoder)
+        asked_tokens = None if encoder.long.in_chunks else encoder
+        verify(folder, held_out.texts, held_out.predictions, held_out.tolerance, task, asked_tokens)
         write_recorded(folder, held_out.texts, held_out.predictions, held_out.tolerance, settings.recorded_examples)
         texts = dict(zip(features.inputs, held_out.texts, strict=True))
         write_warmup(folder, texts, settings.warmup_batch_sizes, encoder)
@@ -141,7 +143,7 @@ def export_model(
         served = ServedModel(model, encoder, task, settings.weights)
         served.save(hidden, features, settings.signatures)
         description = _describe(served, features, operations(read_graph(hidden))) | settings.metadata
-        description["optional_signatures"] = chosen(settings.signatures, task, served.fused)
+        description["optional_signatures"] = chosen(settings.signatures, task, served.fused, encoder.long.in_chunks)
         metadata_file = hidden / METADATA
         metadata_file.parent.mkdir()
         metadata_file.write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -162,7 +164,8 @@ class ServedModel(tf.Module):
         super().__init__(name="served_model")
         self.encoder, self.task = encoder, task
         try:
-            self.forward = FusedClassifier(model, weights)
+            fused = FusedClassifier(model, weights)
+            self.forward = ChunkedClassifier(fused) if encoder.long.in_chunks else fused
             self.fused, self.why_unfused = True, None
         except UnsupportedModel as reason:
             if weights is not None:
@@ -174,7 +177,7 @@ class ServedModel(tf.Module):
                 f"explain: {reason}"
             )
         # Each one graph for all signatures that use it.
-        tokens = {name: tf.TensorSpec([None, None], tf.int32) for name in ("token_ids", "segment_ids", "padding_mask")}
+        tokens = encoder.specs
         if self.fused:
             self.pooled = tf.function(self.forward.pooled, input_signature=[tokens], autograph=False)
         self.predictions_of_tokens = tf.function(self._of_tokens, input_signature=[tokens], autograph=False)
@@ -213,6 +216,7 @@ def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[
         **features.metadata(),
         "sequence_length": served.encoder.sequence_length,
         "tokenization": served.encoder.fingerprint,
+        **({"long": long} if (long := served.encoder.long.metadata()) else {}),
         "fused": served.fused,
         **({"why_unfused": served.why_unfused} if not served.fused else {}),
         "operations": used,

@@ -19,7 +19,7 @@ bytes of the text that a token is of; `completeness_gap`, float32 [batch]; `labe
 also where serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch, L], 1 for tokens of
 `text_b`.
 Special tokens and padding have attribution 0 and no bytes; padding, up to L, comes last and has the piece "". Of a
-text the first 100,000 bytes are read.
+text the first 100,000 bytes are read, or 1,000,000 where text.long is not head.
 
 A server cuts and merges the requests of its clients as it likes, concatenates what comes back along the batch, and
 compares nothing else. Hence no input and no output has a size, other than the batch, that follows from what is sent;
@@ -31,8 +31,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from export.chunks_explained import explain_in_chunks
 from export.examples import texts_of
-from export.explain import MOST_BYTES, integrated_gradients, pieces_of
+from export.explain import integrated_gradients, most_bytes, pieces_of
 from export.tokens import known_tokens
 from pipeline.errors import UserError
 from pipeline.features import Features
@@ -103,12 +104,15 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
         "explain": of_texts(lambda texts: _explain(served, texts, options.explain_steps)),
     } | {name: optional(name) for name in task.optional_signatures}
     always = ("serving_default", task.example_signature)
-    return {name: signatures[name] for name in (*always, *chosen(options, task, served.fused))}
+    wanted = chosen(options, task, served.fused, served.encoder.long.in_chunks)
+    return {name: signatures[name] for name in (*always, *wanted)}
 
 
 def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]:
     """The outputs of the signature explain."""
-    texts = [tf.strings.substr(text, 0, MOST_BYTES) for text in texts]
+    if served.encoder.long.in_chunks:
+        return explain_in_chunks(served, texts[0], steps)
+    texts = [tf.strings.substr(text, 0, most_bytes(served.encoder.long)) for text in texts]
     inputs = served.encoder(*texts)
     about, shown = served.task.explained(served.predictions_of_tokens(inputs))
     inputs = {name: _widened(values, served.encoder.sequence_length) for name, values in inputs.items()}
@@ -138,7 +142,7 @@ def _widened(values: tf.Tensor, width: int) -> tf.Tensor:
     return tf.ensure_shape(tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]]), [None, width])
 
 
-def chosen(options: SignatureOptions, task: Task, fused: bool) -> list[str]:
+def chosen(options: SignatureOptions, task: Task, fused: bool, in_chunks: bool = False) -> list[str]:
     """The optional signatures that are written, in their order."""
     wanted = OPTIONAL if options.names is None else options.names
     unknown = [name for name in wanted if name not in OPTIONAL]
@@ -151,4 +155,8 @@ def chosen(options: SignatureOptions, task: Task, fused: bool) -> list[str]:
         raise UserError(f"export.signatures {', '.join(need_bert)}: the model is not laid out as a BERT classifier.")
     if options.names is not None and need_labels:
         raise UserError(f"export.signatures {', '.join(need_labels)}: a model of the task {task.name} has none.")
-    return [name for name in OPTIONAL if name in wanted and name not in (*need_bert, *need_labels)]
+    # Its rows are texts, and a text has any number of chunks.
+    no_place = ["predict_tokens"] if in_chunks else []
+    if options.names is not None and in_chunks and "predict_tokens" in wanted:
+        raise UserError("export.signatures predict_tokens has one sequence a row, and a text in chunks several.")
+    return [name for name in OPTIONAL if name in wanted and name not in (*need_bert, *need_labels, *no_place)]

@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier, pooled_model, take_head
+from pipeline.classifier import build_classifier, over_chunks, pooled_model, take_head
 from pipeline.config import Config, TrainingConfig
 from pipeline.data.few import few_labels
 from pipeline.data.load import DataSplits
-from pipeline.data.reading import read_splits
+from pipeline.data.reading import read_splits, token_lengths
 from pipeline.data.split import Split
 from pipeline.data.token_batches import TokenBatches, cut_by_tokens
 from pipeline.errors import UserError
@@ -87,7 +88,14 @@ class Assembly:
             self.encoder.sequence_length,
             self.encoder.fingerprint,
             self.config.model.pooled_layers,
+            self.long,
         )
+
+    @property
+    def long(self) -> dict[str, Any]:
+        """What is read of long texts, and how the vectors of their chunks become one."""
+        pooling = {"pooling": self.config.model.chunk_pooling} if self.encoder.long.in_chunks else {}
+        return self.encoder.long.metadata() | pooling
 
     @property
     def resume_identity(self) -> dict[str, str]:
@@ -99,6 +107,10 @@ class Assembly:
         """What is to be said of the rows before they are learned from."""
         found = read_splits(self.data, self.encoder, self.loaded.backbone.max_sequence_length)
         return found + few_labels(self.config.training, self.data, self.updates)
+
+    def lengths(self, split: Split) -> np.ndarray:
+        """int64 [n], tokens of the rows of a split before any are cut."""
+        return token_lengths(self.serving_encoder, split)
 
     def fit(self, task: Task, workers: Workers) -> Progress:
         """Train the model in the run's folder, from its newest checkpoint where there is one, and leave it with its
@@ -176,8 +188,9 @@ def assemble(
     training = config.training
     dtype = choose_dtype(training.dtype)
     rows, by_tokens = data.learned or data.train or (), training.tokens_per_batch
-    # Of batches of tokens, whose number the tokenizer decides, there are too many shapes for XLA.
-    xla = not by_tokens and choose_xla(training.xla, total_updates(training, len(rows)))
+    # Batches of tokens, whose number the tokenizer decides, and chunks come in too many shapes to compile for.
+    few_shapes = not by_tokens and config.text.long != "chunks"
+    xla = few_shapes and choose_xla(training.xla, total_updates(training, len(rows)))
     devices = describe(strategy, training.batch_size, dtype, xla, by_tokens)
     print(devices)
     policy = serving_dtype(config.export.dtype, dtype)
@@ -198,6 +211,8 @@ def assemble(
             dtype=dtype,
             model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
         )
+        if config.text.long == "chunks":
+            model = over_chunks(model, config.model.chunk_pooling, training.seed, dtype)
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
@@ -245,11 +260,11 @@ def _finish(model: TrainableClassifier, loaded: LoadedBackbone) -> None:
 
 def _encoders(config: Config, loaded: LoadedBackbone) -> tuple[TextEncoder, TextEncoder]:
     """The encoders of training and of serving, of the checkpoint's own vocabulary."""
-    encoder = loaded.text_encoder(config.text.lowercase, config.text.length)
+    encoder = loaded.text_encoder(config.text.lowercase, config.text.length, config.text.long_texts)
     served_length = config.export.sequence_length
     if served_length in (None, encoder.sequence_length):
         return encoder, encoder
     longest = loaded.backbone.max_sequence_length
     if served_length > longest:
         raise UserError(f"export.sequence_length {served_length} exceeds the {longest} positions of {loaded.source}.")
-    return encoder, loaded.text_encoder(encoder.lowercase, served_length)
+    return encoder, loaded.text_encoder(encoder.lowercase, served_length, encoder.long)

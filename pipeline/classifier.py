@@ -1,6 +1,6 @@
 """A prediction head on a BERT backbone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import keras_nlp
@@ -10,8 +10,10 @@ from pipeline.backbone.architecture import copy_weights, last_embedding_layer, l
 from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.first_token import first_token_outputs
 from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.chunk_pooling import ChunkPooling, Kind
 from pipeline.errors import UserError
 from pipeline.layer_mean import MeanOfLayers
+from pipeline.long_texts import CHUNKS
 from pipeline.poolings import Pooling, pooling_class
 from pipeline.tasks.task import Task
 
@@ -20,6 +22,7 @@ __all__ = [
     "build_classifier",
     "copy_weights",
     "head_of",
+    "over_chunks",
     "parts_of",
     "pooled_model",
     "serving_copy",
@@ -40,6 +43,19 @@ class Parts:
     head: keras.layers.Dense
     pooled: keras.KerasTensor
     """What the dropout takes, [batch, hidden]."""
+    chunk_pooling: ChunkPooling | None = None
+    """From the vectors of a text's chunks to one; None: a text is one sequence."""
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """Layers with weights between the backbone and the dropout."""
+        return [*self.pooling.layers, *([self.chunk_pooling] if self.chunk_pooling else [])]
+
+    def of_texts(self, vectors, inputs: dict):
+        """[texts, hidden] of the pooled vectors of their sequences, [rows, hidden], and a model's inputs."""
+        if self.chunk_pooling is None:
+            return vectors
+        return self.chunk_pooling(vectors, inputs["padding_mask"], inputs[CHUNKS])
 
 
 def build_classifier(
@@ -88,6 +104,28 @@ def build_classifier(
     return model
 
 
+def over_chunks(model: keras.Model, kind: Kind, seed: int = 0, dtype: str | None = None) -> keras.Model:
+    """A classifier of texts in chunks out of one of single sequences, of the same layers.
+
+    Args:
+        model: from `build_classifier`.
+        kind: of the ChunkPooling between its pooling and its dropout.
+        seed: of the kind's new weights.
+        dtype: Keras dtype policy of the pooling; None: the current one.
+
+    Returns:
+        Inputs: dict of token_ids, segment_ids and padding_mask, int32 [rows, length], and chunks, int32 [batch], as
+        TextEncoder gives them; output: logits, float32 [batch, C].
+    """
+    pooling = ChunkPooling(kind, seed + 2, dtype=dtype, name="chunk_pooling")
+    parts: Parts = replace(model.classifier_parts, chunk_pooling=pooling)
+    inputs = {**parts.backbone.input, CHUNKS: keras.Input((), dtype="int32", name=CHUNKS)}
+    parts = replace(parts, pooled=parts.of_texts(parts.pooled, inputs))
+    made = type(model)(inputs=inputs, outputs=parts.head(parts.dropout(parts.pooled)), name="classifier")
+    made.classifier_parts = parts
+    return made
+
+
 def _states(loaded: LoadedBackbone, pooled_layers: int, first_only: bool) -> dict:
     """What is pooled: a backbone's outputs, with the mean of its last layers' states in place of the last's."""
     backbone = loaded.backbone
@@ -109,7 +147,7 @@ def parts_of(model: keras.Model) -> Parts | None:
 def pooled_model(model: keras.Model) -> keras.Model:
     """The part of a classifier from `build_classifier` below its head: the same inputs to vectors, [batch, hidden]."""
     parts: Parts = model.classifier_parts
-    return keras.Model(parts.backbone.input, parts.pooled)
+    return keras.Model(model.input, parts.pooled)
 
 
 def take_head(model: keras.Model, head: ClassifierHead) -> None:
@@ -175,8 +213,10 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
         dropout=0.0,
         dtype=dtype,
     )
+    if parts.chunk_pooling:
+        copy = over_chunks(copy, parts.chunk_pooling.kind, dtype=dtype)
     mine: Parts = copy.classifier_parts
-    for old, new in zip([*parts.pooling.layers, parts.head], [*mine.pooling.layers, mine.head], strict=True):
+    for old, new in zip([*parts.layers, parts.head], [*mine.layers, mine.head], strict=True):
         copy_weights(old, new)
     if weights == "bfloat16":
         kept = {id(variable) for variable in mine.head.weights}
@@ -209,5 +249,9 @@ def with_hidden_states(model: keras.Model) -> keras.Model:
     states = [layer.output for layer in layers]
     several = parts.pooled_layers > 1
     # Of one layer the model's own pooled vector is of another call of the backbone.
-    pooled = parts.pooled if several else parts.pooling(backbone.output, backbone.input["padding_mask"])
-    return keras.Model(backbone.input, {"logits": parts.head(parts.dropout(pooled)), "states": states})
+    if several:
+        pooled = parts.pooled
+    else:
+        vectors = parts.pooling(backbone.output, backbone.input["padding_mask"])
+        pooled = parts.of_texts(vectors, model.input)
+    return keras.Model(model.input, {"logits": parts.head(parts.dropout(pooled)), "states": states})

@@ -1,7 +1,7 @@
 """What a model is: enough to build its like, to compare it and to refuse what does not fit it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +32,8 @@ class Identity:
     """TextEncoder.fingerprint"""
     pooled_layers: int = 1
     """Of how many layers the mean is pooled."""
+    long: dict[str, Any] = field(default_factory=dict)
+    """LongTexts.metadata(): what is read of longer texts; of texts in chunks also "pooling", a ChunkPooling's kind."""
 
     def save(self, folder: Path) -> None:
         """Write identity.json."""

@@ -184,7 +184,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
 
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
-    found = evaluate(served.predict, data, task, config.evaluation)
+    found = evaluate(served.predict, data, task, config.evaluation, run.lengths)
     metrics |= {"task": task.name, **found.scores, **training_summary(progress, data.train), **served.metrics()}
     content.add(found, data.summary, data.warnings)
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype, **served.about()}

@@ -30,7 +30,9 @@ import tensorflow_text as tf_text
 
 from pipeline import alignment
 from pipeline.added_tokens import RESERVED, Finder, characters_for, finders
+from pipeline.cutting import SENTENCE_ENDS, Chunks, chunks_of, kept_tokens
 from pipeline.errors import UserError
+from pipeline.long_texts import CHUNKS, HEAD, LongTexts
 from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context, unassigned, unknown_character
 from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS, TokenizerRules
 from pipeline.wordpiece_model import wordpiece_model
@@ -57,6 +59,7 @@ class TextEncoder:
         lowercase: lower-case and, unless `rules` say otherwise, strip accents (uncased checkpoints).
         sequence_length: longest encoded sequence in tokens, with the special ones.
         rules: what else decides the tokens; google-research/bert's by default.
+        long: what is read of longer texts; their beginning by default.
 
     Attributes:
         vocabulary: tuple of tokens.
@@ -76,6 +79,7 @@ class TextEncoder:
         lowercase: bool = True,
         sequence_length: int = 128,
         rules: TokenizerRules = BERT_RULES,
+        long: LongTexts = HEAD,
     ) -> None:
         source = "the vocabulary"
         if isinstance(vocabulary, (str, os.PathLike)):
@@ -83,10 +87,12 @@ class TextEncoder:
             vocabulary = load_vocabulary(vocabulary)
         if sequence_length < 3:
             raise UserError(f"sequence_length is {sequence_length}, but [CLS] and two [SEP] take 3: give more.")
+        if long.stride is not None and long.stride > sequence_length - 2:
+            raise UserError(f"stride {long.stride} skips tokens: a chunk has room for {sequence_length - 2}.")
         self.vocabulary = tuple(vocabulary)
         self.lowercase = lowercase
         self.sequence_length = sequence_length
-        self.rules = rules
+        self.rules, self.long = rules, long
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = _special_ids(self.vocabulary, source)
 
         strip_accents = lowercase if rules.strip_accents is None else rules.strip_accents
@@ -101,8 +107,11 @@ class TextEncoder:
         digest.update(repr((self.vocabulary, lowercase, sequence_length)).encode())
         if rules != BERT_RULES:
             digest.update(repr(rules).encode())
+        if long != HEAD:
+            digest.update(repr(sorted(long.metadata().items())).encode())
         self.fingerprint = digest.hexdigest()
 
+        self._sentence_ends = [ids[token] for token in SENTENCE_ENDS if token in ids]
         self._ordinary = _ordinary_text(switches, rules.max_word_characters)
         self._long_word = rf"[^{_BREAKS}]{{{rules.max_word_characters + 1},}}"
         cased, ignorable = sigma_context(rules.clean_text)
@@ -123,8 +132,8 @@ class TextEncoder:
     def __call__(self, first, second=None, fixed_length: bool = False) -> dict[str, tf.Tensor]:
         """Encode single texts as [CLS] first [SEP], or pairs as [CLS] first [SEP] second [SEP].
 
-        Pairs too long lose tokens at the end of the longer text, one by one, of the second where they are equal
-        (`_truncate_seq_pair` of google-research/bert's run_classifier.py).
+        Pairs too long lose tokens of the longer text, one by one, of the second where they are equal
+        (`_truncate_seq_pair` of google-research/bert's run_classifier.py); which of its tokens, `long` says.
 
         Args:
             first: string [batch], any bytes.
@@ -133,11 +142,34 @@ class TextEncoder:
 
         Returns:
             token_ids, segment_ids (0 for first, 1 for second and its [SEP], 0 for padding) and padding_mask
-            (1 for tokens, 0 for padding), each int32 [batch, length].
+            (1 for tokens, 0 for padding), each int32 [batch, length]. In chunks: int32 [rows, length], the chunks of
+            one text after those of the other, and beside them chunks, int32 [batch], how many each text has.
         """
+        if self.long.in_chunks:
+            return self._in_chunks(first, second, fixed_length)
         room = self.sequence_length - (2 if second is None else 3)
         texts = [self._first_tokens(self._normalize(text), room) for text in (first, second) if text is not None]
         return self._pack(texts, room, fixed_length)
+
+    @property
+    def specs(self) -> dict[str, tf.TensorSpec]:
+        """What a call gives."""
+        names = ("token_ids", "segment_ids", "padding_mask")
+        beside = {CHUNKS: tf.TensorSpec([None], tf.int32)} if self.long.in_chunks else {}
+        return {name: tf.TensorSpec([None, None], tf.int32) for name in names} | beside
+
+    def chunks(self, tokens: tf.RaggedTensor) -> Chunks:
+        """Where texts of these tokens are cut, of an encoder whose texts are read in chunks."""
+        return chunks_of(tokens, self.sequence_length - 2, self.long, self._sentence_ends)
+
+    def _in_chunks(self, text, second, fixed_length: bool) -> dict[str, tf.Tensor]:
+        if second is not None:
+            raise UserError("A pair of texts cannot be read in chunks: give one text a row.")
+        room = self.sequence_length - 2
+        # With one more, whether a chunk is the last of its text is known too.
+        tokens = self._first_tokens(self._normalize(text), self.long.room(room) + 1)
+        chunks = self.chunks(tokens)
+        return self._pack([chunks.tokens(tokens)], room, fixed_length) | {CHUNKS: tf.cast(chunks.counts, tf.int32)}
 
     def pack(self, tokens: Sequence[tf.RaggedTensor], sequence_length: tf.Tensor) -> dict[str, tf.Tensor]:
         """What a call gives for the texts of these tokens, with another longest length.
@@ -153,16 +185,12 @@ class TextEncoder:
 
     def _pack(self, texts: list[tf.RaggedTensor], room: int | tf.Tensor, fixed_length: bool) -> dict[str, tf.Tensor]:
         """One or two rows of tokens as the model takes them, `room` tokens at most beside the special ones."""
-        lengths = [text.row_lengths() for text in texts]
+        kept = self._kept([text.row_lengths() for text in texts], room)
+        if self.long.head_share < 1:
+            texts = [kept_tokens(*pair, self.long.head_share) for pair in zip(texts, kept, strict=True)]
         if len(texts) == 1:
-            kept = [tf.minimum(lengths[0], room)]
             token_ids = self._framed(texts[0], room, fixed_length)
         else:
-            # Popping from the longer until both fit leaves no more than half to a text whose other has more than that.
-            kept = [
-                tf.minimum(lengths[0], tf.maximum(room - lengths[1], room - room // 2)),
-                tf.minimum(lengths[1], tf.maximum(room - lengths[0], room // 2)),
-            ]
             token_ids = self._joined(texts, kept, fixed_length)
         position = tf.range(tf.shape(token_ids)[1])
         last = tf.cast(kept[0][:, tf.newaxis], tf.int32) + 1  # place of the last token, [SEP]
@@ -177,6 +205,16 @@ class TextEncoder:
             "segment_ids": segment_ids,
             "padding_mask": tf.cast(position <= last, tf.int32),
         }
+
+    def _kept(self, lengths: list[tf.Tensor], room: int | tf.Tensor) -> list[tf.Tensor]:
+        """How many tokens of texts of so many, one or two a row, are kept where there is room for `room`."""
+        if len(lengths) == 1:
+            return [tf.minimum(lengths[0], room)]
+        # Popping from the longer until both fit leaves no more than half to a text whose other has more than that.
+        return [
+            tf.minimum(lengths[0], tf.maximum(room - lengths[1], room - room // 2)),
+            tf.minimum(lengths[1], tf.maximum(room - lengths[0], room // 2)),
+        ]
 
     def tokenize(self, strings) -> tf.RaggedTensor:
         """Tokens of each string, without special tokens and uncut.
@@ -277,7 +315,9 @@ class TextEncoder:
 
     def _first_tokens(self, words: tf.Tensor, room: int) -> tf.RaggedTensor:
         """Tokens of normalised texts; of long texts at least the first `room`, but not all, to save the time."""
-        limit = 6 * self.sequence_length  # characters; language has fewer in a token
+        if self.long.head_share < 1:
+            return self._pieces(words)
+        limit = 6 * max(self.sequence_length, room)  # characters; language has fewer in a token
         long = tf.strings.length(words) > limit
 
         def cut() -> tf.RaggedTensor:

@@ -69,7 +69,9 @@ def test_hidden_loss_leaves_padding_out_and_bears_an_empty_row():
     rows = [
         np.mean((teacher - student)[:, row, : mask[row].sum()] ** 2) if mask[row].any() else 0.0 for row in range(4)
     ]
-    np.testing.assert_allclose(hidden_loss(list(teacher), list(student), mask.astype(np.int32)), rows, rtol=1e-5)
+    np.testing.assert_allclose(
+        hidden_loss(list(teacher), list(student), {"padding_mask": mask.astype(np.int32)}), rows, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ LOADED = "loaded"
 # Tokens of a text where the model does not say how many it takes.
 USUAL_LENGTH = 128
 ROWS = 32
+# Of export.chunks.AT_ONCE, which TensorFlow would come with.
+CHUNKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,12 @@ def memory_from(folder: Path, names: Sequence[str], replies: Replies, rows: int 
 
 
 def sequence_length(folder: Path) -> int:
-    """Tokens of the longest text that a model takes."""
+    """Tokens of the longest text that a model takes; of one of chunks, of one of the ROWS that fill its memory."""
     try:
-        found = read_metadata(folder).get("sequence_length")
+        metadata = read_metadata(folder)
     except ModelError:
-        found = None
-    return found if isinstance(found, int) and found > 0 else USUAL_LENGTH
+        metadata = {}
+    found = metadata.get("sequence_length")
+    length = found if isinstance(found, int) and found > 0 else USUAL_LENGTH
+    # It works on so many chunks at a time, however many there are.
+    return length * min(metadata.get("long", {}).get("max_chunks", 1), -(-CHUNKS_AT_ONCE // ROWS))

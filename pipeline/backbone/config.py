@@ -1,9 +1,10 @@
 """Settings of the backbone, and of the text encoder, whose vocabulary comes with it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline import poolings
+from pipeline.long_texts import LongTexts
 from pipeline.settings.bounds import Count, Positive, Share
 from pipeline.settings.read import require
 
@@ -16,8 +17,19 @@ class TextConfig:
     """How strings become token ids."""
 
     sequence_length: Count | None = None
-    """Longest sequence in tokens, special tokens included; longer texts are cut. None: as the checkpoint's
-    sentence-transformers settings say, else 128."""
+    """Longest sequence in tokens, special tokens included; of longer texts `long` says what is read. None: as the
+    checkpoint's sentence-transformers settings say, else 128."""
+    long: Literal["head", "tail", "head_tail", "chunks"] = "head"
+    """What is read of a text that is longer: its beginning, its end, both, or all of it in chunks of sequence_length,
+    whose vectors model.chunk_pooling makes one. A chunk ends with a sentence where one ends in its last tenth."""
+    head_share: Share = 0.25
+    """Share of the tokens of head_tail that are from the beginning (Sun et al., 2019, took 128 of 510)."""
+    stride: Count | None = None
+    """Tokens from the beginning of a chunk to that of the next, where chunks are to overlap, wherever sentences end;
+    none: each begins where the one before ends."""
+    max_chunks: Count = 64
+    """Chunks that are read of a text; what lies behind them is not. At a time a device works on 64 chunks, or on one
+    text of more; an update of more texts is made in parts, and is the same."""
     lowercase: bool | None = None
     """Lower-case and strip accents (uncased models); none: as the checkpoint says, else whether its pieces have no
     capitals. Whether accents are stripped apart from it, and other rules of tokens, are the checkpoint's."""
@@ -31,6 +43,11 @@ class TextConfig:
     def length(self) -> int:
         """sequence_length, or its default."""
         return 128 if self.sequence_length is None else self.sequence_length
+
+    @property
+    def long_texts(self) -> LongTexts:
+        """What is read of texts that are longer than `length`."""
+        return LongTexts.of(self.long, self.head_share, self.stride, self.max_chunks)
 
 
 @dataclass
@@ -64,6 +81,9 @@ class ModelConfig:
     pooled_layers: Count = 1
     """Layers whose outputs' mean is pooled, from the last on down. A frozen backbone (training.method head) often gives
     better features with the last half of its layers."""
+    chunk_pooling: Literal["mean", "token_mean", "max", "attention"] = "mean"
+    """With text.long chunks, the chunks' vectors to one: their mean, that weighted by their tokens, their maximum, or
+    a weighted mean that is learned."""
     dropout: Share = 0.1
     """Dropout inside a fresh backbone (a checkpoint brings its own rate) and before the classification layer."""
 
@@ -124,3 +144,33 @@ def check_room_for_text(config: "Config") -> None:
             length is None or length > special,
             f"{key}.sequence_length {length} leaves no room for text beside {special} special tokens.",
         )
+
+
+def check_long_texts(config: "Config") -> None:
+    """Chunks are of one text, of no fixed number, and skip nothing."""
+    text = config.text
+    if text.long != "chunks":
+        require(text.stride is None, f"text.stride {text.stride} is of text.long chunks, and text.long is {text.long}.")
+        return
+    require(
+        len(config.data.text_columns) == 1,
+        "text.long chunks reads one text a row, and data.text_columns names two: use head_tail, or join the columns.",
+    )
+    require(
+        not text.fixed_length,
+        "text.long chunks makes as many sequences of a text as it takes, which text.fixed_length has no shape for: "
+        "unset one of the two.",
+    )
+    require(
+        config.training.xla is not True,
+        "training.xla compiles a program for each shape, and text.long chunks has too many: leave it at auto.",
+    )
+    require(
+        "predict_tokens" not in (config.export.signatures or ()),
+        "export.signatures predict_tokens has one sequence a row, and text.long chunks several: leave it out.",
+    )
+    require(
+        text.stride is None or text.sequence_length is None or text.stride <= text.sequence_length - 2,
+        f"text.stride {text.stride} skips tokens: a chunk of text.sequence_length {text.sequence_length} has "
+        f"{text.length - 2} of its text.",
+    )

@@ -7,6 +7,7 @@ import keras_nlp
 from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.families import BERT, Family
 from pipeline.backbone.heads import PretrainingHeads
+from pipeline.long_texts import HEAD, LongTexts
 from pipeline.text import TextEncoder
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
@@ -41,15 +42,18 @@ class LoadedBackbone:
     left_out: tuple[str, ...] = ()
     """What the checkpoint has beside: tensors with their shapes, and settings of heads for tasks."""
 
-    def text_encoder(self, lowercase: bool | None = None, sequence_length: int = 128) -> TextEncoder:
+    def text_encoder(
+        self, lowercase: bool | None = None, sequence_length: int = 128, long: LongTexts = HEAD
+    ) -> TextEncoder:
         """Strings to the tokens that the checkpoint was trained with.
 
         Args:
             lowercase: None: as the checkpoint says, or lower-cased.
             sequence_length: longest encoded sequence in tokens.
+            long: what is read of longer texts.
 
         Raises:
             UserError: see TextEncoder.
         """
         lowercase = self.lowercase if lowercase is None else lowercase
-        return TextEncoder(self.vocabulary, lowercase is not False, sequence_length, self.rules)
+        return TextEncoder(self.vocabulary, lowercase is not False, sequence_length, self.rules, long)

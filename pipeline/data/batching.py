@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from pipeline.data.documents import take, token_counts, within
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
+from pipeline.long_texts import CHUNKS
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 
@@ -22,6 +24,8 @@ WINDOW_BATCHES = 64
 # Lengths are rounded up to a multiple of this, so that kernels see few shapes. Of texts of 13 tokens, in batches of 32,
 # 6 % of what is computed is padding then; with multiples of 8 it was 23 %.
 LENGTH_MULTIPLE = 2
+# Of texts that are read in chunks, so many go through the model at a time where nothing else is said.
+CHUNKS_AT_ONCE = 64
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
@@ -75,9 +79,10 @@ def training_batches(
         skip: leave out this many batches at the start, without reading their rows.
 
     Returns:
-        A dataset of (inputs, targets, weights) of rows = batch_size / workers: inputs a dict of int32 [rows, length];
-        targets float32 [rows, outputs], as the task's loss takes them; weights float32 [rows], the split's times those
-        of options.weigh, 0 on rows that only fill the last batch.
+        A dataset of (inputs, targets, weights) of rows = batch_size / workers: inputs a dict of int32 [rows, length]
+        (in chunks: [their chunks, length], and chunks, int32 [rows], which says how many each text has); targets
+        float32 [rows, outputs], as the task's loss takes them; weights float32 [rows], the split's times those of
+        options.weigh, 0 on rows that only fill the last batch.
 
     Raises:
         UserError: batch_size does not divide among the workers.
@@ -105,12 +110,11 @@ def training_batches(
             batches = tf.reshape(tf.range(tf.shape(weights)[0]), [-1, size])
 
         def batch(rows: tf.Tensor) -> tuple:
-            picked = {name: tf.gather(tensor, rows) for name, tensor in inputs.items()}
+            picked = take(inputs, rows)
             if options.lengths != ():
                 picked = trim(picked, options.lengths)
-            picked = {name: tf.ensure_shape(tensor, [size, None]) for name, tensor in picked.items()}
             return (
-                picked,
+                shaped(picked, size),
                 tf.ensure_shape(tf.gather(targets, rows), [size, task.outputs]),
                 tf.ensure_shape(tf.gather(weights, rows), [size]),
             )
@@ -178,7 +182,7 @@ def rows_reader(
 
 def _batches_of_like_length(inputs: dict[str, tf.Tensor], batch_size: int, draw: tf.Tensor) -> tf.Tensor:
     """int32 [batches, batch_size], the rows of a window in batches of like length, in an order that `draw` decides."""
-    lengths = tf.reduce_sum(inputs["padding_mask"], axis=1)
+    lengths = token_counts(inputs)
     count = tf.shape(lengths)[0] // batch_size
     # The rows come in random order, so a stable sort leaves ties random.
     batches = tf.reshape(tf.argsort(lengths, stable=True), [count, batch_size])
@@ -186,7 +190,13 @@ def _batches_of_like_length(inputs: dict[str, tf.Tensor], batch_size: int, draw:
 
 
 def prediction_batches(
-    split: Split, encoder: TextEncoder, *, batch_size: int, fixed_length: bool = False, shard: tuple[int, int] = (0, 1)
+    split: Split,
+    encoder: TextEncoder,
+    *,
+    batch_size: int,
+    fixed_length: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    chunks_at_once: int = CHUNKS_AT_ONCE,
 ) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
     """All rows once, like lengths together; each batch comes with the numbers of its rows.
 
@@ -196,19 +206,31 @@ def prediction_batches(
         batch_size: rows a batch; the last batch of a window may have fewer.
         fixed_length: pad all batches to the encoder's sequence_length.
         shard: (index, count): only each count-th batch, from the index-th on; they are the same batches for any count.
+        chunks_at_once: of texts in chunks, how many a batch has at most, if it has several texts.
 
     Yields:
-        (int64 [batch] row numbers, dict of int32 [batch, length] inputs).
+        (int64 [batch] row numbers, dict of int32 [batch, length] inputs, as the encoder gives them).
     """
     index, workers = shard
     for start in range(0, len(split), WINDOW_BATCHES * batch_size):
         rows = np.arange(start, min(start + WINDOW_BATCHES * batch_size, len(split)))
         inputs = encoder(*(tf.constant(text, tf.string) for text in split.texts(rows)), fixed_length=fixed_length)
-        order = np.argsort(-inputs["padding_mask"].numpy().sum(axis=1), kind="stable")
+        order = np.argsort(-token_counts(inputs).numpy(), kind="stable")
         for first in range(index * batch_size, len(rows), workers * batch_size):
             chosen = order[first : first + batch_size]
-            batch = {name: tf.gather(tensor, chosen) for name, tensor in inputs.items()}
-            yield rows[chosen], batch if fixed_length else trim(batch)
+            whole = [slice(None)]
+            parts = within(inputs[CHUNKS].numpy()[chosen], chunks_at_once) if CHUNKS in inputs else whole
+            for part in parts:
+                batch = take(inputs, chosen[part])
+                yield rows[chosen[part]], batch if fixed_length else trim(batch)
+
+
+def shaped(inputs: dict[str, tf.Tensor], texts: int) -> dict[str, tf.Tensor]:
+    """Inputs with what is known of their shapes: how many texts they are."""
+    rows = None if CHUNKS in inputs else texts
+    return {
+        name: tf.ensure_shape(tensor, [texts] if name == CHUNKS else [rows, None]) for name, tensor in inputs.items()
+    }
 
 
 def batch_lengths(split: Split, encoder: TextEncoder, options: BatchOptions) -> np.ndarray:
@@ -235,4 +257,4 @@ def trim(inputs: dict[str, tf.Tensor], lengths: tuple[int, ...] | None = None) -
     else:
         possible = tf.concat([lengths, [width]], axis=0)
         length = possible[tf.searchsorted(possible, [longest])[0]]
-    return {name: tensor[:, :length] for name, tensor in inputs.items()}
+    return {name: tensor if name == CHUNKS else tensor[:, :length] for name, tensor in inputs.items()}

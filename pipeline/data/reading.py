@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
+from pipeline.long_texts import HEAD
 from pipeline.tasks.task import Groups
 from pipeline.text import TextEncoder
 
@@ -82,9 +83,14 @@ def read(encoder: TextEncoder, columns: Sequence[Sequence[bytes | str] | np.ndar
     flags = [(row.values.numpy() != encoder.unk_id, row.row_splits.numpy()) for row in rows]
     known = np.sum([_true_in_rows(*pair) for pair in flags], axis=0)
     lengths = counts + 1 + len(rows)
+    if encoder.long.in_chunks:
+        chunks = encoder.chunks(rows[0])
+        lost = rows[0].row_limits().numpy() - chunks.ends.numpy()[np.cumsum(chunks.counts.numpy()) - 1]
+    else:
+        lost = np.maximum(lengths - encoder.sequence_length, 0)
     return Reading(
         lengths=lengths,
-        lost=np.maximum(lengths - encoder.sequence_length, 0),
+        lost=lost,
         words=int(begins_word[ids].sum()),
         pieces=len(ids),
         unknown=int((ids == encoder.unk_id).sum()),
@@ -120,8 +126,18 @@ def read_splits(data: DataSplits, encoder: TextEncoder, positions: int) -> list[
     groups = data.task.groups(first.targets(sampled[first.name]))
     return [
         *vocabulary_warnings(readings),
-        *cut_warnings(readings, encoder.sequence_length, positions, groups),
+        *cut_warnings(readings, encoder, positions, groups, len(data.features.inputs) == 1),
     ]
+
+
+def token_lengths(encoder: TextEncoder, split: Split) -> np.ndarray:
+    """int64 [n], tokens of all rows before any are cut, special ones included."""
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(split), SAMPLE_ROWS):
+        columns = split.texts(slice(start, start + SAMPLE_ROWS))
+        counts = [encoder.tokenize(list(column)).row_lengths().numpy() for column in columns]
+        found.append(np.sum(counts, axis=0) + 1 + len(columns))
+    return np.concatenate(found)
 
 
 def sample(split: Split) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
@@ -160,17 +176,21 @@ def vocabulary_warnings(readings: dict[str, Reading]) -> list[str]:
 
 def cut_warnings(
     readings: dict[str, Reading],
-    sequence_length: int,
+    encoder: TextEncoder,
     positions: int,
     groups: Groups,
+    single: bool,
 ) -> list[str]:
     """On texts that are longer than the model reads.
 
     Args:
         readings: by the names of the splits, train first where there are rows to train on.
-        sequence_length, positions: of the encoder, and the most that the model can take.
+        encoder: that has read them.
+        positions: the most that the model can take of a sequence, in tokens.
         groups: the labels of the sampled rows of the first split.
+        single: whether a row has one text, which alone can be read in chunks.
     """
+    sequence_length, long = encoder.sequence_length, encoder.long
     first = next(iter(readings.values()))
     shares = {name: reading.cut_share for name, reading in readings.items()}
     by_label = cut_shares_of_labels(first.lost > 0, groups.counts, groups.members)
@@ -180,8 +200,9 @@ def cut_warnings(
         return []
     name = _first_or_highest(shares, CUT_SHARE)
     others = ", ".join(f"{other} {share:.1%}" for other, share in shares.items() if other != name)
+    setting = f"text.max_chunks {long.max_chunks}" if long.in_chunks else f"text.sequence_length {sequence_length}"
     sentence = (
-        f"text.sequence_length {sequence_length} cuts {shares[name]:.1%} of the {name} texts"
+        f"{setting} cuts {shares[name]:.1%} of the {name} texts"
         f"{f' ({others})' if others else ''} and leaves {readings[name].lost_share:.1%} of their tokens unread"
     )
     best = min(by_label, key=by_label.__getitem__, default=None)
@@ -191,12 +212,20 @@ def cut_warnings(
             f"{by_label[best]:.1%}"
         )
     needed = max(reading.length_for(KEPT_WHOLE) for reading in readings.values())
+    if long.in_chunks:
+        step = sequence_length - 2 if long.stride is None else long.stride
+        return [f"{sentence}; about {-(-needed // step)} would leave {KEPT_WHOLE:.0%} whole."]
     if needed <= positions:
         return [f"{sentence}; {needed} would leave {KEPT_WHOLE:.0%} whole."]
+    advice = "text.long chunks reads them to their end" if single else ""
+    if not single and long == HEAD:
+        advice = "text.long head_tail reads their end too"
+    advice = f"; {advice}." if advice else "."
     if sequence_length >= positions:
-        return [f"{sentence}; {needed} would leave {KEPT_WHOLE:.0%} whole, but the model has {positions} positions."]
+        said = f"{needed} would leave {KEPT_WHOLE:.0%} whole, but the model has {positions} positions"
+        return [f"{sentence}; {said}{advice}"]
     still = float((first.lengths > positions).mean())
-    return [f"{sentence}; at {positions}, the most that the model has positions for, it would be {still:.1%}."]
+    return [f"{sentence}; at {positions}, the most that the model has positions for, it would be {still:.1%}{advice}"]
 
 
 def cut_shares_of_labels(cut: np.ndarray, counts: np.ndarray, classes: np.ndarray) -> dict[int, float]:

@@ -11,6 +11,7 @@ from pipeline.data.split import Split
 from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baseline
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.groups import scores_by_group
+from pipeline.evaluation.lengths import scores_by_length
 from pipeline.tasks.task import Task
 
 
@@ -20,7 +21,8 @@ class Evaluation:
 
     Attributes:
         task: with what the validation rows decide about its answers.
-        scores: of each split, by its name; of the last also "by_group", where columns are named for it.
+        scores: of each split, by its name; of the last also "by_group", where columns are named for it, and
+            "by_length", where lengths differ enough.
         mistakes: where the model is most wrong, with "text", the row's texts: on the test rows, else the validation
             rows.
         baseline: what a linear model scores on the same rows; None: nobody asked it.
@@ -33,7 +35,11 @@ class Evaluation:
 
 
 def evaluate(
-    predict: Callable[[Split], np.ndarray], data: DataSplits, task: Task, config: EvaluationConfig
+    predict: Callable[[Split], np.ndarray],
+    data: DataSplits,
+    task: Task,
+    config: EvaluationConfig,
+    lengths: Callable[[Split], np.ndarray] | None = None,
 ) -> Evaluation:
     """Score the validation and test rows, where there are any; test rows only with config.score_test.
 
@@ -42,6 +48,7 @@ def evaluate(
         data: all splits.
         task: as it is served.
         config: the evaluation section.
+        lengths: a split to the tokens of its rows, int [n]; None: they are not looked at.
     """
     splits = [split for split in (data.validation, data.test if config.score_test else None) if split is not None]
     predictions = {split.name: predict(split) for split in splits}
@@ -56,6 +63,10 @@ def evaluate(
         ]
     if splits and (by_group := scores_by_group(task, splits[-1], predictions[splits[-1].name])):
         found.scores[splits[-1].name]["by_group"] = by_group
+    if splits and lengths is not None:
+        shown = splits[-1]
+        by_length = scores_by_length(task, shown.targets(), predictions[shown.name], lengths(shown))
+        found.scores[shown.name] |= {"by_length": by_length} if by_length else {}
     train = data.train
     if train is not None and splits and _compares(config, train):
         found.baseline = baseline(predictions, train, splits, task)

@@ -1,6 +1,6 @@
 """Scores by group of the rows, such as their language or region, and which differences are more than chance."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,32 +33,49 @@ def scores_by_group(task: Task, split: "Split", predictions: np.ndarray) -> dict
         Student's; None for one row), the task's headline scores, and "p_value" of the difference to the other rows
         (Fisher's exact test for shares, else Welch's), corrected for the number of groups (Holm); None: not compared.
     """
-    values, found = split.targets(), {}
-    of_rows = task.row_scores(values, predictions)
+    found = {}
     for role in scored_roles(split.store.columns):
         column, codes = split.store.columns[role], split.extra(role)
-        counts = np.bincount(codes)
-        order = [code for code in np.argsort(-counts, kind="stable").tolist() if counts[code]]
-        groups, p_values = {}, []
-        for code in order[:MOST_GROUPS]:
-            own = codes == code
-            groups[column.names[code] or NO_NAME] = {
-                "rows": int(counts[code]),
-                of_rows.name: float(of_rows.values[own].mean()),
-                "interval": interval_of(of_rows.values[own], of_rows.share),
-                **task.headline(task.scores(values[own], predictions[own])),
-            }
-            p_values.append(_p_value(of_rows, own))
-        for group, p_value in zip(groups.values(), _corrected(p_values), strict=True):
-            group["p_value"] = p_value
-        found[column.column] = {
-            "score": of_rows.name,
-            "share": of_rows.share,
-            "higher_is_better": of_rows.higher_is_better,
-            "groups_left_out": max(len(order) - MOST_GROUPS, 0),
-            "groups": groups,
-        }
+        found[column.column] = scores_of_groups(task, split.targets(), predictions, column.names, codes)
     return found
+
+
+def scores_of_groups(
+    task: Task, values: np.ndarray, predictions: np.ndarray, names: Sequence[str], codes: np.ndarray
+) -> dict[str, Any]:
+    """What groups of rows score.
+
+    Args:
+        task: with all that decides its answers.
+        values, predictions: of the rows, as the task has them.
+        names: of groups.
+        codes: int [n], the place of each row's group among the names.
+
+    Returns:
+        As `scores_by_group` of a column.
+    """
+    of_rows = task.row_scores(values, predictions)
+    counts = np.bincount(codes, minlength=len(names))
+    order = [code for code in np.argsort(-counts, kind="stable").tolist() if counts[code]]
+    groups, p_values = {}, []
+    for code in order[:MOST_GROUPS]:
+        own = codes == code
+        groups[names[code] or NO_NAME] = {
+            "rows": int(counts[code]),
+            of_rows.name: float(of_rows.values[own].mean()),
+            "interval": interval_of(of_rows.values[own], of_rows.share),
+            **task.headline(task.scores(values[own], predictions[own])),
+        }
+        p_values.append(_p_value(of_rows, own))
+    for group, p_value in zip(groups.values(), _corrected(p_values), strict=True):
+        group["p_value"] = p_value
+    return {
+        "score": of_rows.name,
+        "share": of_rows.share,
+        "higher_is_better": of_rows.higher_is_better,
+        "groups_left_out": max(len(order) - MOST_GROUPS, 0),
+        "groups": groups,
+    }
 
 
 def _p_value(of_rows: RowScores, own: np.ndarray) -> float | None:
@@ -95,14 +112,15 @@ def worst_first(found: Mapping[str, Any]) -> list[str]:
     )
 
 
-def group_tables(by_group: Mapping[str, Mapping[str, Any]]) -> list[ScoreTable]:
-    """A table a column, the worst group first, with "*" where a difference is more than chance."""
+def group_tables(by_group: Mapping[str, Mapping[str, Any]], worst_on_top: bool = True) -> list[ScoreTable]:
+    """A table a column, the worst group first, or as their names are, with "*" where a difference is more than
+    chance."""
     tables = []
     for column, found in by_group.items():
         shown, score = (percent if found["share"] else number), found["score"]
         own = (score, "interval", "p_value", "rows")
         rows, more = [], []
-        for name in worst_first(found):
+        for name in worst_first(found) if worst_on_top else found["groups"]:
             group = found["groups"][name]
             more = [key for key in group if key not in own]
             low_high = " to ".join(map(shown, group["interval"])) if group["interval"] else "–"

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.batching import prediction_batches
+from pipeline.data.batching import CHUNKS_AT_ONCE, prediction_batches
+from pipeline.data.documents import take, within
 from pipeline.data.split import Split
+from pipeline.long_texts import CHUNKS
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.workers import Workers
@@ -50,14 +52,13 @@ class BatchForward:
         """One graph for batches of all sizes: what rounds otherwise in another does not depend on which came first."""
         if self.twin:
             return self.twin._forward
-        tokens = {name: tf.TensorSpec([None, None], tf.int32) for name in ("token_ids", "segment_ids", "padding_mask")}
 
         @tf.function(autograph=False)
         def forward(inputs):
             return self.outcome(tf.cast(self.model(inputs, training=False), tf.float32))
 
         # Called as it is: TensorFlow would count the traces of all predictors of a process together, and warn.
-        return forward.get_concrete_function(tokens)
+        return forward.get_concrete_function(self.encoder.specs)
 
     def __call__(self, split: Split) -> np.ndarray:
         """float32 [n, K] for all rows of a split, in their order."""
@@ -74,9 +75,13 @@ class BatchForward:
         return self.workers.sum(results)
 
     def texts(self, columns: tuple[list[str], ...]) -> np.ndarray:
-        """float32 [n, K] for texts given as lists, in one batch."""
+        """float32 [n, K] for texts given as lists, in one batch, or as many as their chunks ask for."""
         inputs = self.encoder(*(tf.constant(column, tf.string) for column in columns), fixed_length=self.fixed_length)
-        return self._forward(inputs).numpy()
+        if CHUNKS not in inputs:
+            return self._forward(inputs).numpy()
+        parts = within(inputs[CHUNKS].numpy(), CHUNKS_AT_ONCE)
+        texts = np.arange(len(columns[0]))
+        return np.concatenate([self._forward(take(inputs, texts[part])).numpy() for part in parts])
 
 
 class BatchPredictor(BatchForward):

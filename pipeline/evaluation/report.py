@@ -126,7 +126,10 @@ def write_report(path: Path | str, content: ReportContent) -> list[str]:
         name=name,
         rows=metrics[name]["rows"] if name else 0,
         page=task.page(metrics[name], validation, content.mistakes) if task and name else None,
-        group_tables=group_tables(metrics[name].get("by_group", {})) if name else [],
+        group_tables=[
+            *(group_tables(metrics[name].get("by_group", {})) if name else []),
+            *(group_tables(metrics[name].get("by_length", {}), worst_on_top=False) if name else []),
+        ],
         training={key: value for key, value in train.items() if _is_number(value)},
         warnings=shown_warnings,
         notes=notes,

@@ -36,7 +36,8 @@ def write_results(run_dir: Path, content: ReportContent) -> None:
         print_table(content.task.table(scores), content.shown)
         for line in content.compared():
             print(line)
-        for table in group_tables(scores.get("by_group", {})):
+        by_length = group_tables(scores.get("by_length", {}), worst_on_top=False)
+        for table in [*group_tables(scores.get("by_group", {})), *by_length]:
             print_table(table)
     if warnings:
         print("warnings:", *warnings, sep="\n  ")

@@ -4,7 +4,7 @@ them."""
 import numpy as np
 
 from pipeline.backbone.load import load_backbone, require_segments
-from pipeline.classifier import build_classifier, pooled_model
+from pipeline.classifier import build_classifier, over_chunks, pooled_model
 from pipeline.config import Config
 from pipeline.evaluation.predict import BatchForward
 from pipeline.training.numerics import choose_dtype
@@ -29,9 +29,11 @@ def frozen(config: Config) -> BatchForward:
     pooling = config.model.pooled_by if config.model.pooled_by == "first" else "mean"
     layers = max(1, loaded.backbone.num_layers // 2)
     model = build_classifier(loaded, 1, pooling=pooling, pooled_layers=layers, dropout=0.0, dtype=dtype)
+    if config.text.long == "chunks":
+        model = over_chunks(model, "mean", dtype=dtype)
     if config.model.backbone is None:
         print("note: the model has no checkpoint, and random weights tell texts apart by their words alone.")
-    encoder = loaded.text_encoder(config.text.lowercase, config.text.length)
+    encoder = loaded.text_encoder(config.text.lowercase, config.text.length, config.text.long_texts)
     return BatchForward(pooled_model(model), encoder, BATCH)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.batching import BatchOptions, trim
+from pipeline.data.batching import BatchOptions, shaped, trim
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
 from pipeline.tasks.task import Task
@@ -84,7 +84,6 @@ def balanced_batches(
         inputs = encoder(*texts, fixed_length=True)
         if options.lengths != ():
             inputs = trim(inputs, options.lengths)
-        inputs = {name: tf.ensure_shape(tensor, [size, None]) for name, tensor in inputs.items()}
-        return inputs, tf.ensure_shape(targets, [size, task.outputs]), tf.ensure_shape(weights, [size])
+        return shaped(inputs, size), tf.ensure_shape(targets, [size, task.outputs]), tf.ensure_shape(weights, [size])
 
     return untuned(tf.data.Dataset.range(skip, np.iinfo(np.int64).max).map(batch).prefetch(4))

@@ -27,6 +27,8 @@ class ContrastiveModel(ExactModel):
     """
 
     task: Task
+    # Pairs are of all texts of a batch.
+    chunks_at_once = None
 
     def weight_sums(self, data):
         weights = data[2]
@@ -79,7 +81,7 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> P
 def _model(run: Assembly) -> ContrastiveModel:
     parts: Parts = run.model.classifier_parts
     with run.strategy.scope():
-        model = ContrastiveModel(parts.backbone.input, parts.pooled, name="contrastive")
+        model = ContrastiveModel(run.model.input, parts.pooled, name="contrastive")
         # Devices exchange vectors inside the losses, for which XLA has no place.
         model.task, model.xla = run.data.task, run.model.xla and run.strategy.num_replicas_in_sync == 1
         model.compile(

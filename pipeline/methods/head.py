@@ -19,9 +19,12 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> P
         print("training is already complete")
         return progress
     if has_new_weights(run):
+        model, chunks = run.config.model, run.model.classifier_parts.chunk_pooling
+        setting, others = f"model.pooling {model.pooled_by}", "mean, first or cls"
+        if chunks is not None and chunks.weights:
+            setting, others = f"model.chunk_pooling {chunks.kind}", "mean, token_mean or max"
         raise UserError(
-            f"training.method head: model.pooling {run.config.model.pooled_by} has weights of its own, which nothing "
-            "would train: use mean, first or cls."
+            f"training.method head: {setting} has weights of its own, which nothing would train: use {others}."
         )
     started = time.perf_counter()
     fit_head(run, rows, checkpoints.workers)
@@ -35,7 +38,7 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score=None) -> P
 def has_new_weights(run: Assembly) -> bool:
     """Whether the pooling has weights that the checkpoint does not bring."""
     parts: Parts = run.model.classifier_parts
-    return any(layer.weights for layer in parts.pooling.layers)
+    return any(layer.weights for layer in parts.layers)
 
 
 def fit_head(run: Assembly, rows: Split, workers: Workers) -> None:

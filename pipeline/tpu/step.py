@@ -124,6 +124,8 @@ def audit(graph: tf.Graph) -> None:
 def _finetuning_step(config: Config, cores: int) -> Step:
     if config.distillation.teacher:
         raise UserError("the step with a teacher cannot be checked yet: unset distillation.teacher.")
+    if config.text.long == "chunks":
+        raise UserError("A TPU compiles the step for one shape, and text.long chunks has many: use head_tail.")
     training, length = config.training, config.text.length
     task = tasks.kind_of(config.data).stand_in(config.data)
     model = build_classifier(

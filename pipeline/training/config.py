@@ -151,10 +151,13 @@ def check_finished(config: "Config") -> None:
         ("distillation.teacher", config.distillation.teacher),
     ):
         require(value is None, f"training.epochs 0 serves a checkpoint as it is, which {setting} {value} would change.")
-    layers = config.model.pooled_layers
-    require(
-        layers == 1, f"training.epochs 0 serves a checkpoint as it is, which model.pooled_layers {layers} would change."
-    )
+    for setting, value, usual in (
+        ("model.pooled_layers", config.model.pooled_layers, 1),
+        ("text.long", config.text.long, "head"),
+    ):
+        require(
+            value == usual, f"training.epochs 0 serves a checkpoint as it is, which {setting} {value} would change."
+        )
 
 
 def check_distillation(config: "Config") -> None:

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from pipeline.classifier import with_hidden_states
 from pipeline.config import DistillationConfig
+from pipeline.data.documents import text_of_chunk, token_counts
+from pipeline.long_texts import CHUNKS
 from pipeline.tasks.task import Task
 from pipeline.training.model import TrainableClassifier
 
@@ -60,7 +62,7 @@ class DistilledClassifier(TrainableClassifier):
             if self.projection is not None:
                 states = [self.projection(state) for state in states]
             matched = [theirs["states"][i] for i in matched_layers(len(states) - 1, len(theirs["states"]) - 1)]
-            losses["hidden_loss"] = mean(hidden_loss(matched, states, inputs["padding_mask"]))
+            losses["hidden_loss"] = mean(hidden_loss(matched, states, inputs))
             losses["loss"] += lesson.config.hidden_weight * losses["hidden_loss"]
         return losses
 
@@ -73,23 +75,24 @@ class _Lesson:
         self.student_states, self.teacher_states = student.output["states"], teacher.output["states"]
 
 
-def hidden_loss(teacher: list[tf.Tensor], student: list[tf.Tensor], padding_mask: tf.Tensor) -> tf.Tensor:
+def hidden_loss(teacher: list[tf.Tensor], student: list[tf.Tensor], inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     """Mean squared error between hidden states (Jiao et al., 2020): over layers, tokens but padding, and width.
 
     Args:
-        teacher, student: float [batch, length, hidden] of equal shapes, by layer.
-        padding_mask: int32 [batch, length], 0 where padding is.
+        teacher, student: float [batch, length, hidden] of equal shapes, by layer; of texts in chunks [rows, ...].
+        inputs: of both models.
 
     Returns:
         float32 [batch]
     """
-    mask = tf.cast(padding_mask, tf.float32)
+    mask = tf.cast(inputs["padding_mask"], tf.float32)
     # A filler row may have no token.
-    tokens = tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
+    tokens = tf.maximum(tf.cast(token_counts(inputs), tf.float32), 1.0)
     total = 0.0
     for theirs, ours in zip(teacher, student, strict=True):
         error = tf.cast(ours, tf.float32) - tf.cast(tf.stop_gradient(theirs), tf.float32)
-        total += tf.reduce_sum(tf.reduce_mean(tf.square(error), axis=-1) * mask, axis=1) / tokens
+        of_rows = tf.reduce_sum(tf.reduce_mean(tf.square(error), axis=-1) * mask, axis=1)
+        total += (tf.math.segment_sum(of_rows, text_of_chunk(inputs[CHUNKS])) if CHUNKS in inputs else of_rows) / tokens
     return total / len(student)
 
 

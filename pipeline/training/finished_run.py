@@ -13,7 +13,7 @@ from pipeline.backbone.architecture import is_projected
 from pipeline.backbone.families import Family, classifier_family
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier, divide_logits, head_of, take_head
+from pipeline.classifier import build_classifier, divide_logits, head_of, over_chunks, take_head
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.identity import Identity
@@ -91,6 +91,8 @@ def load_run_classifier(settings: Settings, loaded: LoadedBackbone, dtype: str |
         dropout=identity.dropout,
         dtype=dtype,
     )
+    if "pooling" in identity.long:
+        model = over_chunks(model, identity.long["pooling"], dtype=dtype)
     if settings.epochs:
         return model, load_finished(settings.folder / "checkpoints", model)
     if loaded.classifier is None:
@@ -106,6 +108,10 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
         UserError: the run is not finished, its backbone's checkpoint is gone, or its pooling is none that others have.
     """
     settings = read_settings(folder)
+    if settings.text.long == "chunks":
+        raise UserError(
+            f"{folder}: its model reads texts in chunks (text.long), which no other format has a place for."
+        )
     loaded = load_run_backbone(settings, None, "float32")
     model, _ = load_run_classifier(settings, loaded, "float32")
     divide_logits(model, _temperature(folder))
@@ -128,7 +134,7 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
         has_pooler=head.pooling == "cls",
         heads=None,
         family=family,
-        notes=(*loaded.notes, *_notes(loaded.family, family)),
+        notes=(*loaded.notes, *_notes(loaded.family, family), *_cut_note(settings.identity)),
         left_out=(),
         classifier=replace(head, sequence_length=settings.identity.sequence_length),
     )
@@ -139,6 +145,12 @@ def _temperature(folder: Path) -> float:
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return metrics.get("calibration", {}).get("temperature", 1.0)
+
+
+def _cut_note(identity: Identity) -> tuple[str, ...]:
+    if not identity.long:
+        return ()
+    return (f"Long texts are read by text.long {identity.long['read']} here; others cut them at their end.",)
 
 
 def _notes(before: Family, after: Family) -> tuple[str, ...]:

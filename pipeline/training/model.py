@@ -5,7 +5,10 @@ import sys
 import keras
 import tensorflow as tf
 
+from pipeline.data.batching import CHUNKS_AT_ONCE
+from pipeline.data.documents import parts_within, share
 from pipeline.data.untuned import untuned
+from pipeline.long_texts import CHUNKS
 from pipeline.training.strategy import distributed, worker_count
 
 
@@ -19,6 +22,9 @@ class ExactModel(keras.Model):
 
     accumulation = 1
     """Parts that a device works through one after the other before the update."""
+    chunks_at_once: int | None = CHUNKS_AT_ONCE
+    """Of texts that are read in chunks, how many a device works on at a time, in as many parts as that takes; None:
+    all."""
     xla = False
     """Whether XLA compiles losses and gradients, a program for each shape of a batch, and the update of one device."""
     leaving = False
@@ -146,25 +152,39 @@ class ExactModel(keras.Model):
 
     def _all_gradients(self, data, totals):
         """Sums of the losses, and of their gradients, over the parts of a batch."""
+        inputs = data[0]
+        if CHUNKS in inputs and self.chunks_at_once is not None:
+            texts = data[-1].shape[0]
+            count = parts_within(inputs[CHUNKS], self.chunks_at_once, texts, self.accumulation)
+            return self._accumulated_gradients(lambda i: share(data, i, count), count, totals)
         if self.accumulation == 1:
             return self._gradients(data, totals)
-        return self._accumulated_gradients(data, totals)
+        parts = tf.nest.map_structure(
+            lambda tensor: tf.reshape(tensor, tf.concat([[self.accumulation, -1], tf.shape(tensor)[1:]], axis=0)),
+            data,
+        )
+        return self._accumulated_gradients(
+            lambda i: tf.nest.map_structure(lambda tensor: tensor[i], parts), self.accumulation, totals
+        )
 
     def _gradients(self, data, totals):
         with tf.GradientTape() as tape:
             losses = self.losses_of(data, totals)
         return losses, tape.gradient(losses["loss"], self.trainable_variables)
 
-    def _accumulated_gradients(self, data, totals):
-        """The sum of the parts' gradients; sparse ones stay sparse, as rows of all parts one after the other."""
-        parts = tf.nest.map_structure(
-            lambda tensor: tf.reshape(tensor, tf.concat([[self.accumulation, -1], tf.shape(tensor)[1:]], axis=0)),
-            data,
-        )
+    def _accumulated_gradients(self, part_of, count, totals):
+        """The sum of the parts' gradients; sparse ones stay sparse, as rows of all parts one after the other.
+
+        Args:
+            part_of: from the number of a part to its data.
+            count: of the parts, int or int32 scalar; their gradients have the same rows where it is an int.
+            totals: as `losses_of`.
+        """
 
         def part(i):
-            return self._gradients(tf.nest.map_structure(lambda tensor: tensor[i], parts), totals)
+            return self._gradients(part_of(i), totals)
 
+        equal = isinstance(count, int)
         # The first part outside the loop tells which gradients are sparse.
         losses, gradients = part(0)
         sparse = [isinstance(gradient, tf.IndexedSlices) for gradient in gradients]
@@ -172,9 +192,12 @@ class ExactModel(keras.Model):
         def start(gradient):
             if not isinstance(gradient, tf.IndexedSlices):
                 return gradient
-            count = self.accumulation
             tensors = gradient.values, gradient.indices
-            arrays = (tf.TensorArray(t.dtype, count, element_shape=t.shape) for t in tensors)
+            shapes = (t.shape if equal else [None, *t.shape[1:]] for t in tensors)
+            arrays = (
+                tf.TensorArray(t.dtype, count, element_shape=shape, infer_shape=equal)
+                for t, shape in zip(tensors, shapes, strict=True)
+            )
             values, indices = arrays
             return values.write(0, gradient.values), indices.write(0, gradient.indices)
 
@@ -187,11 +210,13 @@ class ExactModel(keras.Model):
             return i + 1, tf.nest.map_structure(tf.add, losses, more_losses), sums
 
         _, losses, sums = tf.while_loop(
-            lambda i, *_: i < self.accumulation, step, (tf.constant(1), losses, [start(g) for g in gradients])
+            lambda i, *_: i < count, step, (tf.constant(1), losses, [start(g) for g in gradients])
         )
 
         def joined(array):
-            # Not array.concat(), whose outcome has no static shape.
+            if not equal:
+                return array.concat()
+            # Its outcome would have no static shape.
             stacked = array.stack()
             return tf.reshape(stacked, tf.concat([[-1], tf.shape(stacked)[2:]], axis=0))
 

@@ -51,7 +51,9 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
         raise UserError(f"{named} {fault}")
     if Features.from_metadata(settings.identity.features).inputs != data.features.inputs:
         raise UserError(f"{named} takes {' and '.join(served['inputs'])}: give both runs as many data.text_columns.")
-    # Texts are cut to the student's length.
+    if (settings.text.long == "chunks") != (config.text.long == "chunks"):
+        raise UserError(f"{named} reads its texts in chunks, or this run does, but not both: set text.long alike.")
+    # Texts are cut to the student's length, or into its chunks.
     loaded = load_run_backbone(settings, config.text.length, dtype)
     if loaded.vocabulary != student.vocabulary:
         raise UserError(

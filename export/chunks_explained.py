@@ -1,0 +1,193 @@
+"""Integrated gradients (see export.explain) of a text in chunks, added up over all of them.
+
+The path is that of the whole text: all chunks are at the same point of it. What is explained follows from the vectors
+of the chunks, and each vector from its own chunk. So its gradient is taken in two steps: first by the vectors, at all
+points, then, chunk by chunk, on to the words. Memory is that of one step of training on a few chunks, and the vectors.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from export.chunks import ChunkedClassifier
+from export.explain import LEAST_DIFFERENCE, MOST_BYTES_TO_THE_END, TOKENS, path, share_of
+from pipeline.long_texts import CHUNKS
+
+
+def explain_in_chunks(served, texts: tf.Tensor, steps: int) -> dict[str, tf.Tensor]:
+    """The outputs of the signature explain; its width is that of all chunks that a text may have.
+
+    Args:
+        served: a savedmodel.ServedModel of texts in chunks.
+        texts: string [batch].
+        steps: points of the integral.
+    """
+    texts = tf.strings.substr(texts, 0, MOST_BYTES_TO_THE_END)
+    encoder, task = served.encoder, served.task
+    about, shown = task.explained(served.predictions_of_tokens(encoder(texts)))
+    width = encoder.long.room(encoder.sequence_length - 2) + 2
+
+    def of_text(row):
+        read = _read(encoder, texts[row : row + 1])
+
+        def explained(logits):
+            return task.contribution(logits, tf.gather(about, tf.fill([tf.shape(logits)[0]], row)))
+
+        found, gap = gradients(served.forward, read.inputs, read.is_piece, explained, encoder.mask_id, steps)
+        # A token that is in several chunks has what it adds in all of them.
+        attributions = tf.math.unsorted_segment_sum(found[read.is_piece], read.places, tf.size(read.pieces))
+        pieces = _widened(tf.concat([["[CLS]"], read.pieces, ["[SEP]"]], axis=0), width)
+        numbers = (tf.pad(column, [[1, 1]]) for column in (read.begin, read.end, attributions))
+        return pieces, *(_widened(column, width) for column in numbers), gap
+
+    dtypes = (tf.string, tf.int32, tf.int32, tf.float32)
+    specs = *(tf.TensorSpec([width], dtype) for dtype in dtypes), tf.TensorSpec([], tf.float32)
+    rows = tf.range(tf.size(texts))
+    pieces, begin, end, attributions, gap = tf.map_fn(of_text, rows, fn_output_signature=specs, parallel_iterations=1)
+    return {
+        "pieces": pieces,
+        "begin": begin,
+        "end": end,
+        "attributions": attributions,
+        **shown,
+        "completeness_gap": gap,
+    }
+
+
+def _widened(column: tf.Tensor, width: int) -> tf.Tensor:
+    """[n] with "" or zeros at the end up to [width], which is static."""
+    column = tf.concat([column, tf.zeros([width - tf.size(column)], column.dtype)], axis=0)
+    return tf.ensure_shape(column, [width])
+
+
+class _Read(NamedTuple):
+    """A text as it is read, of t tokens in n chunks.
+
+    Attributes:
+        inputs: of the model, of n rows.
+        pieces, begin, end: string and int32 [t], the tokens and their bytes.
+        is_piece: bool [n, length], where a row has one of them that has bytes.
+        places: int64 [m], which it is, row by row.
+    """
+
+    inputs: dict[str, tf.Tensor]
+    pieces: tf.Tensor
+    begin: tf.Tensor
+    end: tf.Tensor
+    is_piece: tf.Tensor
+    places: tf.Tensor
+
+
+def _read(encoder, text: tf.Tensor) -> _Read:
+    """One text, string [1]."""
+    inputs = encoder(text)
+    chunks = encoder.chunks(encoder.tokenize(text))
+    # A text without a token has a chunk without one.
+    count = chunks.ends[-1]
+    pieces, begin, end = (row.values[:count] for row in encoder.tokenize_with_offsets(text))
+    places = chunks.begins[:, tf.newaxis] + tf.range(tf.shape(inputs["token_ids"])[1], dtype=tf.int64) - 1
+    inside = (places >= chunks.begins[:, tf.newaxis]) & (places < chunks.ends[:, tf.newaxis])
+    places = tf.where(inside, places, count)
+    is_piece = tf.gather(tf.concat([end > begin, [False]], axis=0), places)
+    return _Read(inputs, pieces, tf.cast(begin, tf.int32), tf.cast(end, tf.int32), is_piece, places[is_piece])
+
+
+def gradients(
+    model: ChunkedClassifier,
+    inputs: dict[str, tf.Tensor],
+    pieces: tf.Tensor,
+    explained: Callable[[tf.Tensor], tf.Tensor],
+    mask_id: int,
+    steps: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What each piece of one text adds to a quantity that the logits give.
+
+    Args:
+        model: of texts in chunks.
+        inputs: of one text, of n chunks: token_ids, segment_ids and padding_mask, int32 [n, length], and chunks.
+        pieces: bool [n, length], the tokens that the baseline replaces.
+        explained: from logits, float32 [p, C], to the quantity, float32 [p].
+        mask_id: of the token that the baseline has in their place.
+        steps: points of the integral.
+
+    Returns:
+        attributions, float32 [n, length], 0 where `pieces` is false; and the completeness gap, as
+        export.explain.integrated_gradients gives it.
+    """
+    points, weights, signs = path(steps)
+    mask = inputs["padding_mask"]
+    count, number = steps + 2, tf.shape(mask)[0]
+    line = _Line(model, {name: values for name, values in inputs.items() if name != CHUNKS}, pieces, mask_id, points)
+    of_chunks = tf.map_fn(
+        line.vectors,
+        tf.range(number),
+        fn_output_signature=tf.TensorSpec([count, model.hidden_dim], tf.float32),
+        parallel_iterations=1,
+    )
+    # A text at each point.
+    vectors = tf.reshape(tf.transpose(of_chunks, [1, 0, 2]), [-1, model.hidden_dim])
+    texts = {"padding_mask": tf.tile(mask, [count, 1]), CHUNKS: tf.fill([count], number)}
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(vectors)
+        value = explained(model.logits(model.of_texts(vectors, texts)))
+    slopes = tf.reshape(tape.gradient(value, vectors), [count, number, model.hidden_dim])
+    slopes = tf.transpose(slopes * weights[:, tf.newaxis, tf.newaxis], [1, 0, 2])
+    attributions = tf.map_fn(
+        lambda row: line.attributions(row, slopes[row]),
+        tf.range(number),
+        fn_output_signature=tf.TensorSpec([None], tf.float32),
+        parallel_iterations=1,
+    )
+    difference = tf.tensordot(signs, value, 1)
+    gap = tf.abs(tf.reduce_sum(attributions) - difference) / tf.maximum(tf.abs(difference), LEAST_DIFFERENCE)
+    return attributions, gap
+
+
+class _Line:
+    """The chunks of one text on the way from the baseline to it; what `gradients` takes, and the points."""
+
+    def __init__(self, model, inputs, pieces, mask_id, points):
+        self.model, self.inputs, self.points = model.sequences, inputs, points
+        words = self.model.words(inputs["token_ids"])
+        self.baseline = tf.where(pieces[..., tf.newaxis], self.model.words(tf.constant(mask_id)), words)
+        self.way = words - self.baseline
+        self.sizes = tf.reduce_sum(inputs["padding_mask"], axis=1)
+
+    def vectors(self, row: tf.Tensor) -> tf.Tensor:
+        """float32 [points, H], of a chunk."""
+
+        def step(start, found):
+            tokens, at = self._at(row, start)
+            return start + tf.shape(at)[0], found.write(found.size(), self.model.pooled(tokens, at))
+
+        shape = [None, self.model.hidden_dim]
+        found = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=shape)
+        return self._over_points(step, found).concat()
+
+    def attributions(self, row: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
+        """float32 [length], of a chunk and what is explained by its vector at each point, [points, H]."""
+
+        def step(start, total):
+            tokens, at = self._at(row, start)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(at)
+                vectors = self.model.pooled(tokens, at)
+            end = start + tf.shape(at)[0]
+            return end, total + tf.reduce_sum(tape.gradient(vectors, at, slopes[start:end]), axis=0)
+
+        size = self.sizes[row]
+        total = self._over_points(step, tf.zeros_like(self.way[row, :size]))
+        found = tf.reduce_sum(self.way[row, :size] * total, axis=-1)
+        return tf.pad(found, [[0, tf.shape(self.way)[1] - size]])
+
+    def _over_points(self, step: Callable, state):
+        return tf.while_loop(lambda start, _: start < tf.size(self.points), step, (0, state), parallel_iterations=1)[1]
+
+    def _at(self, row: tf.Tensor, start: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """A chunk at as many points, from one on, as have TOKENS tokens together: its tokens and its words."""
+        size = self.sizes[row]
+        points = self.points[start : start + share_of(self.points.shape[0], TOKENS // size)]
+        at = self.baseline[row, :size] + points[:, tf.newaxis, tf.newaxis] * self.way[row, :size]
+        count = tf.size(points)
+        return {name: tf.tile(values[row : row + 1, :size], [count, 1]) for name, values in self.inputs.items()}, at
