@@ -370,6 +370,8 @@ def test_a_run_is_scored_exported_and_asked(tmp_path):
     [
         ({"data.text_columns": ["a", "b"]}, r"text\.long chunks reads one text a row"),
         ({"text.fixed_length": True}, r"text\.fixed_length has no shape for"),
+        ({"training.tokens_per_batch": 512}, r"training\.tokens_per_batch 512 is for one sequence a text"),
+        ({"export.onnx": "float32"}, r"export\.onnx float32 is for one sequence a text"),
         ({"training.xla": True}, r"text\.long chunks has too many"),
         ({"export.signatures": ["predict_tokens"]}, r"predict_tokens has one sequence a row"),
         ({"text.stride": 15}, r"text\.stride 15 skips tokens: .* has 14 of its text"),

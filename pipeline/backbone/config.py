@@ -165,6 +165,14 @@ def check_long_texts(config: "Config") -> None:
         config.training.xla is not True,
         "training.xla compiles a program for each shape, and text.long chunks has too many: leave it at auto.",
     )
+    for setting, value, unset in (
+        ("training.tokens_per_batch", config.training.tokens_per_batch, None),
+        ("export.onnx", config.export.onnx, "none"),
+    ):
+        require(
+            value == unset,
+            f"{setting} {value} is for one sequence a text, and text.long chunks makes several: unset it.",
+        )
     require(
         "predict_tokens" not in (config.export.signatures or ()),
         "export.signatures predict_tokens has one sequence a row, and text.long chunks several: leave it out.",
