@@ -80,4 +80,5 @@ def _best(task: Task, values: np.ndarray, predictions: np.ndarray) -> float:
     def loss(logarithm: float) -> float:
         return float(task.row_losses(values, task.tempered(predictions, float(np.exp(logarithm)))).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=BOUNDS, method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=BOUNDS, method="bounded")
+    return float(np.exp(found.x))

@@ -1,6 +1,7 @@
 """What a model gives for all rows of a split: predictions, or the features below its head."""
 
 from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,7 +49,7 @@ class BatchForward:
         return outputs
 
     @cached_property
-    def _forward(self):
+    def _forward(self) -> Any:
         """One graph for batches of all sizes: what rounds otherwise in another does not depend on which came first."""
         if self.twin:
             return self.twin._forward

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.formatting import quoted
 from pipeline.files import write_text
 from pipeline.methods.auto import chosen_method
-from pipeline.tasks.task import Task
+from pipeline.tasks.label_task import LabelTask
 from pipeline.training.pause import Pause
 from pipeline.training.workers import Workers
 
@@ -127,7 +128,8 @@ class _Rows:
     def __init__(self, config: DataConfig, data: DataSplits, folder: Path):
         assert data.train is not None
         self.config, self.data, self.train, self.folder = config, data, data.train, folder
-        self.task: Task = data.task
+        # Others are refused before the run begins.
+        self.task = cast(LabelTask, data.task)
         self.pool_file = folder / "texts.jsonl"
 
     def texts_of_source(self) -> Iterator[Line]:
