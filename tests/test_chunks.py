@@ -288,6 +288,7 @@ def test_workers_have_the_texts_of_one_and_any_batch_can_be_the_first(tmp_path):
         np.testing.assert_array_equal(tokens[0], np.concatenate(tokens[1:]))
 
 
+@pytest.mark.slow
 def test_parts_of_few_chunks_give_the_weights_of_the_whole_batch():
     whole = trained(tf.distribute.get_strategy(), budget=None, kind="attention")
     parts = trained(tf.distribute.get_strategy(), budget=7, accumulation=2, kind="attention")

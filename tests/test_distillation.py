@@ -166,6 +166,7 @@ def test_two_devices_and_parts_give_the_weights_of_one():
     assert_equal_weights(one, train(choose_strategy("mirrored"), accumulation=2))
 
 
+@pytest.mark.slow
 def test_taken_up_again_it_ends_as_if_it_had_not_stopped(tmp_path):
     """With dropout, bit for bit."""
     whole = compiled(dropout=0.2)

@@ -105,6 +105,7 @@ def test_no_epochs_score_the_rows_that_there_are(finished, tmp_path, capsys):
     assert "60 test rows, 3 labels" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_several_labels_of_pairs(tmp_path):
     write_classifier(tmp_path / "finished", "bert", problem_type="multi_label_classification")
     folder = with_tiny_words(tmp_path / "finished")

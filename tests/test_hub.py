@@ -98,6 +98,7 @@ def test_the_masked_token_head(encoder):
     assert len(encoder.mlm.trainable_variables) == len(encoder.trainable_variables) + 5
 
 
+@pytest.mark.slow
 def test_a_loaded_encoder_can_be_trained(saved, encoder):
     assert len(encoder.variables) == len(saved[0].backbone.weights) == len(encoder.trainable_variables)
     assert all(variable.trainable for variable in encoder.trainable_variables)

@@ -247,6 +247,7 @@ def test_a_file_with_somebodys_work_is_not_written_over(planted, capsys):
     assert (folder / "taken.csv").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_what_comes_next_comes_back_as_training_rows(planted, tmp_path, capsys):
     """From no label at all over a first round to a run, and on from the run."""
     config, _, _ = planted

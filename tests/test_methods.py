@@ -254,7 +254,7 @@ def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("method", ["head", "contrastive"])
+@pytest.mark.parametrize("method", ["head", pytest.param("contrastive", marks=pytest.mark.slow)])
 def test_a_run_ends_with_a_verified_model(tmp_path, method, capsys):
     """Or, to take half the time, without its export."""
     exported = method == "contrastive"

@@ -148,6 +148,7 @@ def ends(processes, *statuses):
 FREQUENT = ("--training.checkpoint_seconds", "0.05")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_ends_the_other_with_its_name(tmp_path, cluster_run):
     processes = cluster_run(tmp_path / "run", *FREQUENT)
     wait_for(tmp_path / "run", (0, 3), processes)

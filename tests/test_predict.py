@@ -287,6 +287,7 @@ def compared(capsys, model, source, *options):
     return status, (json.loads(output.out) if status != 2 else None), output.err
 
 
+@pytest.mark.slow
 def test_comparison_counts_the_rows_of_training(model, labels, tmp_path, capsys):
     content = f'text\tlabel\n"{TEXTS[0]}\tsport\n{TEXTS[1]}\tmoney\n\n{TEXTS[2]}"\tspace\n'
     status, found, _ = compared(capsys, model, write(tmp_path / "a.tsv", content))
@@ -302,6 +303,7 @@ def test_comparison_counts_the_rows_of_training(model, labels, tmp_path, capsys)
     assert [row["support"] for row in found["per_class"]] == [0, 1, 0], "white space is no part of a label"
 
 
+@pytest.mark.slow
 def test_comparison_takes_the_label_column_of_training(tmp_path, capsys):
     model = export(tmp_path / "model", label_column="kind", text_columns=["body"])
     source = write(tmp_path / "a.csv", "body,kind,label\nbank,money,sport\n")

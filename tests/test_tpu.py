@@ -162,6 +162,7 @@ def test_the_lazy_update_has_shapes_that_no_tpu_takes(tiny):
         step.lower(2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_step_on_many_cores_sums_over_them(tiny, accumulation):
     config = adapt(parse([*tiny, "--training.accumulation", str(accumulation)]), read_target("v5e-8"))
