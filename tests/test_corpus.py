@@ -87,7 +87,9 @@ def test_time_is_linear():
         return time.process_time() - start
 
     for text in ("Mr. ", 'a."', '. "'):
-        assert seconds(text * 300_000) < 20 * seconds(text * 30_000)
+        # The best of three: what else the machine does is no work of ours.
+        many, few = (min(seconds(text * count) for _ in range(3)) for count in (300_000, 30_000))
+        assert many < 20 * few
 
 
 def texts(mode):

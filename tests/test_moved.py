@@ -70,6 +70,7 @@ def test_the_stored_config_of_a_run_names_its_files_from_anywhere(made):
     assert stored["run_dir"] == str(made / "run")
 
 
+@pytest.mark.slow
 def test_sources_that_have_moved_are_held_to_the_rows_of_the_run(copied, tmp_path, monkeypatch, capsys):
     moved = tmp_path / "there"
     moved.mkdir()

@@ -223,6 +223,7 @@ def updates(run_dir):
     return progress["updates"] + progress["step"]
 
 
+@pytest.mark.slow
 def test_from_raw_text_to_a_served_classifier_killed_on_the_way(tmp_path):
     """SIGKILL in the first phase, SIGTERM in the second; the end is that of a run that nothing happened to."""
     config = write_pretraining_config(tmp_path)

@@ -66,6 +66,7 @@ def test_a_search_from_rows_to_a_verdict(whole):
     assert stores == {"final"}
 
 
+@pytest.mark.slow
 def test_a_run_that_pauses_ends_as_one_that_does_not(whole, tmp_path):
     """The one is trial 0."""
     run_dir, trial = tmp_path / "paused", whole[0] / "run/search/trials/0000"

@@ -174,4 +174,6 @@ def test_time_is_linear(part):
         plain_text(part * count)
         return time.process_time() - start
 
-    assert seconds(20_000) < 25 * seconds(2_000) + 0.5
+    # The best of three: what else the machine does is no work of ours.
+    many, few = (min(seconds(count) for _ in range(3)) for count in (20_000, 2_000))
+    assert many < 25 * few + 0.5
