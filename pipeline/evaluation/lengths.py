@@ -28,7 +28,10 @@ def scores_by_length(task: Task, values: np.ndarray, predictions: np.ndarray, le
     codes = np.searchsorted(edges, lengths)
     between = [f"{low + 1} to {high}" for low, high in itertools.pairwise(edges)]
     names = [f"up to {edges[0]}", *between, f"over {edges[-1]}"]
-    return {NAME: scores_of_groups(task, values, predictions, names, codes)}
+    found = scores_of_groups(task, values, predictions, names, codes)
+    # In the order of the lengths.
+    groups = {name: found["groups"][name] for name in names if name in found["groups"]}
+    return {NAME: found | {"groups": groups}}
 
 
 def bands(lengths: np.ndarray) -> list[int]:
