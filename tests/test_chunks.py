@@ -336,7 +336,7 @@ def write_long_config(folder, **sections):
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
-    path = write_long_config(tmp_path, model={"num_layers": 1}, export={"enabled": False})
+    path = write_long_config(tmp_path, model={"num_layers": 1}, export={"enabled": False, "signatures": []})
     config = read_config(path)
     train(replace(config, run_dir=str(tmp_path / "once")))
     stopped = replace(config, run_dir=str(tmp_path / "twice"))
