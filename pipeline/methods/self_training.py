@@ -70,20 +70,18 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
     folder = Path(str(config.run_dir)) / FOLDER
     rows = _Rows(config.data, data, folder)
     with place.workers.chief_first():
-        if place.workers.chief:
+        if place.workers.chief and not rows.pool_file.is_file():
             rows.write(rows.pool_file, rows.texts_of_source())
         pool = rows.read(rows.pool_file)
     print(f"self-training on {len(pool)} texts of {config.data.unlabelled}", flush=True)
     for number in range(1, config.training.self_training + 1):
         target = folder / f"rows-{number}.jsonl"
-        with place.workers.chief_first():
-            done = target.is_file()
         method, answers = _round(config, data, pool, folder / f"{number}", place)
         config = replace(config, training=replace(config.training, method=method))
-        if place.workers.chief and not done:
-            rows.write(target, [*rows.labelled(), *rows.chosen(pool, answers)])
-        place.workers.barrier()
-        learned = rows.read(target)
+        with place.workers.chief_first():
+            if place.workers.chief and not target.is_file():
+                rows.write(target, [*rows.labelled(), *rows.chosen(pool, answers)])
+            learned = rows.read(target)
         data = rows.with_learned(learned)
         print(f"self-training {number}: {rows.summary(learned)}", flush=True)
     # What follows begins as a run does that finds the rounds done.
