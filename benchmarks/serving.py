@@ -33,6 +33,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 # Sets what TensorFlow reads at its start: first.
 import inference
@@ -292,7 +293,8 @@ def onnx(folder: Path, threads: int, temporary: Path):
             "input_ids": np.array([row.ids for row in encoded]),
             "attention_mask": np.array([row.attention_mask for row in encoded]),
         }
-        return [names[i] for i in session.run(["logits"], feeds)[0].argmax(-1)]
+        logits = cast(np.ndarray, session.run(["logits"], feeds)[0])
+        return [names[i] for i in logits.argmax(axis=-1)]
 
     return answer
 
