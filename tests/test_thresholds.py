@@ -161,14 +161,14 @@ def rare_run(tmp_path_factory):
     config = write_config(
         folder,
         data={"validation_fraction": 0.3},
-        training={"epochs": 5, "learning_rate": 0.01},
+        training={"epochs": 8, "learning_rate": 0.01},
         export={"signatures": ["explain", "top_k"], "explain_steps": 4},
     )
     chance = random.Random(0)
     with open(folder / "train.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        for i in range(480):
+        for i in range(960):
             rare = i % 12 == 0
             words = [*chance.choices(FILLER, k=4), chance.choice(SUBJECTS["space" if rare or i % 4 == 0 else "money"])]
             writer.writerow([" ".join(words), "rare" if rare else "usual"])
@@ -181,10 +181,10 @@ def test_a_tuned_threshold_is_served_scored_and_said(rare_run):
     found = json.loads((rare_run / "run" / "metrics.json").read_text())
     decision = found["test"]["decision"]
     assert decision["label"] == "rare" and 0 < decision["threshold"] < 0.5
-    # At 0.5 none would be.
-    assert found["test"]["per_class"]["rare"]["recall"] > 0
+    assert found["test"]["per_class"]["rare"]["recall"] >= 0.4
     # Epochs are chosen by what would be served, too.
-    assert found["train"]["history"][-1]["validation_macro_f1"] == pytest.approx(found["validation"]["macro_f1"])
+    best = found["train"]["history"][found["train"]["best_epoch"] - 1]
+    assert best["validation_macro_f1"] == pytest.approx(found["validation"]["macro_f1"])
     version = find_version(rare_run / "run")
     assert read_metadata(version)["decision"] == decision
     assert "tuned on the validation rows" in (rare_run / "run" / "report.html").read_text()
