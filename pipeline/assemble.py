@@ -56,6 +56,7 @@ class Assembly:
         pause: where to stop before the end of training; then its progress is not finished.
         forwards, own_predictor, trainers: made when they are first needed: see `forward` and `predictor`; models of
             methods that do not train `model` itself but share its variables.
+        own_cut: of the rows that are learned from; see `cut`.
     """
 
     config: Config
@@ -74,6 +75,7 @@ class Assembly:
     forwards: dict[str, BatchForward] = field(default_factory=dict)
     own_predictor: BatchPredictor | None = None
     trainers: dict[str, ExactModel] = field(default_factory=dict)
+    own_cut: TokenBatches | None = None
 
     @property
     def identity(self) -> Identity:
@@ -124,8 +126,7 @@ class Assembly:
             UserError: the loss is not finite any more (Diverged), or the checkpoint is of other data or tokens.
             Stopped: SIGTERM or Ctrl-C came, or the deadline of the pause; the state is saved.
         """
-        run_dir, validation = Path(str(self.config.run_dir)), self.data.validation
-        train = self.data.learned or self.data.train
+        run_dir, train, validation = Path(str(self.config.run_dir)), self.data.to_learn, self.data.validation
         if workers.chief:
             self.identity.save(run_dir)
         if train is None or not self.updates:
@@ -146,7 +147,9 @@ class Assembly:
     def cut(self, rows: Split) -> TokenBatches | None:
         """How training rows are cut into batches of tokens; None: they are batches of rows."""
         tokens = self.config.training.tokens_per_batch
-        return None if tokens is None else cut_by_tokens(rows, self.encoder, tokens)
+        if tokens is None or rows is self.data.to_learn:
+            return self.own_cut
+        return cut_by_tokens(rows, self.encoder, tokens)
 
     def forward(self, kind: Literal["vectors", "logits"], workers: Workers) -> BatchForward:
         """Pooled vectors, [n, hidden], or logits, [n, outputs], of rows by the weights as they are; compiled once."""
@@ -187,7 +190,7 @@ def assemble(
     """
     training = config.training
     dtype = choose_dtype(training.dtype)
-    rows, by_tokens = data.learned or data.train or (), training.tokens_per_batch
+    rows, by_tokens = data.to_learn or (), training.tokens_per_batch
     # Batches of tokens, whose number the tokenizer decides, and chunks come in too many shapes to compile for.
     few_shapes = not by_tokens and config.text.long != "chunks"
     xla = few_shapes and choose_xla(training.xla, total_updates(training, len(rows)))
@@ -217,8 +220,8 @@ def assemble(
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
     encoder, serving_encoder = _encoders(config, loaded)
-    batches = cut_by_tokens(rows, encoder, by_tokens).count if by_tokens and training.epochs and rows else None
-    updates = total_updates(training, len(rows), batches)
+    cut = cut_by_tokens(rows, encoder, by_tokens) if by_tokens and training.epochs and rows else None
+    updates = total_updates(training, len(rows), cut and cut.count)
     with strategy.scope():
         if updates:
             _compile(model, training, data.task, updates, xla)
@@ -231,8 +234,9 @@ def assemble(
         print(f"taught by {config.distillation.teacher}, {teacher.model.count_params() / 1e6:.1f} M parameters")
     encoders = encoder, serving_encoder
     return Assembly(
-        config, data, loaded, model, strategy, updates, *encoders, dtype, policy, devices, teacher, pause or Pause()
-    )
+        config, data, loaded, model, strategy, updates, *encoders, dtype, policy, devices, teacher, pause or Pause(),
+        own_cut=cut,
+    )  # fmt: skip
 
 
 def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, total_steps: int, xla: bool) -> None:

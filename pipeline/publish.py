@@ -16,6 +16,7 @@ from export.verify import rounding_tolerance
 from pipeline.assemble import Assembly
 from pipeline.classifier import divide_logits, serving_copy
 from pipeline.data.sources import read_metadata
+from pipeline.data.split import Split
 from pipeline.errors import UserError
 from pipeline.evaluation.calibration import Calibration, find_calibration
 from pipeline.evaluation.made_texts import made_texts
@@ -34,18 +35,25 @@ class Served:
 
     Attributes:
         model: in the numerics that it is served in.
-        predict: with it.
+        predictor: asks it.
         texts: held-out texts, a list a column, on which it and its export are compared with what was trained; where
             there are no rows, made ones.
         predictions: of these texts, float32 [n, K].
         calibration: of its probabilities; None: they are as they were trained.
+        validated: its predictions for the validation rows, where they are known; None: not yet.
     """
 
     model: keras.Model
-    predict: BatchPredictor
+    predictor: BatchPredictor
     texts: tuple[list[str], ...]
     predictions: np.ndarray
     calibration: Calibration | None = None
+    validated: np.ndarray | None = None
+
+    def predict(self, split: Split) -> np.ndarray:
+        """float32 [n, K], of the rows of one of the run's splits."""
+        known = self.validated if split.name == "validation" else None
+        return self.predictor(split) if known is None else known
 
     def about(self) -> dict[str, str]:
         """For the report."""
@@ -74,20 +82,25 @@ def serve(run: Assembly) -> Served:
     require_equal(trained, served, (EXACT if exact else ROUNDED) * run.data.task.scale)
     if run.config.training.epochs == 0:
         _judge(run, texts, trained)
-    calibration = _calibrate(run, model, predict)
-    return Served(model, predict, texts, predict.texts(texts), calibration)
+    calibration, validated = _calibrate(run, model, predict)
+    return Served(model, predict, texts, predict.texts(texts), calibration, validated)
 
 
-def _calibrate(run: Assembly, model: keras.Model, predict: BatchPredictor) -> Calibration | None:
-    """Change the model to be served so that its probabilities suit the validation rows, and say so."""
+def _calibrate(
+    run: Assembly, model: keras.Model, predict: BatchPredictor
+) -> tuple[Calibration | None, np.ndarray | None]:
+    """Change the model to be served so that its probabilities suit the validation rows, and say so; or leave it, with
+    its predictions for these rows, where it was asked for them."""
     rows = run.data.validation
     if run.config.evaluation.calibration == "none" or rows is None or not run.updates:
-        return None
-    found = find_calibration(run.data.task, rows.targets(), predict(rows), run.config.training.seed)
-    if found:
-        divide_logits(model, found.temperature)
-        print(f"calibrated: {found}")
-    return found
+        return None, None
+    predictions = predict(rows)
+    found = find_calibration(run.data.task, rows.targets(), predictions, run.config.training.seed)
+    if found is None:
+        return None, predictions
+    divide_logits(model, found.temperature)
+    print(f"calibrated: {found}")
+    return found, None
 
 
 def _held_out_texts(run: Assembly) -> tuple[list[str], ...]:

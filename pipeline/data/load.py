@@ -52,6 +52,11 @@ class DataSplits:
     learned: Split | None = None
 
     @property
+    def to_learn(self) -> Split | None:
+        """The rows that a model learns from."""
+        return self.train if self.learned is None else self.learned
+
+    @property
     def splits(self) -> list[Split]:
         """Those that there are."""
         return [split for split in (self.train, self.validation, self.test) if split is not None]
