@@ -3,10 +3,7 @@
 import tensorflow as tf
 
 from export.fused import FusedClassifier
-from pipeline.long_texts import CHUNKS
-
-# Through the model at a time: what it needs of memory follows from no request.
-AT_ONCE = 64
+from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
 
 
 class ChunkedClassifier(tf.Module):
@@ -39,7 +36,7 @@ class ChunkedClassifier(tf.Module):
         count = tf.size(order)
 
         def step(number, found):
-            rows = order[number * AT_ONCE : (number + 1) * AT_ONCE]
+            rows = order[number * CHUNKS_AT_ONCE : (number + 1) * CHUNKS_AT_ONCE]
             length = tf.gather(sizes, rows[0])
             own = {name: tf.gather(values, rows)[:, :length] for name, values in tokens.items()}
             return number + 1, found.write(number, self.sequences.pooled(own))
@@ -47,7 +44,9 @@ class ChunkedClassifier(tf.Module):
         found = tf.TensorArray(
             self.sequences.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=[None, self.hidden_dim]
         )
-        _, found = tf.while_loop(lambda number, _: number * AT_ONCE < count, step, (0, found), parallel_iterations=1)
+        _, found = tf.while_loop(
+            lambda number, _: number * CHUNKS_AT_ONCE < count, step, (0, found), parallel_iterations=1
+        )
         vectors = tf.reshape(found.concat(), [-1, self.hidden_dim])
         return tf.gather(vectors, tf.math.invert_permutation(order))
 

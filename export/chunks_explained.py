@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from export.chunks import ChunkedClassifier
-from export.explain import LEAST_DIFFERENCE, MOST_BYTES_TO_THE_END, TOKENS, path, share_of
+from export.explain import TOKENS, completeness_gap, explanation, path, share_of
 from pipeline.long_texts import CHUNKS
 
 
@@ -23,7 +23,6 @@ def explain_in_chunks(served, texts: tf.Tensor, steps: int) -> dict[str, tf.Tens
         texts: string [batch].
         steps: points of the integral.
     """
-    texts = tf.strings.substr(texts, 0, MOST_BYTES_TO_THE_END)
     encoder, task = served.encoder, served.task
     about, shown = task.explained(served.predictions_of_tokens(encoder(texts)))
     width = encoder.long.room(encoder.sequence_length - 2) + 2
@@ -45,14 +44,7 @@ def explain_in_chunks(served, texts: tf.Tensor, steps: int) -> dict[str, tf.Tens
     specs = *(tf.TensorSpec([width], dtype) for dtype in dtypes), tf.TensorSpec([], tf.float32)
     rows = tf.range(tf.size(texts))
     pieces, begin, end, attributions, gap = tf.map_fn(of_text, rows, fn_output_signature=specs, parallel_iterations=1)
-    return {
-        "pieces": pieces,
-        "begin": begin,
-        "end": end,
-        "attributions": attributions,
-        **shown,
-        "completeness_gap": gap,
-    }
+    return explanation((pieces, begin, end), attributions, gap, shown)
 
 
 def _widened(column: tf.Tensor, width: int) -> tf.Tensor:
@@ -140,8 +132,7 @@ def gradients(
         parallel_iterations=1,
     )
     difference = tf.tensordot(signs, value, 1)
-    gap = tf.abs(tf.reduce_sum(attributions) - difference) / tf.maximum(tf.abs(difference), LEAST_DIFFERENCE)
-    return attributions, gap
+    return attributions, completeness_gap(attributions, difference)
 
 
 class _Line:

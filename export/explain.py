@@ -85,11 +85,38 @@ def integrated_gradients(
             lambda start, *_: start < steps + 2, step, (0, tf.zeros_like(words), 0.0), parallel_iterations=1
         )
         attributions = tf.reduce_sum(way * total, axis=-1)
-        gap = tf.abs(tf.reduce_sum(attributions) - difference) / tf.maximum(tf.abs(difference), LEAST_DIFFERENCE)
+        gap = completeness_gap(attributions, difference)
         return tf.ensure_shape(tf.pad(attributions, [[0, length - size]]), [length]), gap
 
     specs = tf.TensorSpec([length], tf.float32), tf.TensorSpec([], tf.float32)
     return tf.map_fn(of_row, tf.range(tf.shape(pieces)[0]), fn_output_signature=specs, parallel_iterations=1)
+
+
+def completeness_gap(attributions: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
+    """float32 scalar, by how much the attributions of a text miss the difference that they explain; see
+    `integrated_gradients`."""
+    return tf.abs(tf.reduce_sum(attributions) - difference) / tf.maximum(tf.abs(difference), LEAST_DIFFERENCE)
+
+
+def explanation(
+    pieces: tuple[tf.Tensor, tf.Tensor, tf.Tensor], attributions: tf.Tensor, gap: tf.Tensor, shown: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """The outputs of the signature explain.
+
+    Args:
+        pieces: as `pieces_of` gives them.
+        attributions, gap: as `integrated_gradients` gives them.
+        shown: of the answer that is explained, as Task.explained gives it.
+    """
+    names, begin, end = pieces
+    return {
+        "pieces": names,
+        "begin": begin,
+        "end": end,
+        "attributions": attributions,
+        **shown,
+        "completeness_gap": gap,
+    }
 
 
 def path(steps: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

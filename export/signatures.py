@@ -33,7 +33,7 @@ import tensorflow as tf
 
 from export.chunks_explained import explain_in_chunks
 from export.examples import texts_of
-from export.explain import integrated_gradients, most_bytes, pieces_of
+from export.explain import explanation, integrated_gradients, most_bytes, pieces_of
 from export.tokens import known_tokens
 from pipeline.errors import UserError
 from pipeline.features import Features
@@ -110,13 +110,14 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
 
 def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]:
     """The outputs of the signature explain."""
+    texts = [tf.strings.substr(text, 0, most_bytes(served.encoder.long)) for text in texts]
     if served.encoder.long.in_chunks:
         return explain_in_chunks(served, texts[0], steps)
-    texts = [tf.strings.substr(text, 0, most_bytes(served.encoder.long)) for text in texts]
     inputs = served.encoder(*texts)
     about, shown = served.task.explained(served.predictions_of_tokens(inputs))
     inputs = {name: _widened(values, served.encoder.sequence_length) for name, values in inputs.items()}
-    pieces, begin, end = pieces_of(served.encoder, texts, inputs)
+    pieces = pieces_of(served.encoder, texts, inputs)
+    _, begin, end = pieces
     attributions, gap = integrated_gradients(
         served.forward,
         inputs,
@@ -125,16 +126,9 @@ def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]
         mask_id=served.encoder.mask_id,
         steps=steps,
     )
-    return {
-        "pieces": pieces,
-        "begin": begin,
-        "end": end,
-        "attributions": attributions,
-        **shown,
-        "completeness_gap": gap,
-        # Says which of the two texts begin and end are of.
-        **({"segment_ids": inputs["segment_ids"]} if len(texts) == 2 else {}),
-    }
+    # Says which of the two texts begin and end are of.
+    segments = {"segment_ids": inputs["segment_ids"]} if len(texts) == 2 else {}
+    return explanation(pieces, attributions, gap, shown) | segments
 
 
 def _widened(values: tf.Tensor, width: int) -> tf.Tensor:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from export.graph import read_graph, signatures
-from export.server.ask import ask
+from export.server.ask import ask, call_of
 from export.server.sandbox import AT_EXPORT
 from export.versions import ModelError
 from export.warmup import serialized_examples
@@ -162,13 +162,8 @@ Request = tuple[str, dict[str, np.ndarray]]
 
 def _asked(folder: Path, wanted: Mapping[str, SignatureDef], requests: Sequence[Request]) -> list[list[np.ndarray]]:
     """For each request the signature's outputs, sorted by name."""
-    calls = []
-    for name, inputs in requests:
-        signature = wanted[name]
-        feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
-        calls.append((feeds, [signature.outputs[key].name for key in sorted(signature.outputs)]))
     try:
-        replies = ask(folder, calls, limits=AT_EXPORT)
+        replies = ask(folder, [call_of(wanted[name], inputs) for name, inputs in requests], limits=AT_EXPORT)
     except FileNotFoundError:
         # A system whose TensorFlow has its library under other names: loaded here, which is less like a server.
         model = tf.saved_model.load(str(folder))

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pipeline.data.documents import text_of_chunk
 from pipeline.poolings import ServedWeights
+from pipeline.poolings.attention import scoring_layers
 
 Kind = Literal["mean", "token_mean", "max", "attention"]
 
@@ -30,17 +31,8 @@ class ChunkPooling(keras.layers.Layer):
         self.kind, self.seed = kind, seed
 
     def build(self, vectors_shape, padding_mask_shape=None, chunks_shape=None):
-        if self.kind != "attention":
-            return
-        hidden = vectors_shape[-1]
-        initializers = [keras.initializers.TruncatedNormal(stddev=0.02, seed=self.seed + i) for i in range(2)]
-        dtype = self.dtype_policy
-        self.projection = keras.layers.Dense(
-            hidden, activation="tanh", kernel_initializer=initializers[0], dtype=dtype, name="projection"
-        )
-        self.score = keras.layers.Dense(1, kernel_initializer=initializers[1], dtype=dtype, name="score")
-        self.projection.build((None, hidden))
-        self.score.build((None, hidden))
+        if self.kind == "attention":
+            self.projection, self.score = scoring_layers(vectors_shape[-1], self.seed, self.dtype_policy)
 
     def call(self, vectors, padding_mask, chunks):
         scores = self.score(self.projection(vectors)) if self.kind == "attention" else None

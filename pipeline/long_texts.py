@@ -5,6 +5,9 @@ from typing import Any, Self
 
 # The name of the tensor beside the tokens that says how many chunks each text has.
 CHUNKS = "chunks"
+# Of texts in chunks, so many go through a model at a time, in training and in the served graph: what that needs of
+# memory follows from no batch and no request.
+CHUNKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from export.graph import read_graph
 from export.recorded import read_recorded, write_recorded
 from export.savedmodel import ExportSettings, HeldOut, ServedModel, export_model, export_verified
 from export.server import rules
-from export.server.ask import Replies, ask
+from export.server.ask import Replies, ask, call_of
 from export.server.releases import libraries, minimum_version
 from export.signatures import SignatureOptions
 from export.warmup import FILE as WARMUP
@@ -143,11 +143,7 @@ def test_warmup_asks_every_signature_in_every_size(tmp_path):
     assert example["text_b"].bytes_list.value[0].decode() == TEXTS[-1]
     # And a server takes them all.
     graph = read_graph(tmp_path)
-    calls = []
-    for name, inputs in logs:
-        signature = graph.signature_def[name]
-        feeds = {signature.inputs[key].name: array for key, array in inputs.items()}
-        calls.append((feeds, [output.name for output in signature.outputs.values()]))
+    calls = [call_of(graph.signature_def[name], inputs) for name, inputs in logs]
     assert not [answer for answer in ask(tmp_path, calls).answers if isinstance(answer, str)]
 
 

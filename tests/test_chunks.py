@@ -129,7 +129,7 @@ def test_the_vectors_of_chunks_become_one_as_in_numpy():
 
 @pytest.mark.parametrize("kind", ["attention", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[:3])])
 def test_served_answers_are_the_trained_models_alone_or_together(kind, monkeypatch):
-    monkeypatch.setattr(served_chunks, "AT_ONCE", 3)
+    monkeypatch.setattr(served_chunks, "CHUNKS_AT_ONCE", 3)
     model, encoder = made(kind)
     inputs = encoder(TEXTS)
     expected = model(inputs).numpy()

@@ -8,7 +8,7 @@ from tiny_export import TEXTS, export_tiny
 
 from export.graph import read_graph, signatures
 from export.savedmodel import ExportSettings
-from export.server.ask import ask
+from export.server.ask import ask, call_of
 from export.server.batching import batches, serve
 from export.server.inputs import Row, inputs_for
 
@@ -51,8 +51,7 @@ def test_every_row_of_ten_thousand_requests_is_answered_as_it_is_alone(tmp_path)
     calls = []
     for name, places in asked:
         arrays = inputs_for(wanted[name], [rows[i] for i in places], ["text"])
-        feeds = {wanted[name].inputs[key].name: value for key, value in arrays.items()}
-        calls.append((feeds, [wanted[name].outputs[key].name for key in sorted(wanted[name].outputs)]))
+        calls.append(call_of(wanted[name], arrays))
     replies = ask(folder, calls)
     assert (replies.error, replies.ended) == (None, None)
     assert [answer for answer in replies.answers if isinstance(answer, str)] == []

@@ -1,13 +1,14 @@
 """A SavedModel asked as a model server would: by c_api.py, in a bounded process of its own."""
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tensorflow.core.framework import op_def_pb2
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from export.server.releases import NEWEST, libraries
 from export.server.sandbox import Child, Ended, Limits, TimedOut, array_of
@@ -15,6 +16,19 @@ from export.server.sandbox import Child, Ended, Limits, TimedOut, array_of
 Call = tuple[dict[str, np.ndarray], list[str]]
 """What to feed, by the name of the tensor, and the names of the tensors to fetch."""
 PROGRAM = Path(__file__).parent / "c_api.py"
+
+
+def call_of(signature: SignatureDef, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> Call:
+    """What asks a signature.
+
+    Args:
+        signature: of the model.
+        inputs: by the names of its inputs.
+        outputs: names of its outputs; None: all, sorted.
+    """
+    names = sorted(signature.outputs) if outputs is None else outputs
+    feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
+    return feeds, [signature.outputs[key].name for key in names]
 
 
 @dataclass

@@ -7,20 +7,19 @@ from pathlib import Path
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from export.graph import read_graph, signatures
-from export.server.ask import Call, Replies, ask
+from export.server.ask import Call, Replies, ask, call_of
 from export.server.inputs import Row, inputs_for, text_inputs
 from export.server.releases import NEWEST
 from export.server.safety import why_not_run
 from export.server.sandbox import Limits
 from export.versions import ModelError, read_metadata
 from export.warmup import COSTLY
+from pipeline.long_texts import CHUNKS_AT_ONCE
 
 LOADED = "loaded"
 # Tokens of a text where the model does not say how many it takes.
 USUAL_LENGTH = 128
 ROWS = 32
-# Of export.chunks.AT_ONCE, which TensorFlow would come with.
-CHUNKS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ def calls_for(folder: Path, graph: meta_graph_pb2.MetaGraphDef, rows: int = ROWS
     calls = {}
     for name in names:
         arrays = inputs_for(wanted[name], [Row("", text, text)] * rows, text_inputs(wanted))
-        feeds = {wanted[name].inputs[key].name: array for key, array in arrays.items()}
-        calls[name] = (feeds, [output.name for output in wanted[name].outputs.values()])
+        calls[name] = call_of(wanted[name], arrays)
     return calls
 
 

@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from export.graph import signatures
 from export.recorded import Recorded, read_recorded
-from export.server.ask import Call
+from export.server.ask import Call, call_of
 from export.server.batching import batches
 from export.server.inputs import Row, inputs_for, text_inputs
 from export.server.memory import calls_for
@@ -122,9 +122,7 @@ def questions_for(folder: Path, graph: meta_graph_pb2.MetaGraphDef, thorough: bo
     def put(purpose: str, name: str, inputs: dict[str, np.ndarray], outputs: Sequence[str], rows=()) -> None:
         signature = wanted.get(name)
         if signature and set(inputs) == set(signature.inputs) and set(outputs) <= set(signature.outputs):
-            feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
-            call = (feeds, [signature.outputs[key].name for key in outputs])
-            found.asked.append(Question(purpose, name, call, tuple(rows)))
+            found.asked.append(Question(purpose, name, call_of(signature, inputs, outputs), tuple(rows)))
 
     if recorded is not None and len(recorded.texts) == len(names):
         count = len(recorded.predictions)

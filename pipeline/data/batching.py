@@ -15,7 +15,7 @@ from pipeline.data.documents import take, token_counts, within
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
-from pipeline.long_texts import CHUNKS
+from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 
@@ -24,8 +24,6 @@ WINDOW_BATCHES = 64
 # Lengths are rounded up to a multiple of this, so that kernels see few shapes. Of texts of 13 tokens, in batches of 32,
 # 6 % of what is computed is padding then; with multiples of 8 it was 23 %.
 LENGTH_MULTIPLE = 2
-# Of texts that are read in chunks, so many go through the model at a time where nothing else is said.
-CHUNKS_AT_ONCE = 64
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

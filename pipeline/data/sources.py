@@ -77,6 +77,17 @@ def place(source: str, number: int, format: str | None = None) -> str:
     return place_of(source, number, ReadOptions(format))
 
 
+def bad_row(source: str, number: int, config: DataConfig, error: ValueError) -> UserError:
+    """What is said of a row that cannot be used, of a source of rows.
+
+    Args:
+        number: as of `place`.
+        error: why; the end of a sentence about the row.
+    """
+    where = place(source, number, config.format)
+    return UserError(f"{where}: the row {error}; mend it, or set data.bad_rows to skip.")
+
+
 def read_options(config: DataConfig, section: str = "data") -> ReadOptions:
     """How a config has files read."""
     names = {field.name for field in dataclasses.fields(ReadOptions)} - {"prefix"}

@@ -224,8 +224,7 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str, wante
                 raise
             except ValueError as error:
                 if config.bad_rows == "error":
-                    where = sources.place(item, number, config.format)
-                    raise UserError(f"{where}: the row {error}; mend it, or set data.bad_rows to skip.") from None
+                    raise sources.bad_row(item, number, config, error) from None
                 reason = str(error).partition(":")[0]
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
                 continue

@@ -112,6 +112,12 @@ def worst_first(found: Mapping[str, Any]) -> list[str]:
     )
 
 
+def tables_of_groups(scores: Mapping[str, Any]) -> list[ScoreTable]:
+    """Those of a split's scores: by group, then by length, whose bands stay in their order."""
+    by_length = group_tables(scores.get("by_length", {}), worst_on_top=False)
+    return [*group_tables(scores.get("by_group", {})), *by_length]
+
+
 def group_tables(by_group: Mapping[str, Mapping[str, Any]], worst_on_top: bool = True) -> list[ScoreTable]:
     """A table a column, the worst group first, or as their names are, with "*" where a difference is more than
     chance."""

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.batching import CHUNKS_AT_ONCE, prediction_batches
+from pipeline.data.batching import prediction_batches
 from pipeline.data.documents import take, within
 from pipeline.data.split import Split
-from pipeline.long_texts import CHUNKS
+from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.workers import Workers

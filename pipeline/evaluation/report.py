@@ -16,7 +16,7 @@ from pipeline.evaluation import plots
 from pipeline.evaluation.baseline import Baseline
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.formatting import number, percent
-from pipeline.evaluation.groups import group_findings, group_tables
+from pipeline.evaluation.groups import group_findings, tables_of_groups
 from pipeline.files import write_text
 from pipeline.tasks.task import Task
 
@@ -126,10 +126,7 @@ def write_report(path: Path | str, content: ReportContent) -> list[str]:
         name=name,
         rows=metrics[name]["rows"] if name else 0,
         page=task.page(metrics[name], validation, content.mistakes) if task and name else None,
-        group_tables=[
-            *(group_tables(metrics[name].get("by_group", {})) if name else []),
-            *(group_tables(metrics[name].get("by_length", {}), worst_on_top=False) if name else []),
-        ],
+        group_tables=tables_of_groups(metrics[name]) if name else [],
         training={key: value for key, value in train.items() if _is_number(value)},
         warnings=shown_warnings,
         notes=notes,

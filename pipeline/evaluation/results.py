@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from pipeline.data.split import Split
-from pipeline.evaluation.groups import group_tables
+from pipeline.evaluation.groups import tables_of_groups
 from pipeline.evaluation.report import ReportContent, write_report
 from pipeline.evaluation.table import print_table
 from pipeline.files import write_text
@@ -36,8 +36,7 @@ def write_results(run_dir: Path, content: ReportContent) -> None:
         print_table(content.task.table(scores), content.shown)
         for line in content.compared():
             print(line)
-        by_length = group_tables(scores.get("by_length", {}), worst_on_top=False)
-        for table in [*group_tables(scores.get("by_group", {})), *by_length]:
+        for table in tables_of_groups(scores):
             print_table(table)
     if warnings:
         print("warnings:", *warnings, sep="\n  ")

@@ -1,8 +1,6 @@
 """training.drop_suspicious: training rows whose labels held-out predictions contradict are left out of the run."""
 
-import csv
 import hashlib
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
 from pipeline.files import write_text
 from pipeline.labels.check import Checked
+from pipeline.labels.table import write_table
 from pipeline.labels.vectors import frozen
 from pipeline.methods.learned import learn
 from pipeline.tasks.task import Task
@@ -41,7 +40,8 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
         if workers.chief and _kept(folder, data) is None:
             checked = _checked(config, data.task, train)
             dropped = _spared(train, checked.doubts.wrong)
-            _write_table(folder / TABLE, checked, dropped)
+            rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
+            write_table(folder / TABLE, checked.columns, (cells for row, cells in rows if dropped[row]))
             content = {"data": data.fingerprint, "rows": np.flatnonzero(dropped).tolist()}
             write_text(folder / FILE, json.dumps(content))
     rows = _kept(folder, data) or []
@@ -81,13 +81,3 @@ def _spared(train: Split, wrong: np.ndarray) -> np.ndarray:
     strata = train.strata()
     left = np.bincount(strata[~wrong], minlength=int(strata.max()) + 1)
     return wrong & (left[strata] > 0)
-
-
-def _write_table(path: Path, checked: Checked, dropped: np.ndarray) -> None:
-    """As `python -m pipeline.labels check` writes it, of the rows that are dropped."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(checked.columns)
-    rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
-    writer.writerows(cells for row, cells in rows if dropped[row])
-    write_text(path, text.getvalue())

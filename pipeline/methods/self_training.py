@@ -155,8 +155,7 @@ class _Rows:
                     yield tuple(clean_texts(cells))
                 except ValueError as error:
                     if self.config.bad_rows == "error":
-                        where = sources.place(source, number, self.config.format)
-                        raise UserError(f"{where}: the row {error}; mend it, or set data.bad_rows to skip.") from None
+                        raise sources.bad_row(source, number, self.config, error) from None
                     skipped += 1
         if skipped:
             print(f"warning: skipped {skipped} rows of data.unlabelled, which cannot be used.")

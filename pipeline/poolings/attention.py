@@ -7,6 +7,23 @@ from keras import ops
 MASKED = -1e9
 
 
+def scoring_layers(hidden: int, seed: int, dtype) -> tuple[keras.layers.Dense, keras.layers.Dense]:
+    """What gives vectors, [..., hidden], their scores, [..., 1], one layer after the other: tanh(W x + b), and v.
+
+    Args:
+        seed: of W and v.
+        dtype: Keras dtype policy.
+    """
+    initializers = [keras.initializers.TruncatedNormal(stddev=0.02, seed=seed + i) for i in range(2)]
+    projection = keras.layers.Dense(
+        hidden, activation="tanh", kernel_initializer=initializers[0], dtype=dtype, name="projection"
+    )
+    score = keras.layers.Dense(1, kernel_initializer=initializers[1], dtype=dtype, name="score")
+    for layer in (projection, score):
+        layer.build((None, hidden))
+    return projection, score
+
+
 @keras.saving.register_keras_serializable(package="pipeline")
 class AttentionPooling(keras.layers.Layer):
     """sum_i a_i x_i with a = softmax(v . tanh(W x_i + b)) over the tokens that are not padding.
@@ -22,15 +39,7 @@ class AttentionPooling(keras.layers.Layer):
         self.seed = seed
 
     def build(self, sequence_shape, padding_mask_shape=None):
-        hidden = sequence_shape[-1]
-        initializers = [keras.initializers.TruncatedNormal(stddev=0.02, seed=self.seed + i) for i in range(2)]
-        dtype = self.dtype_policy
-        self.projection = keras.layers.Dense(
-            hidden, activation="tanh", kernel_initializer=initializers[0], dtype=dtype, name="projection"
-        )
-        self.score = keras.layers.Dense(1, kernel_initializer=initializers[1], dtype=dtype, name="score")
-        self.projection.build((None, None, hidden))
-        self.score.build((None, None, hidden))
+        self.projection, self.score = scoring_layers(sequence_shape[-1], self.seed, self.dtype_policy)
 
     def call(self, sequence, padding_mask):
         scores = ops.cast(self.score(self.projection(sequence)), "float32")

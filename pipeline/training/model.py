@@ -5,10 +5,9 @@ import sys
 import keras
 import tensorflow as tf
 
-from pipeline.data.batching import CHUNKS_AT_ONCE
 from pipeline.data.documents import parts_within, share
 from pipeline.data.untuned import untuned
-from pipeline.long_texts import CHUNKS
+from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
 from pipeline.training.strategy import distributed, worker_count
 
 
