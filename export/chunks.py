@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from export.fused import FusedClassifier
+from pipeline.data.documents import OF_TEXTS
 from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
 
 
@@ -26,11 +27,12 @@ class ChunkedClassifier(tf.Module):
         """[texts, H] of `vectors`."""
         over_chunks = self.sequences.over_chunks
         assert over_chunks is not None, "a model from pipeline.classifier.over_chunks has it"
-        return over_chunks(vectors, inputs["padding_mask"], inputs[CHUNKS])
+        pooled = over_chunks(vectors, inputs["padding_mask"], inputs[CHUNKS])
+        return self.sequences.with_columns(pooled, inputs)
 
     def vectors(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """A vector a chunk, [rows, H]; long ones go first and together, so that short ones are not padded to them."""
-        tokens = {name: values for name, values in inputs.items() if name != CHUNKS}
+        tokens = {name: values for name, values in inputs.items() if name not in OF_TEXTS}
         sizes = tf.reduce_sum(tokens["padding_mask"], axis=1)
         order = tf.argsort(sizes, direction="DESCENDING", stable=True)
         count = tf.size(order)
@@ -39,7 +41,7 @@ class ChunkedClassifier(tf.Module):
             rows = order[number * CHUNKS_AT_ONCE : (number + 1) * CHUNKS_AT_ONCE]
             length = tf.gather(sizes, rows[0])
             own = {name: tf.gather(values, rows)[:, :length] for name, values in tokens.items()}
-            return number + 1, found.write(number, self.sequences.pooled(own))
+            return number + 1, found.write(number, self.sequences.sequences(own))
 
         found = tf.TensorArray(
             self.sequences.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=[None, self.hidden_dim]

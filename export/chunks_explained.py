@@ -12,39 +12,45 @@ import tensorflow as tf
 
 from export.chunks import ChunkedClassifier
 from export.explain import TOKENS, completeness_gap, explanation, path, share_of
+from pipeline.data.documents import OF_TEXTS
+from pipeline.features.columns import COLUMNS
 from pipeline.long_texts import CHUNKS
 
 
-def explain_in_chunks(served, texts: tf.Tensor, steps: int) -> dict[str, tf.Tensor]:
-    """The outputs of the signature explain; its width is that of all chunks that a text may have.
+def explain_in_chunks(served, cells: list[tf.Tensor], steps: int) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """The outputs of the signature explain, whose width is that of all chunks that a text may have; and what the
+    numbers of the columns beside it add, float32 [batch, width].
 
     Args:
         served: a savedmodel.ServedModel of texts in chunks.
-        texts: string [batch].
+        cells: [batch] each, as its encoder takes them.
         steps: points of the integral.
     """
     encoder, task = served.encoder, served.task
-    about, shown = task.explained(served.predictions_of_tokens(encoder(texts)))
+    about, shown = task.explained(served.predictions_of_tokens(encoder(*cells)))
     width = encoder.long.room(encoder.sequence_length - 2) + 2
 
     def of_text(row):
-        read = _read(encoder, texts[row : row + 1])
+        read = _read(encoder, [cell[row : row + 1] for cell in cells])
 
         def explained(logits):
             return task.contribution(logits, tf.gather(about, tf.fill([tf.shape(logits)[0]], row)))
 
-        found, gap = gradients(served.forward, read.inputs, read.is_piece, explained, encoder.mask_id, steps)
+        found, of_columns, gap = gradients(
+            served.forward, read.inputs, read.is_piece, explained, encoder.mask_id, steps
+        )
         # A token that is in several chunks has what it adds in all of them.
         attributions = tf.math.unsorted_segment_sum(found[read.is_piece], read.places, tf.size(read.pieces))
         pieces = _widened(tf.concat([["[CLS]"], read.pieces, ["[SEP]"]], axis=0), width)
         numbers = (tf.pad(column, [[1, 1]]) for column in (read.begin, read.end, attributions))
-        return pieces, *(_widened(column, width) for column in numbers), gap
+        return pieces, *(_widened(column, width) for column in numbers), of_columns, gap
 
     dtypes = (tf.string, tf.int32, tf.int32, tf.float32)
-    specs = *(tf.TensorSpec([width], dtype) for dtype in dtypes), tf.TensorSpec([], tf.float32)
-    rows = tf.range(tf.size(texts))
-    pieces, begin, end, attributions, gap = tf.map_fn(of_text, rows, fn_output_signature=specs, parallel_iterations=1)
-    return explanation((pieces, begin, end), attributions, gap, shown)
+    columns = encoder.specs[COLUMNS].shape[1] if COLUMNS in encoder.specs else 0
+    specs = *(tf.TensorSpec([width], dtype) for dtype in dtypes), tf.TensorSpec([columns]), tf.TensorSpec([])
+    rows = tf.range(tf.size(cells[0]))
+    *places, attributions, of_columns, gap = tf.map_fn(of_text, rows, fn_output_signature=specs, parallel_iterations=1)
+    return explanation(tuple(places), attributions, gap, shown), of_columns
 
 
 def _widened(column: tf.Tensor, width: int) -> tf.Tensor:
@@ -71,9 +77,10 @@ class _Read(NamedTuple):
     places: tf.Tensor
 
 
-def _read(encoder, text: tf.Tensor) -> _Read:
-    """One text, string [1]."""
-    inputs = encoder(text)
+def _read(encoder, cells: list[tf.Tensor]) -> _Read:
+    """One row, of cells [1]."""
+    inputs = encoder(*cells)
+    (text,) = encoder.texts(*cells)
     chunks = encoder.chunks(encoder.tokenize(text))
     # A text without a token has a chunk without one.
     count = chunks.ends[-1]
@@ -92,25 +99,27 @@ def gradients(
     explained: Callable[[tf.Tensor], tf.Tensor],
     mask_id: int,
     steps: int,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What each piece of one text adds to a quantity that the logits give.
 
     Args:
         model: of texts in chunks.
-        inputs: of one text, of n chunks: token_ids, segment_ids and padding_mask, int32 [n, length], and chunks.
+        inputs: of one text, of n chunks: token_ids, segment_ids and padding_mask, int32 [n, length], and chunks; with
+            columns, float32 [1, width], where the model reads any.
         pieces: bool [n, length], the tokens that the baseline replaces.
         explained: from logits, float32 [p, C], to the quantity, float32 [p].
         mask_id: of the token that the baseline has in their place.
         steps: points of the integral.
 
     Returns:
-        attributions, float32 [n, length], 0 where `pieces` is false; and the completeness gap, as
-        export.explain.integrated_gradients gives it.
+        attributions, float32 [n, length], 0 where `pieces` is false; those of the columns' numbers and the completeness
+        gap, as export.explain.integrated_gradients gives them.
     """
     points, weights, signs = path(steps)
     mask = inputs["padding_mask"]
     count, number = steps + 2, tf.shape(mask)[0]
-    line = _Line(model, {name: values for name, values in inputs.items() if name != CHUNKS}, pieces, mask_id, points)
+    tokens = {name: values for name, values in inputs.items() if name not in OF_TEXTS}
+    line = _Line(model, tokens, pieces, mask_id, points)
     of_chunks = tf.map_fn(
         line.vectors,
         tf.range(number),
@@ -120,10 +129,15 @@ def gradients(
     # A text at each point.
     vectors = tf.reshape(tf.transpose(of_chunks, [1, 0, 2]), [-1, model.hidden_dim])
     texts = {"padding_mask": tf.tile(mask, [count, 1]), CHUNKS: tf.fill([count], number)}
+    columns = inputs.get(COLUMNS, tf.zeros([1, 0]))
+    texts[COLUMNS] = points[:, tf.newaxis] * columns
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(vectors)
+        tape.watch([vectors, texts[COLUMNS]])
         value = explained(model.logits(model.of_texts(vectors, texts)))
-    slopes = tf.reshape(tape.gradient(value, vectors), [count, number, model.hidden_dim])
+    zero = tf.UnconnectedGradients.ZERO
+    slopes, of_columns = tape.gradient(value, [vectors, texts[COLUMNS]], unconnected_gradients=zero)
+    of_columns = columns[0] * tf.tensordot(weights, of_columns, 1)
+    slopes = tf.reshape(slopes, [count, number, model.hidden_dim])
     slopes = tf.transpose(slopes * weights[:, tf.newaxis, tf.newaxis], [1, 0, 2])
     attributions = tf.map_fn(
         lambda row: line.attributions(row, slopes[row]),
@@ -131,8 +145,8 @@ def gradients(
         fn_output_signature=tf.TensorSpec([None], tf.float32),
         parallel_iterations=1,
     )
-    difference = tf.tensordot(signs, value, 1)
-    return attributions, completeness_gap(attributions, difference)
+    found = tf.concat([tf.reshape(attributions, [-1]), of_columns], axis=0)
+    return attributions, of_columns, completeness_gap(found, tf.tensordot(signs, value, 1))
 
 
 class _Line:
@@ -150,7 +164,7 @@ class _Line:
 
         def step(start, found):
             tokens, at = self._at(row, start)
-            return start + tf.shape(at)[0], found.write(found.size(), self.model.pooled(tokens, at))
+            return start + tf.shape(at)[0], found.write(found.size(), self.model.sequences(tokens, at))
 
         shape = [None, self.model.hidden_dim]
         found = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=shape)
@@ -163,7 +177,7 @@ class _Line:
             tokens, at = self._at(row, start)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(at)
-                vectors = self.model.pooled(tokens, at)
+                vectors = self.model.sequences(tokens, at)
             end = start + tf.shape(at)[0]
             return end, total + tf.reduce_sum(tape.gradient(vectors, at, slopes[start:end]), axis=0)
 

@@ -9,6 +9,7 @@ field: a tag, a length, and as many bytes.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 # Features of an Example, with the fields beside them, that are read; one of more is taken for no Example, to save time.
@@ -16,7 +17,9 @@ MAX_FIELDS = 100
 # Of a tag (there is none so long), of a length, and of both or of a tag and a number.
 TAG_BYTES, LENGTH_BYTES, HEAD_BYTES = 4, 5, 14
 # Tags of fields 1 and 2 that have a length.
-FIRST, SECOND = 0x0A, 0x12
+FIRST, SECOND, THIRD = 0x0A, 0x12, 0x1A
+# Tags of a float and of an integer in field 1, and the bytes that an integer has at most.
+FIXED, VARINT, MOST_VARINT = 0x0D, 0x08, 10
 # Behind the end of any string: where a field ends that is none.
 NOWHERE = 1 << 40
 
@@ -28,6 +31,25 @@ class _Field(NamedTuple):
     after_tag: tf.Tensor
     begin: tf.Tensor
     end: tf.Tensor
+
+
+def cells_of(serialized: tf.Tensor, specs: Sequence[tf.TensorSpec]) -> list[tf.Tensor]:
+    """Features of tf.Examples as the inputs of a signature have them.
+
+    Args:
+        serialized: string [batch].
+        specs: of the inputs, named as the features are: strings, or float32 [batch] and [batch, size].
+
+    Returns:
+        A tensor for each. Strings: as `texts_of`. Numbers: NaN where a text would be empty; a number may be a float or
+        an int64, a vector has floats alone.
+    """
+    places, sound = _places(serialized, [spec.name for spec in specs])
+    found = []
+    for number, spec in enumerate(specs):
+        place = serialized, places[:, number, 0], places[:, number, 1], sound
+        found.append(_text(*place) if spec.dtype == tf.string else _numbers(*place, spec))
+    return found
 
 
 def texts_of(serialized: tf.Tensor, names: Sequence[str]) -> list[tf.Tensor]:
@@ -42,6 +64,12 @@ def texts_of(serialized: tf.Tensor, names: Sequence[str]) -> list[tf.Tensor]:
         not exactly one value, and where the row is no tf.Example. Of several features of one name the last counts that
         is not empty.
     """
+    values, sound = _places(serialized, names)
+    return [_text(serialized, values[:, number, 0], values[:, number, 1], sound) for number in range(len(names))]
+
+
+def _places(serialized: tf.Tensor, names: Sequence[str]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the Features of these names begin and end, int64 [batch, names, 2]; and which rows are tf.Examples."""
     size = tf.cast(tf.strings.length(serialized), tf.int64)
 
     def step(at, stop, sound, values):
@@ -76,8 +104,7 @@ def texts_of(serialized: tf.Tensor, names: Sequence[str]) -> list[tf.Tensor]:
         (start, start, start == 0, values),
         maximum_iterations=MAX_FIELDS,
     )
-    sound &= at >= size
-    return [_text(serialized, values[:, number, 0], values[:, number, 1], sound) for number in range(len(names))]
+    return values, sound & (at >= size)
 
 
 def _text(serialized: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, sound: tf.Tensor) -> tf.Tensor:
@@ -86,6 +113,47 @@ def _text(serialized: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, sound: tf.Ten
     value = _field(serialized, values.begin)
     sound &= (values.tag == FIRST) & (values.end <= end) & (value.tag == FIRST) & (value.end == values.end)
     return _part(serialized, value.begin, tf.where(sound, value.end, 0))
+
+
+def _numbers(
+    serialized: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, sound: tf.Tensor, spec: tf.TensorSpec
+) -> tf.Tensor:
+    """As many floats of each Feature as the spec has, or an int64; else NaN."""
+    count = int(spec.shape[1]) if len(spec.shape) == 2 else 1
+    values = _field(serialized, begin)
+    packed = _field(serialized, values.begin)
+    sound &= values.end <= end
+    is_packed = (packed.tag == FIRST) & (packed.end == values.end)
+    has_floats = sound & (values.tag == SECOND)
+    floats = _floats(serialized, packed.begin, 4 * count)
+    found = tf.where((has_floats & is_packed & (packed.end - packed.begin == 4 * count))[:, tf.newaxis], floats, np.nan)
+    # Not packed, as old writers have it: a tag before each.
+    alone = tf.reshape(_bytes(serialized, values.begin, 5 * count), [-1, count, 5])
+    is_alone = tf.reduce_all(alone[..., 0] == FIXED, axis=1) & (values.end - values.begin == 5 * count)
+    floats = tf.bitcast(alone[..., 1:], tf.float32)
+    found = tf.where((has_floats & is_alone)[:, tf.newaxis], floats, found)
+    if len(spec.shape) == 2:
+        return found
+    begins = tf.where(is_packed, packed.begin, values.begin + 1)
+    whole = tf.cast(_bytes(serialized, begins, MOST_VARINT), tf.int64)
+    own = tf.cumsum(tf.cast(whole < 128, tf.int32), axis=1, exclusive=True) == 0
+    bits = tf.bitwise.left_shift(tf.bitwise.bitwise_and(whole, 127), 7 * tf.range(MOST_VARINT, dtype=tf.int64))
+    integer = tf.reduce_sum(tf.where(own, bits, 0), axis=1)
+    ends = begins + tf.reduce_sum(tf.cast(own, tf.int64), axis=1)
+    tagged = is_packed | (_bytes(serialized, values.begin, 1)[:, 0] == VARINT)
+    is_integer = sound & (values.tag == THIRD) & tagged & (ends == values.end)
+    return tf.where(is_integer, tf.cast(integer, tf.float32), found[:, 0])
+
+
+def _floats(serialized: tf.Tensor, begin: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.bitcast(tf.reshape(_bytes(serialized, begin, size), [-1, size // 4, 4]), tf.float32)
+
+
+def _bytes(serialized: tf.Tensor, begin: tf.Tensor, size: int) -> tf.Tensor:
+    """uint8 [batch, size] from these places on, zeros behind the end."""
+    begin = tf.minimum(begin, tf.cast(tf.strings.length(serialized), tf.int64))
+    part = tf.strings.substr(serialized, begin, tf.fill(tf.shape(begin), tf.constant(size, tf.int64)))
+    return tf.io.decode_raw(part, tf.uint8, fixed_length=size)
 
 
 def _field(serialized: tf.Tensor, at: tf.Tensor) -> _Field:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from export.fused import FusedClassifier
 from pipeline.cutting import source_places
+from pipeline.features.columns import COLUMNS
 from pipeline.long_texts import HEAD, LongTexts
 
 # Where on the way from baseline to text the log-odds change most, and over which stretch.
@@ -38,7 +39,7 @@ def integrated_gradients(
     explained: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     mask_id: int,
     steps: int,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What each piece adds to a quantity that the logits give.
 
     The integral is a sum over `steps` points. One text is worked on after the other, without padding, and as many of
@@ -47,7 +48,8 @@ def integrated_gradients(
     in.
 
     Args:
-        inputs: token_ids, segment_ids and padding_mask, int32 [batch, length]; padding comes last.
+        inputs: token_ids, segment_ids and padding_mask, int32 [batch, length]; padding comes last. And columns, float32
+            [batch, width], where the model reads any: their baseline is 0, numbers at their mean and no category.
         pieces: bool [batch, length], the tokens that the baseline replaces; the length is static.
         explained: from logits, float32 [n, C], and the row that each is of, int32 [n], to the quantity, float32 [n];
             each follows from its own logits.
@@ -55,40 +57,47 @@ def integrated_gradients(
         steps: points of the integral.
 
     Returns:
-        attributions, float32 [batch, length], 0 where `pieces` is false; and the completeness gap, float32 [batch]: by
-        how much their sum misses the difference of the quantity at text and baseline, relative to that difference, or
-        to LEAST_DIFFERENCE where that is more, as for a text without pieces.
+        attributions, float32 [batch, length], 0 where `pieces` is false; those of the columns' numbers, float32 [batch,
+        width], 0 wide without columns; and the completeness gap, float32 [batch]: by how much their sum misses the
+        difference of the quantity at text and baseline, relative to that difference, or to LEAST_DIFFERENCE where that
+        is more, as for a text without pieces.
     """
+    tokens = {name: values for name, values in inputs.items() if name != COLUMNS}
+    columns = inputs.get(COLUMNS, tf.zeros([tf.shape(pieces)[0], 0]))
     length = pieces.shape[1]
     points, weights, signs = path(steps)
 
     def of_row(row):
-        size = tf.reduce_sum(inputs["padding_mask"][row])
-        own = {name: values[row, :size] for name, values in inputs.items()}
+        size = tf.reduce_sum(tokens["padding_mask"][row])
+        own = {name: values[row, :size] for name, values in tokens.items()}
         words = model.words(own["token_ids"])
         baseline = tf.where(pieces[row, :size, tf.newaxis], model.words(tf.constant(mask_id)), words)
         way = words - baseline
         at_a_time = share_of(steps + 2, TOKENS // tf.maximum(size, 1))
 
-        def step(start, total, difference):
+        def step(start, total, of_columns, difference):
             part = slice(start, start + at_a_time)
             at = baseline + points[part, tf.newaxis, tf.newaxis] * way
+            beside = points[part, tf.newaxis] * columns[row]
             count = tf.shape(at)[0]
             tiled = {name: tf.tile(values[tf.newaxis], [count, 1]) for name, values in own.items()}
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(at)
-                value = explained(model(tiled, at), tf.fill([count], row))
-            slope = tf.tensordot(weights[part], tape.gradient(value, at), 1)
-            return start + at_a_time, total + slope, difference + tf.tensordot(signs[part], value, 1)
+                tape.watch([at, beside])
+                value = explained(model(tiled | {COLUMNS: beside}, at), tf.fill([count], row))
+            slopes = tape.gradient(value, [at, beside], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            slope, of_beside = (tf.tensordot(weights[part], found, 1) for found in slopes)
+            difference += tf.tensordot(signs[part], value, 1)
+            return start + at_a_time, total + slope, of_columns + of_beside, difference
 
-        _, total, difference = tf.while_loop(
-            lambda start, *_: start < steps + 2, step, (0, tf.zeros_like(words), 0.0), parallel_iterations=1
+        start = 0, tf.zeros_like(words), tf.zeros_like(columns[row]), 0.0
+        _, total, of_columns, difference = tf.while_loop(
+            lambda start, *_: start < steps + 2, step, start, parallel_iterations=1
         )
-        attributions = tf.reduce_sum(way * total, axis=-1)
-        gap = completeness_gap(attributions, difference)
-        return tf.ensure_shape(tf.pad(attributions, [[0, length - size]]), [length]), gap
+        attributions, of_columns = tf.reduce_sum(way * total, axis=-1), columns[row] * of_columns
+        gap = completeness_gap(tf.concat([attributions, of_columns], axis=0), difference)
+        return tf.ensure_shape(tf.pad(attributions, [[0, length - size]]), [length]), of_columns, gap
 
-    specs = tf.TensorSpec([length], tf.float32), tf.TensorSpec([], tf.float32)
+    specs = tf.TensorSpec([length], tf.float32), tf.TensorSpec([columns.shape[1]], tf.float32), tf.TensorSpec([])
     return tf.map_fn(of_row, tf.range(tf.shape(pieces)[0]), fn_output_signature=specs, parallel_iterations=1)
 
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from pipeline.backbone.architecture import is_projected, last_embedding_layer
 from pipeline.backbone.transformer_parts import parts_of as parts_of_layer
 from pipeline.classifier import parts_of
+from pipeline.features.columns import COLUMNS
 from pipeline.layer_mean import mean_of_layers
 
 # oneDNN compiles a kernel for every new shape: the number of tokens is rounded up to keep the shapes few. Up to so many
@@ -58,6 +59,7 @@ class FusedClassifier(tf.Module):
             raise UnsupportedModel("the backbone is not laid out as BERT is.")
         self.dtype = tf.as_dtype(backbone.transformer_layers[0].compute_dtype)
         self._stored = self.dtype if weights is None else tf.as_dtype(weights)
+        self._as_computed = weights is None
         self.num_heads, self.hidden_dim = backbone.num_heads, backbone.hidden_dim
         self.head_dim = self.hidden_dim // self.num_heads
         self.pools_first, self.pooled_layers = parts.pooling.first_only, parts.pooled_layers
@@ -70,6 +72,7 @@ class FusedClassifier(tf.Module):
         self._pooling_weights: list[tf.Module] = []
         self._pool = parts.pooling.served(self)
         self.over_chunks = parts.chunk_pooling.served(self) if parts.chunk_pooling else None
+        self._fusion = parts.fusion.served(self) if parts.fusion else None
         self.head = self._dense(parts.head, tf.as_dtype(parts.head.compute_dtype))
 
     def __call__(self, inputs: dict[str, tf.Tensor], words: tf.Tensor | None = None) -> tf.Tensor:
@@ -88,13 +91,22 @@ class FusedClassifier(tf.Module):
         """What the classification layer sees.
 
         Args:
-            inputs: token_ids, segment_ids and padding_mask, int32 [batch, length].
+            inputs: token_ids, segment_ids and padding_mask, int32 [batch, length]; of a model that reads columns beside
+                the text, columns, float32 [batch, width].
             words: [batch, length, E] in place of the word embeddings of token_ids; what follows is then computed in
                 its dtype.
 
         Returns:
-            [batch, H], in the dtype computed in.
+            [batch, H], in the dtype computed in; with columns float32.
         """
+        return self.with_columns(self.sequences(inputs, words), inputs)
+
+    def with_columns(self, vectors: tf.Tensor, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The vectors of texts together with the columns beside them, where the model reads any."""
+        return self._fusion(vectors, inputs[COLUMNS]) if self._fusion else vectors
+
+    def sequences(self, inputs: dict[str, tf.Tensor], words: tf.Tensor | None = None) -> tf.Tensor:
+        """What the pooling gives, [batch, hidden]; see `pooled`."""
         ids, segments, mask = (inputs[name] for name in ("token_ids", "segment_ids", "padding_mask"))
         dtype = self.dtype if words is None else words.dtype
         batch, length = tf.unstack(tf.shape(ids))
@@ -145,8 +157,9 @@ class FusedClassifier(tf.Module):
         return copy
 
     def dense(self, layer: keras.layers.Dense) -> "_Dense":
-        """A copy of a pooling's layer, for [n, in]."""
-        copy = self._dense(layer)
+        """A copy of a pooling's layer, for [n, in]; of one that computes in float32 in any case, in float32."""
+        exact = self._as_computed and layer.compute_dtype == "float32"
+        copy = self._dense(layer, tf.float32 if exact else None)
         self._pooling_weights.append(copy)
         return copy
 

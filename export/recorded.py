@@ -4,8 +4,8 @@ With it `python -m export.check` can tell on any machine, and later, whether a m
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +17,36 @@ FILE = Path("assets.extra") / "recorded.json"
 
 @dataclass(frozen=True)
 class Recorded:
-    """n texts and their answers."""
+    """n rows and their answers."""
 
     texts: list[list[str]]
-    """One list of n strings, or two for a model of pairs."""
+    """A list of n strings for each input of the model: texts, or cells of columns."""
     predictions: list[list[float]]
     """[n, K]."""
     tolerance: float
     """Largest difference of a prediction that is taken as equal."""
+    inputs: list[str] = field(default_factory=list)
+    """Their names; none: those of texts, sorted."""
 
 
 def write_recorded(
     folder: Path,
-    texts: Sequence[Sequence[str]],
+    cells: Mapping[str, Sequence[str]],
     predictions: np.ndarray,
     tolerance: float,
     count: int,
 ) -> None:
-    """Keep `count` of the answered texts, evenly spread; nothing is written for 0."""
+    """Keep `count` of the answered rows, evenly spread; nothing is written for 0.
+
+    Args:
+        cells: as export.verify takes them.
+    """
     rows = np.unique(np.linspace(0, len(predictions) - 1, min(count, len(predictions))).astype(int))
     if not len(rows):
         return
     kept = np.asarray(predictions, np.float32)[rows]
-    recorded = Recorded([[str(column[i]) for i in rows.tolist()] for column in texts], kept.tolist(), tolerance)
+    texts = [[str(column[i]) for i in rows.tolist()] for column in cells.values()]
+    recorded = Recorded(texts, kept.tolist(), tolerance, list(cells))
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(recorded), indent=1), encoding="utf-8")

@@ -26,18 +26,22 @@ compares nothing else. Hence no input and no output has a size, other than the b
 no row fails, whatever it holds; and none depends on its company, but for rounding.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from export.chunks_explained import explain_in_chunks
-from export.examples import texts_of
+from export.examples import cells_of, texts_of
 from export.explain import explanation, integrated_gradients, most_bytes, pieces_of
 from export.tokens import known_tokens
 from pipeline.errors import UserError
 from pipeline.features import Features
+from pipeline.features.rows import RowEncoder
 from pipeline.tasks.task import Task
+from pipeline.text import TextEncoder
 
 TOKENS = ("token_ids", "segment_ids", "padding_mask")
 OPTIONAL = ("predict_tokens", "top_k", "embed", "explain")
@@ -75,9 +79,13 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
     def of(function: Callable, *inputs: tf.TensorSpec) -> Callable:
         return tf.function(function, input_signature=inputs, autograph=False)
 
+    cells = served.encoder.cell_specs
+
     def of_texts(answer: Callable) -> Callable:
         # A signature's inputs are named by the function's parameters.
         one, two = lambda text: answer([text]), lambda text_a, text_b: answer([text_a, text_b])
+        if cells:
+            return of(_with_parameters(lambda *found: answer(list(found)), names), *cells)
         function = two if len(names) == 2 else one
         return of(function, *(tf.TensorSpec([None], tf.string, name) for name in names))
 
@@ -94,7 +102,9 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
     signatures = {
         "serving_default": of_texts(lambda texts: task.answer(served.predictions(texts))),
         task.example_signature: of(
-            lambda inputs: task.example_answer(served.predictions(texts_of(inputs, names))),
+            lambda inputs: task.example_answer(
+                served.predictions(cells_of(inputs, cells) if cells else texts_of(inputs, names))
+            ),
             tf.TensorSpec([None], tf.string, "inputs"),
         ),
         "predict_tokens": of(predict_tokens, *tokens),
@@ -104,21 +114,24 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
         "explain": of_texts(lambda texts: _explain(served, texts, options.explain_steps)),
     } | {name: optional(name) for name in task.optional_signatures}
     always = ("serving_default", task.example_signature)
-    wanted = chosen(options, task, served.fused, served.encoder.long.in_chunks)
+    wanted = chosen(options, task, served.fused, set(served.encoder.specs) == set(TOKENS))
     return {name: signatures[name] for name in (*always, *wanted)}
 
 
-def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]:
+def _explain(served, cells: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]:
     """The outputs of the signature explain."""
-    texts = [tf.strings.substr(text, 0, most_bytes(served.encoder.long)) for text in texts]
-    if served.encoder.long.in_chunks:
-        return explain_in_chunks(served, texts[0], steps)
-    inputs = served.encoder(*texts)
+    most, encoder = most_bytes(served.encoder.long), served.encoder
+    cells = [tf.strings.substr(cell, 0, most) if cell.dtype == tf.string else cell for cell in cells]
+    if encoder.long.in_chunks:
+        found, of_columns = explain_in_chunks(served, cells, steps)
+        return found | _beside(encoder, cells, of_columns)
+    inputs = encoder(*cells)
     about, shown = served.task.explained(served.predictions_of_tokens(inputs))
-    inputs = {name: _widened(values, served.encoder.sequence_length) for name, values in inputs.items()}
-    pieces = pieces_of(served.encoder, texts, inputs)
+    inputs |= {name: _widened(inputs[name], encoder.sequence_length) for name in TOKENS}
+    texts = encoder.texts(*cells)
+    pieces = pieces_of(encoder, texts, {name: inputs[name] for name in TOKENS})
     _, begin, end = pieces
-    attributions, gap = integrated_gradients(
+    attributions, of_columns, gap = integrated_gradients(
         served.forward,
         inputs,
         pieces=end > begin,
@@ -128,7 +141,26 @@ def _explain(served, texts: list[tf.Tensor], steps: int) -> dict[str, tf.Tensor]
     )
     # Says which of the two texts begin and end are of.
     segments = {"segment_ids": inputs["segment_ids"]} if len(texts) == 2 else {}
-    return explanation(pieces, attributions, gap, shown) | segments
+    return explanation(pieces, attributions, gap, shown) | segments | _beside(encoder, cells, of_columns)
+
+
+def _beside(encoder: TextEncoder, cells: list[tf.Tensor], of_columns: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What explain says beside the pieces, of rows that are more than one text or two."""
+    if not isinstance(encoder, RowEncoder):
+        return {}
+    # Its pieces have their bytes in what is read, which nobody has sent.
+    found = {"read": encoder.texts(*cells)[0]} if encoder.features.composed else {}
+    if columns := encoder.features.beside:
+        which = np.repeat(np.arange(len(columns)), [column.width for column in columns])
+        found["column_attributions"] = tf.matmul(of_columns, tf.one_hot(which, len(columns)))
+    return found
+
+
+def _with_parameters(function: Callable, names: Sequence[str]) -> Callable:
+    """A function of any arguments as one of parameters of these names."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    function.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    return function
 
 
 def _widened(values: tf.Tensor, width: int) -> tf.Tensor:
@@ -136,8 +168,12 @@ def _widened(values: tf.Tensor, width: int) -> tf.Tensor:
     return tf.ensure_shape(tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]]), [None, width])
 
 
-def chosen(options: SignatureOptions, task: Task, fused: bool, in_chunks: bool = False) -> list[str]:
-    """The optional signatures that are written, in their order."""
+def chosen(options: SignatureOptions, task: Task, fused: bool, tokens_suffice: bool = True) -> list[str]:
+    """The optional signatures that are written, in their order.
+
+    Args:
+        tokens_suffice: whether one sequence of tokens is all that the model reads of a row.
+    """
     wanted = OPTIONAL if options.names is None else options.names
     unknown = [name for name in wanted if name not in OPTIONAL]
     if unknown:
@@ -149,8 +185,8 @@ def chosen(options: SignatureOptions, task: Task, fused: bool, in_chunks: bool =
         raise UserError(f"export.signatures {', '.join(need_bert)}: the model is not laid out as a BERT classifier.")
     if options.names is not None and need_labels:
         raise UserError(f"export.signatures {', '.join(need_labels)}: a model of the task {task.name} has none.")
-    # Its rows are texts, and a text has any number of chunks.
-    no_place = ["predict_tokens"] if in_chunks else []
-    if options.names is not None and in_chunks and "predict_tokens" in wanted:
-        raise UserError("export.signatures predict_tokens has one sequence a row, and a text in chunks several.")
+    # A text in chunks has any number of them, and tokens say nothing of columns.
+    no_place = [] if tokens_suffice else ["predict_tokens"]
+    if options.names is not None and not tokens_suffice and "predict_tokens" in wanted:
+        raise UserError("export.signatures predict_tokens has one sequence of tokens a row: this model reads more.")
     return [name for name in OPTIONAL if name in wanted and name not in (*need_bert, *need_labels, *no_place)]

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+from export.cells import fed
 from export.graph import read_graph, signatures
 from export.server.ask import ask, call_of
 from export.server.sandbox import AT_EXPORT
@@ -31,7 +32,7 @@ Answers = dict[str, tuple[str, Outputs]]
 
 def verify(
     folder: Path,
-    texts: Sequence[Sequence[str]],
+    cells: Mapping[str, Sequence[str]],
     predictions: np.ndarray,
     tolerance: float,
     task: Task,
@@ -46,7 +47,7 @@ def verify(
 
     Args:
         folder: the SavedModel.
-        texts: one or two lists of n strings.
+        cells: n strings for each input of the model, by its name: texts, or cells of columns as a run keeps them.
         predictions: float32 [n, K], recorded.
         tolerance: largest difference of a prediction.
         task: what the predictions are.
@@ -60,7 +61,7 @@ def verify(
     """
     if not len(predictions):
         raise ExportDiffers("the export cannot be verified without texts: give at least one.")
-    return compare(_answers(folder, texts, encoder), texts, predictions, tolerance, task)
+    return compare(_answers(folder, cells, encoder), list(cells.values()), predictions, tolerance, task)
 
 
 def rounding_tolerance(rounded: np.ndarray, exact: np.ndarray, scale: float = 1.0) -> float:
@@ -108,11 +109,11 @@ def compare(
         if fault is not None:
             row, what = fault
             raise ExportDiffers(f"the export {what}, for {_shown(texts, row)} ({way}).")
-        for name in ("embedding", "attributions"):
+        for name in ("embedding", "attributions", "column_attributions"):
             if name in outputs and not np.isfinite(outputs[name]).all():
                 raise ExportDiffers(f"the export's {name} are not all finite ({way}).")
         if "begin" in outputs:
-            _check_spans(outputs, texts)
+            _check_spans(outputs, [outputs["read"]] if "read" in outputs else texts)
     return worst
 
 
@@ -140,15 +141,13 @@ def _check_spans(found: Outputs, texts: Sequence[Sequence[str]]) -> None:
                 raise ExportDiffers(f"the export names bytes {begin} to {end} of {_shown(texts, row)} (explain).")
 
 
-def _answers(folder: Path, texts: Sequence[Sequence[str]], encoder: Callable | None = None) -> Answers:
+def _answers(folder: Path, cells: Mapping[str, Sequence[str]], encoder: Callable | None = None) -> Answers:
     """What a fresh process gets out of the model, by way of asking."""
     try:
         wanted = signatures(read_graph(folder))
     except ModelError as error:
         raise ExportDiffers(f"a fresh process could not answer with the export: {error}") from error
-    columns = [np.array([text.encode("utf-8", "replace") for text in column], object) for column in texts]
-    names = sorted(wanted["serving_default"].inputs)
-    asked = list(_requests(wanted, dict(zip(names, columns, strict=True)), encoder))
+    asked = list(_requests(wanted, fed(cells, wanted["serving_default"].inputs), encoder))
     found = _asked(folder, wanted, [(name, inputs) for _, name, inputs in asked])
     parts: dict[str, tuple[str, list]] = {}
     for (way, name, _), outputs in zip(asked, found, strict=True):
@@ -190,7 +189,8 @@ def _requests(
     for name in sorted(set(wanted) - {"serving_default"}):
         inputs = sorted(wanted[name].inputs)
         if inputs == sorted(columns):
-            yield name, name, {key: rows[: EXPLAINED if name == "explain" else count] for key, rows in columns.items()}
+            most = EXPLAINED if name == "explain" else count
+            yield name, name, {key: rows[:most] for key, rows in columns.items()}
         elif inputs == ["inputs"]:
             yield name, name, {"inputs": serialized_examples(columns)}
         elif encoder is not None and "token_ids" in inputs:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
 
+from export.cells import fed
 from export.graph import read_graph, signatures
 from export.serving_protos import PredictionLog
 from export.versions import ModelError
@@ -39,8 +40,7 @@ def write_warmup(
 
     Args:
         folder: the SavedModel.
-        texts: typical strings, used in turn, by the name of the input that takes them: one list, or two of the same
-            length for a model of pairs.
+        texts: typical cells, used in turn, by the name of the input that takes them, as export.verify has them.
         batch_sizes: none: nothing is written.
         encoder: the model's own.
 
@@ -65,7 +65,10 @@ def write_warmup(
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size, name in asked:
             longest = COSTLY_TEXT if name in COSTLY else LONGEST_TEXT
-            columns = {key: _taken(column, size, longest) for key, column in texts.items()}
+            inputs = wanted["serving_default"].inputs
+            # Half a number would be another one.
+            cut = {key: longest if info.dtype == tf.string.as_datatype_enum else None for key, info in inputs.items()}
+            columns = fed({key: _taken(column, size, cut[key]) for key, column in texts.items()}, inputs)
             tokens = encoder(*columns.values(), fixed_length=True)
             values = {key: value.numpy() for key, value in tokens.items()} | columns
             values["inputs"] = serialized_examples(columns)
@@ -108,21 +111,23 @@ def inputs_of(log: Any) -> tuple[str, dict[str, np.ndarray]]:
     return request.model_spec.signature_name or "serving_default", arrays
 
 
-def _taken(column: Sequence[str], size: int, longest: int) -> np.ndarray:
-    texts = (column[i % len(column)][:longest] for i in range(size))
-    return np.array([text.encode("utf-8", "replace") for text in texts], object)
+def _taken(column: Sequence[str], size: int, longest: int | None) -> list[str]:
+    return [column[i % len(column)][:longest] for i in range(size)]
 
 
 def serialized_examples(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Serialized tf.Examples, dtype object [n], of n texts by feature."""
+    """Serialized tf.Examples, dtype object [n], of n texts or numbers by feature."""
     examples = []
     for row in zip(*columns.values(), strict=True):
-        features = {
-            key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
-            for key, text in zip(columns, row, strict=True)
-        }
+        features = {key: _feature(value) for key, value in zip(columns, row, strict=True)}
         examples.append(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
     return np.array(examples, object)
+
+
+def _feature(value: Any) -> tf.train.Feature:
+    if isinstance(value, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    return tf.train.Feature(float_list=tf.train.FloatList(value=np.atleast_1d(value)))
 
 
 def _request(name: str, signature, values: Mapping[str, np.ndarray], batch: int) -> Message:

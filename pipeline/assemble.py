@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier, over_chunks, pooled_model, take_head
+from pipeline.classifier import build_classifier, over_chunks, over_columns, pooled_model, take_head
 from pipeline.config import Config, TrainingConfig
 from pipeline.data.few import few_labels
 from pipeline.data.load import DataSplits
@@ -19,6 +19,8 @@ from pipeline.data.split import Split
 from pipeline.data.token_batches import TokenBatches, cut_by_tokens
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchForward, BatchPredictor
+from pipeline.features import Features
+from pipeline.fusion import Fusion, Kind
 from pipeline.identity import Identity, backbone_identity
 from pipeline.methods import method
 from pipeline.tasks.task import Task
@@ -91,6 +93,7 @@ class Assembly:
             self.encoder.fingerprint,
             self.config.model.pooled_layers,
             self.long,
+            _fusion(self.config, self.data),
         )
 
     @property
@@ -202,7 +205,7 @@ def assemble(
     teacher = None
     with strategy.scope():
         loaded = load_backbone(config.model, config.text, training.seed, dtype)
-        if len(config.data.text_columns) > 1:
+        if data.features.texts_read > 1:
             require_segments(loaded, f"data.text_columns [{', '.join(config.data.text_columns)}]")
         model = build_classifier(
             loaded,
@@ -216,10 +219,14 @@ def assemble(
         )
         if config.text.long == "chunks":
             model = over_chunks(model, config.model.chunk_pooling, training.seed, dtype)
+        if fusion := _fusion(config, data):
+            model = over_columns(
+                model, Fusion(fusion["kind"], fusion["units"], training.seed + 3, name="fusion"), fusion["width"]
+            )
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
-    encoder, serving_encoder = _encoders(config, loaded)
+    encoder, serving_encoder = _encoders(config, loaded, data.features)
     cut = cut_by_tokens(rows, encoder, by_tokens) if by_tokens and training.epochs and rows else None
     updates = total_updates(training, len(rows), cut and cut.count)
     with strategy.scope():
@@ -262,13 +269,22 @@ def _finish(model: TrainableClassifier, loaded: LoadedBackbone) -> None:
     take_head(model, loaded.classifier)
 
 
-def _encoders(config: Config, loaded: LoadedBackbone) -> tuple[TextEncoder, TextEncoder]:
+def _fusion(config: Config, data: DataSplits) -> dict[str, Any]:
+    """Identity.fusion."""
+    width = sum(column.width for column in data.features.beside)
+    if not width:
+        return {}
+    kind: Kind = "gated" if config.model.fusion == "gated" else "concat"
+    return {"kind": kind, "units": config.model.units_of_fusion(config.training.method), "width": width}
+
+
+def _encoders(config: Config, loaded: LoadedBackbone, features: Features) -> tuple[TextEncoder, TextEncoder]:
     """The encoders of training and of serving, of the checkpoint's own vocabulary."""
-    encoder = loaded.text_encoder(config.text.lowercase, config.text.length, config.text.long_texts)
+    encoder = loaded.text_encoder(config.text.lowercase, config.text.length, config.text.long_texts, features)
     served_length = config.export.sequence_length
     if served_length in (None, encoder.sequence_length):
         return encoder, encoder
     longest = loaded.backbone.max_sequence_length
     if served_length > longest:
         raise UserError(f"export.sequence_length {served_length} exceeds the {longest} positions of {loaded.source}.")
-    return encoder, loaded.text_encoder(encoder.lowercase, served_length, encoder.long)
+    return encoder, loaded.text_encoder(encoder.lowercase, served_length, encoder.long, features)

@@ -12,6 +12,8 @@ from pipeline.backbone.first_token import first_token_outputs
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.chunk_pooling import ChunkPooling, Kind
 from pipeline.errors import UserError
+from pipeline.features.columns import COLUMNS
+from pipeline.fusion import Fusion
 from pipeline.layer_mean import MeanOfLayers
 from pipeline.long_texts import CHUNKS
 from pipeline.poolings import Pooling, pooling_class
@@ -23,6 +25,7 @@ __all__ = [
     "copy_weights",
     "head_of",
     "over_chunks",
+    "over_columns",
     "parts_of",
     "pooled_model",
     "serving_copy",
@@ -45,17 +48,19 @@ class Parts:
     """What the dropout takes, [batch, hidden]."""
     chunk_pooling: ChunkPooling | None = None
     """From the vectors of a text's chunks to one; None: a text is one sequence."""
+    fusion: Fusion | None = None
+    """Of a text's vector and the columns beside it; None: there are none."""
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
         """Layers with weights between the backbone and the dropout."""
-        return [*self.pooling.layers, *([self.chunk_pooling] if self.chunk_pooling else [])]
+        return [*self.pooling.layers, *(layer for layer in (self.chunk_pooling, self.fusion) if layer)]
 
     def of_texts(self, vectors, inputs: dict):
-        """[texts, hidden] of the pooled vectors of their sequences, [rows, hidden], and a model's inputs."""
-        if self.chunk_pooling is None:
-            return vectors
-        return self.chunk_pooling(vectors, inputs["padding_mask"], inputs[CHUNKS])
+        """What the dropout takes of the pooled vectors of sequences, [rows, hidden], and a model's inputs."""
+        if self.chunk_pooling:
+            vectors = self.chunk_pooling(vectors, inputs["padding_mask"], inputs[CHUNKS])
+        return self.fusion(vectors, inputs[COLUMNS]) if self.fusion else vectors
 
 
 def build_classifier(
@@ -121,6 +126,28 @@ def over_chunks(model: keras.Model, kind: Kind, seed: int = 0, dtype: str | None
     parts: Parts = replace(model.classifier_parts, chunk_pooling=pooling)
     inputs = {**parts.backbone.input, CHUNKS: keras.Input((), dtype="int32", name=CHUNKS)}
     parts = replace(parts, pooled=parts.of_texts(parts.pooled, inputs))
+    made = type(model)(inputs=inputs, outputs=parts.head(parts.dropout(parts.pooled)), name="classifier")
+    made.classifier_parts = parts
+    return made
+
+
+def over_columns(model: keras.Model, fusion: Fusion, width: int) -> keras.Model:
+    """A classifier of texts with columns beside them out of one of texts, of the same layers but for its head.
+
+    Args:
+        model: from `build_classifier` or `over_chunks`.
+        fusion: between its pooling and its dropout.
+        width: numbers of a row's columns.
+
+    Returns:
+        Inputs: the model's, and columns, float32 [batch, width]; output: logits, float32 [batch, C].
+    """
+    parts: Parts = model.classifier_parts
+    columns = keras.Input((width,), dtype="float32", name=COLUMNS)
+    # As wide as what is fused.
+    head = keras.layers.Dense.from_config(parts.head.get_config())
+    parts = replace(parts, fusion=fusion, head=head, pooled=fusion(parts.pooled, columns))
+    inputs = {**model.input, COLUMNS: columns}
     made = type(model)(inputs=inputs, outputs=parts.head(parts.dropout(parts.pooled)), name="classifier")
     made.classifier_parts = parts
     return made
@@ -215,6 +242,9 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
     )
     if parts.chunk_pooling:
         copy = over_chunks(copy, parts.chunk_pooling.kind, dtype=dtype)
+    if parts.fusion:
+        fusion = Fusion(parts.fusion.kind, parts.fusion.units, name=parts.fusion.name)
+        copy = over_columns(copy, fusion, model.input[COLUMNS].shape[-1])
     mine: Parts = copy.classifier_parts
     for old, new in zip([*parts.layers, parts.head], [*mine.layers, mine.head], strict=True):
         copy_weights(old, new)

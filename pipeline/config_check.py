@@ -5,6 +5,7 @@ from pipeline import tasks
 from pipeline.backbone.config import (
     check_fresh_backbone,
     check_fresh_classifier,
+    check_fusion,
     check_long_texts,
     check_pooling,
     check_room_for_text,
@@ -27,7 +28,7 @@ from pipeline.training.config import (
 RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
-    check_split, check_columns, check_room_for_text, check_long_texts, check_training, check_method,
+    check_split, check_columns, check_room_for_text, check_long_texts, check_fusion, check_training, check_method,
     check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_search,
     check_onnx, check_self_training, tasks.check,
 )  # fmt: skip

@@ -110,7 +110,7 @@ def _held_out_texts(run: Assembly) -> tuple[list[str], ...]:
     if held_out is None:
         return made_texts(run.encoder, len(run.data.features.inputs), count)
     every = math.ceil(len(held_out) / count)
-    return tuple([text.decode() for text in column] for column in held_out.texts(slice(None, None, every)))
+    return tuple([text.decode() for text in column] for column in held_out.cells(slice(None, None, every)))
 
 
 def _judge(run: Assembly, texts: tuple[list[str], ...], predictions: np.ndarray) -> None:

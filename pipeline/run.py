@@ -150,6 +150,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.report import ReportContent
     from pipeline.evaluation.results import environment, training_summary, write_results
+    from pipeline.features.choice import with_fusion
     from pipeline.methods.cross_validation import cross_validate
     from pipeline.methods.self_training import Place, self_trained
     from pipeline.pretraining.stage import pretraining_stage
@@ -169,6 +170,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
     data = read_rows(start, run_dir, workers)
     task = data.task.served(config.evaluation, config.export)
+    start, data = with_fusion(start, data, workers)
     # Texts without labels are given theirs first.
     start, data = self_trained(start, data, Place(strategy, workers, pause))
 

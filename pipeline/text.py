@@ -151,6 +151,15 @@ class TextEncoder:
         texts = [self._first_tokens(self._normalize(text), room) for text in (first, second) if text is not None]
         return self._pack(texts, room, fixed_length)
 
+    def texts(self, *cells) -> list[tf.Tensor]:
+        """What is tokenized of what a call is given: the texts themselves."""
+        return [tf.convert_to_tensor(cell, tf.string) for cell in cells if cell is not None]
+
+    @property
+    def cell_specs(self) -> list[tf.TensorSpec]:
+        """What a signature takes, where that is not one text or two; none."""
+        return []
+
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:
         """What a call gives."""

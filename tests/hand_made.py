@@ -53,7 +53,7 @@ def save(model: HandMade, folder: Path, **more) -> Path:
     tf.saved_model.save(model, str(folder), signatures, options)
     (folder / "assets.extra").mkdir()
     describe(folder)
-    write_recorded(folder, [TEXTS], model.probabilities(TEXTS).numpy(), 1e-5, 3)
+    write_recorded(folder, {"text": TEXTS}, model.probabilities(TEXTS).numpy(), 1e-5, 3)
     write_warmup(folder, {"text": TEXTS}, [1, 4], lambda text, fixed_length: {})
     return folder
 

@@ -81,7 +81,7 @@ def test_recorded_answers(sound, tmp_path):
     recorded = read_recorded(sound)
     assert recorded.texts == [["a", "some words", "a much longer text"]]
     np.testing.assert_array_equal(recorded.predictions, HandMade().probabilities(recorded.texts[0]).numpy().tolist())
-    write_recorded(tmp_path, [TEXTS], np.ones([5, 3]), 1e-5, 0)
+    write_recorded(tmp_path, {"text": TEXTS}, np.ones([5, 3]), 1e-5, 0)
     assert read_recorded(tmp_path) is None
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "recorded.json").write_text('{"texts": [["a"]]}')

@@ -313,10 +313,10 @@ def test_verify_refuses_signatures_that_differ(name, key, value, message, model,
                     "begin": [[0] * 24] * 4, "end": [[0] * 24] * 4},
     }  # fmt: skip
     monkeypatch.setattr("export.verify._answers", lambda *_: {way: (way, found) for way, found in answers.items()})
-    assert verify("", [TEXTS], rows, 1e-5, TASK, encoder) == 0
+    assert verify("", {"text": TEXTS}, rows, 1e-5, TASK, encoder) == 0
     answers[name][key] = [value, *answers[name][key][1:]]
     with pytest.raises(ExportDiffers, match=message):
-        verify("", [TEXTS], rows, 1e-5, TASK, encoder)
+        verify("", {"text": TEXTS}, rows, 1e-5, TASK, encoder)
 
 
 def test_command_line_explains(exported, capsys, monkeypatch):

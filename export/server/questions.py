@@ -126,7 +126,8 @@ def questions_for(folder: Path, graph: meta_graph_pb2.MetaGraphDef, thorough: bo
 
     if recorded is not None and len(recorded.texts) == len(names):
         count = len(recorded.predictions)
-        own = [_row("", *(column[i] for column in recorded.texts)) for i in range(count)]
+        by_input = dict(zip(recorded.inputs or names, recorded.texts, strict=True))
+        own = [Row("", b"", cells={name: column[i] for name, column in by_input.items()}) for i in range(count)]
         for name, signature in wanted.items():
             if name == "serving_default" or list(signature.inputs) == ["inputs"]:
                 for rows in (own, *([row] for row in own)):

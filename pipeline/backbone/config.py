@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline import poolings
 from pipeline.long_texts import LongTexts
-from pipeline.settings.bounds import Count, Positive, Share
+from pipeline.settings.bounds import Count, CountOrZero, Positive, Share
 from pipeline.settings.read import require
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+
+FUSION_UNITS = 64
 
 
 @dataclass
@@ -84,8 +86,23 @@ class ModelConfig:
     chunk_pooling: Literal["mean", "token_mean", "max", "attention"] = "mean"
     """With text.long chunks, the chunks' vectors to one: their mean, that weighted by their tokens, their maximum, or
     a weighted mean that is learned."""
+    fusion: Literal["concat", "gated", "text", "hybrid", "auto"] = "auto"
+    """How the columns beside the text come to it: as numbers behind the text's vector, with a hidden layer over both
+    (concat); as a change of that vector (gated; Rahman et al., 2020); as words before the text (text); categories as
+    words and all columns as numbers (hybrid); or what is best on the validation rows with the checkpoint as it is, of
+    concat, text and hybrid (auto)."""
+    fusion_units: CountOrZero | None = None
+    """Of the hidden layer of concat and hybrid (0: none), by which text and columns decide together; none: 64 where
+    training.method is fine_tune, else 0, as the others learn the last layer alone on fixed vectors."""
     dropout: Share = 0.1
     """Dropout inside a fresh backbone (a checkpoint brings its own rate) and before the classification layer."""
+
+    def units_of_fusion(self, method: str) -> int:
+        """fusion_units, or its default for a training.method; gated has none."""
+        if self.fusion == "gated":
+            return 0
+        default = FUSION_UNITS if method == "fine_tune" else 0
+        return default if self.fusion_units is None else self.fusion_units
 
     @property
     def pooled_by(self) -> str:
@@ -138,12 +155,45 @@ def check_pooling(config: "Config") -> None:
 
 def check_room_for_text(config: "Config") -> None:
     """Sequences hold more than their special tokens."""
-    special = 1 + len(config.data.text_columns)
+    special = 3 if len(config.data.text_columns) == 2 else 2
     for key, length in (("text", config.text.sequence_length), ("export", config.export.sequence_length)):
         require(
             length is None or length > special,
             f"{key}.sequence_length {length} leaves no room for text beside {special} special tokens.",
         )
+
+
+def check_fusion(config: "Config") -> None:
+    """What columns beside the text do not go with."""
+    data, model = config.data, config.model
+    columns = data.numeric_columns + data.categorical_columns + data.date_columns + data.vector_columns
+    if not columns:
+        require(
+            model.fusion in ("auto", "concat"),
+            f"model.fusion {model.fusion} is of columns beside the text, and there are none: see data.numeric_columns.",
+        )
+        return
+    require(
+        config.training.epochs > 0,
+        "training.epochs 0: a finished checkpoint knows no columns beside the text; unset data.numeric_columns etc.",
+    )
+    in_words = data.numeric_columns + data.categorical_columns + data.date_columns
+    require(
+        model.fusion != "text" or len(in_words) == len(columns),
+        f"model.fusion text has no words for data.vector_columns [{', '.join(data.vector_columns)}]: use concat.",
+    )
+    require(
+        config.export.onnx == "none",
+        f"export.onnx {config.export.onnx} takes tokens alone, and this model reads columns too: unset it.",
+    )
+    require(
+        "predict_tokens" not in (config.export.signatures or ()),
+        "export.signatures predict_tokens takes tokens alone, and this model reads columns too: leave it out.",
+    )
+    require(
+        data.unlabelled is None,
+        "data.unlabelled gives texts their labels, and this model reads columns too: unset one of the two.",
+    )
 
 
 def check_long_texts(config: "Config") -> None:
@@ -153,7 +203,7 @@ def check_long_texts(config: "Config") -> None:
         require(text.stride is None, f"text.stride {text.stride} is of text.long chunks, and text.long is {text.long}.")
         return
     require(
-        len(config.data.text_columns) == 1,
+        len(config.data.text_columns) != 2,
         "text.long chunks reads one text a row, and data.text_columns names two: use head_tail, or join the columns.",
     )
     require(

@@ -7,6 +7,8 @@ import keras_nlp
 from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.families import BERT, Family
 from pipeline.backbone.heads import PretrainingHeads
+from pipeline.features import ONE_TEXT, Features
+from pipeline.features.rows import RowEncoder
 from pipeline.long_texts import HEAD, LongTexts
 from pipeline.text import TextEncoder
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
@@ -43,7 +45,11 @@ class LoadedBackbone:
     """What the checkpoint has beside: tensors with their shapes, and settings of heads for tasks."""
 
     def text_encoder(
-        self, lowercase: bool | None = None, sequence_length: int = 128, long: LongTexts = HEAD
+        self,
+        lowercase: bool | None = None,
+        sequence_length: int = 128,
+        long: LongTexts = HEAD,
+        features: Features = ONE_TEXT,
     ) -> TextEncoder:
         """Strings to the tokens that the checkpoint was trained with.
 
@@ -51,9 +57,11 @@ class LoadedBackbone:
             lowercase: None: as the checkpoint says, or lower-cased.
             sequence_length: longest encoded sequence in tokens.
             long: what is read of longer texts.
+            features: of the rows; more than one text or two need a RowEncoder.
 
         Raises:
             UserError: see TextEncoder.
         """
         lowercase = self.lowercase if lowercase is None else lowercase
-        return TextEncoder(self.vocabulary, lowercase is not False, sequence_length, self.rules, long)
+        arguments = self.vocabulary, lowercase is not False, sequence_length, self.rules, long
+        return TextEncoder(*arguments) if features.plain else RowEncoder(features, *arguments)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.documents import take, token_counts, within
+from pipeline.data.documents import OF_TEXTS, take, token_counts, within
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
@@ -165,7 +165,7 @@ def rows_reader(
             weights *= options.weigh(split.targets(rows))
         if split.weights is not None:
             weights *= split.weights[rows]
-        return *split.texts(rows), split.training_targets(task, rows), weights
+        return *split.cells(rows), split.training_targets(task, rows), weights
 
     def read(number: tf.Tensor) -> tuple:
         *texts, targets, weights = tf.numpy_function(numpy_rows, [number], kinds, stateful=False)
@@ -212,7 +212,7 @@ def prediction_batches(
     index, workers = shard
     for start in range(0, len(split), WINDOW_BATCHES * batch_size):
         rows = np.arange(start, min(start + WINDOW_BATCHES * batch_size, len(split)))
-        inputs = encoder(*(tf.constant(text, tf.string) for text in split.texts(rows)), fixed_length=fixed_length)
+        inputs = encoder(*(tf.constant(text, tf.string) for text in split.cells(rows)), fixed_length=fixed_length)
         order = np.argsort(-token_counts(inputs).numpy(), kind="stable")
         for first in range(index * batch_size, len(rows), workers * batch_size):
             chosen = order[first : first + batch_size]
@@ -227,7 +227,8 @@ def shaped(inputs: dict[str, tf.Tensor], texts: int) -> dict[str, tf.Tensor]:
     """Inputs with what is known of their shapes: how many texts they are."""
     rows = None if CHUNKS in inputs else texts
     return {
-        name: tf.ensure_shape(tensor, [texts] if name == CHUNKS else [rows, None]) for name, tensor in inputs.items()
+        name: tf.ensure_shape(tensor, [texts, *tensor.shape[1:]] if name in OF_TEXTS else [rows, None])
+        for name, tensor in inputs.items()
     }
 
 
@@ -238,7 +239,7 @@ def batch_lengths(split: Split, encoder: TextEncoder, options: BatchOptions) -> 
     """
     count = min(steps_per_epoch(len(split), options.batch_size), WINDOW_BATCHES)
     rows = np.linspace(0, len(split), count * options.batch_size, endpoint=False, dtype=np.int64)
-    lengths = tf.reduce_sum(encoder(*map(tf.constant, split.texts(rows)))["padding_mask"], axis=1).numpy()
+    lengths = tf.reduce_sum(encoder(*map(tf.constant, split.cells(rows)))["padding_mask"], axis=1).numpy()
     if options.by_length:
         lengths = np.sort(lengths)
     else:
@@ -255,4 +256,4 @@ def trim(inputs: dict[str, tf.Tensor], lengths: tuple[int, ...] | None = None) -
     else:
         possible = tf.concat([lengths, [width]], axis=0)
         length = possible[tf.searchsorted(possible, [longest])[0]]
-    return {name: tensor if name == CHUNKS else tensor[:, :length] for name, tensor in inputs.items()}
+    return {name: tensor if name in OF_TEXTS else tensor[:, :length] for name, tensor in inputs.items()}

@@ -28,7 +28,20 @@ class DataConfig:
     """File format: csv, tsv, jsonl (an object a line, or one array), parquet, arrow, xlsx or tfrecord; none: from the
     file name. Compressed files (gz, xz, bz2, zst) are unpacked."""
     text_columns: list[str] = field(default_factory=lambda: ["text"])
-    """One column of text, or two for pairs of texts."""
+    """One column of text; two for pairs of texts; or more, such as title, body and notes, which are read as one text
+    with their names before them."""
+    numeric_columns: list[str] = field(default_factory=list)
+    """Columns of numbers beside the text; an empty cell is a missing number. How they come together with the text:
+    model.fusion."""
+    categorical_columns: list[str] = field(default_factory=list)
+    """Columns of categories beside the text; an empty cell is a missing one. Of each the 1,000 most frequent in the
+    training rows are known to the model, the others are one category together."""
+    date_columns: list[str] = field(default_factory=list)
+    """Columns of dates beside the text, as ISO writes them (2024-05-31, 2024-05-31T12:00); an empty cell is a missing
+    date."""
+    vector_columns: list[str] = field(default_factory=list)
+    """Columns of lists of numbers, always as many, such as what another model makes of an image: JSON, or numbers with
+    spaces between; an empty cell is a missing one."""
     task: str | None = None
     """What is predicted, by the name of a file in pipeline/tasks: one label a row, any number of labels, or a number;
     none: labels, one a row, or several where label_separator or label_columns is set."""
@@ -122,18 +135,23 @@ class CorpusConfig:
 def check_columns(config: "Config") -> None:
     """The columns of a row each have one meaning."""
     data = config.data
-    require(
-        len(data.text_columns) in (1, 2),
-        f"data.text_columns has {len(data.text_columns)} columns: give one, or two for pairs of texts.",
-    )
+    require(len(data.text_columns) > 0, "data.text_columns is empty: give one column of text, two, or more.")
+    inputs = {"data.text_columns": data.text_columns}
+    for kind in ("numeric", "categorical", "date", "vector"):
+        inputs[f"data.{kind}_columns"] = getattr(data, f"{kind}_columns")
+    read: dict[str, str] = {}
+    for setting, names in inputs.items():
+        for name in names:
+            require(name not in read, f"{setting} {name!r} is also in {read.get(name)}.")
+            read[name] = setting
     key = "data.label_columns" if data.label_columns else "data.label_column"
-    for name in data.label_columns or [data.label_column]:
-        require(name not in data.text_columns, f"{key} {name!r} is also in data.text_columns.")
-    for role in ("weight", "group", "time", "language"):
+    roles = {f"data.{role}_column": getattr(data, f"{role}_column") for role in ("weight", "group")}
+    # What a row is of, and when, may be known where the model is asked; its label and its weight are not.
+    for setting, name in [(key, name) for name in data.label_columns or [data.label_column]] + list(roles.items()):
+        require(name not in read, f"{setting} {name!r} is also in {read.get(str(name))}.")
+    for role in ("time", "language"):
         name = getattr(data, f"{role}_column")
-        require(
-            name is None or name not in data.text_columns, f"data.{role}_column {name!r} is also in data.text_columns."
-        )
+        require(name not in data.text_columns, f"data.{role}_column {name!r} is also in data.text_columns.")
     require(
         data.language_temperature == 1 or data.language_column is not None,
         f"data.language_temperature {data.language_temperature:g} needs data.language_column.",

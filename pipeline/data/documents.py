@@ -7,7 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from pipeline.features.columns import COLUMNS
 from pipeline.long_texts import CHUNKS
+
+# Of a batch, what has a row a text, also where texts have several rows of tokens.
+OF_TEXTS = (CHUNKS, COLUMNS)
 
 
 def take(inputs: dict[str, tf.Tensor], texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -16,7 +20,7 @@ def take(inputs: dict[str, tf.Tensor], texts: tf.Tensor) -> dict[str, tf.Tensor]
         return {name: tf.gather(tensor, texts) for name, tensor in inputs.items()}
     rows = tf.range(tf.shape(inputs["token_ids"])[0])
     rows = tf.gather(tf.RaggedTensor.from_row_lengths(rows, inputs[CHUNKS], validate=False), texts).values
-    return {name: tf.gather(tensor, texts if name == CHUNKS else rows) for name, tensor in inputs.items()}
+    return {name: tf.gather(tensor, texts if name in OF_TEXTS else rows) for name, tensor in inputs.items()}
 
 
 def token_counts(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -48,7 +52,7 @@ def share(data: tuple, index: int | tf.Tensor, count: int | tf.Tensor) -> tuple:
     def of_texts(tensor: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tensor[first : first + size], [known, *tensor.shape[1:]])
 
-    own = {name: of_texts(t) if name == CHUNKS else t[begin:end] for name, t in inputs.items()}
+    own = {name: of_texts(t) if name in OF_TEXTS else t[begin:end] for name, t in inputs.items()}
     return own, *tf.nest.map_structure(of_texts, others)
 
 

@@ -5,15 +5,14 @@ Each is stored once, as an array named after its role; a split gives it by rows.
 
 import hashlib
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.formats import as_text
+from pipeline.data.cell_values import category_of, moment_of, number_of, shown
 
 if TYPE_CHECKING:
     from pipeline.data.config import DataConfig
@@ -143,11 +142,7 @@ class _Categories:
         self.codes: dict[str, int] = {}
 
     def read(self, cell: Any) -> str:
-        if isinstance(cell, numbers.Real) and not isinstance(cell, (numbers.Integral, np.bool_)):
-            value = float(cell)
-            cell = "" if value != value else int(value) if value.is_integer() else value
-        # Half a surrogate pair becomes a question mark, as in texts.
-        return as_text(cell).strip().encode("utf-8", "replace").decode()
+        return category_of(cell)
 
     def stored(self, name: str) -> int:
         return self.codes.setdefault(name, len(self.codes))
@@ -175,9 +170,9 @@ class _Weights(_Numbers):
     """Numbers that are not negative."""
 
     def read(self, cell: Any) -> float:
-        value = _number(cell)
+        value = number_of(cell)
         if value is None or not 0 <= value < math.inf:
-            raise ValueError(f"has no number of at least 0 in {self.setting}: {_shown(cell)}")
+            raise ValueError(f"has no number of at least 0 in {self.setting}: {shown(cell)}")
         return value
 
 
@@ -189,21 +184,21 @@ class _Times(_Numbers):
         self.dated: bool | None = None
 
     def read(self, cell: Any) -> float:
-        value = _number(cell)
-        moment = _moment(cell) if value is None else None
+        value = number_of(cell)
+        moment = moment_of(cell) if value is None else None
         if moment is not None:
             value = moment.timestamp()
         if value is None or not math.isfinite(value):
             raise ValueError(
                 f"has neither a date as ISO writes it (such as 2024-05-31) nor a number in {self.setting}: "
-                f"{_shown(cell)}"
+                f"{shown(cell)}"
             )
         dated = moment is not None
         if self.dated is None:
             self.dated = dated
         if self.dated != dated:
             found, before = ("a date", "numbers") if dated else ("a number", "dates")
-            raise ValueError(f"has {found} in {self.setting}, where the rows before have {before}: {_shown(cell)}")
+            raise ValueError(f"has {found} in {self.setting}, where the rows before have {before}: {shown(cell)}")
         return value
 
     def about(self) -> dict[str, Any]:
@@ -211,37 +206,3 @@ class _Times(_Numbers):
 
 
 _CELLS: dict[str, Any] = {WEIGHT: _Weights, TIME: _Times}
-
-
-def _number(cell: Any) -> float | None:
-    """The number that a cell holds, None where it holds none."""
-    if isinstance(cell, bytes):
-        cell = cell.decode("utf-8", "replace")
-    if isinstance(cell, (bool, np.bool_)) or not isinstance(cell, (str, numbers.Number)):
-        return None
-    try:
-        return float(cell)  # pyright: ignore[reportArgumentType]  Complex numbers raise TypeError.
-    except (ValueError, TypeError):
-        return None
-
-
-def _moment(cell: Any) -> datetime | None:
-    """The point in time that a cell names, None where it names none."""
-    if isinstance(cell, bytes):
-        cell = cell.decode("utf-8", "replace")
-    if isinstance(cell, np.datetime64):
-        cell = cell.astype("datetime64[us]").item()
-    if isinstance(cell, str):
-        try:
-            cell = datetime.fromisoformat(cell.strip())
-        except ValueError:
-            return None
-    if isinstance(cell, date) and not isinstance(cell, datetime):
-        cell = datetime.combine(cell, time.min)
-    if not isinstance(cell, datetime):
-        return None
-    return cell if cell.tzinfo else cell.replace(tzinfo=UTC)
-
-
-def _shown(cell: Any) -> str:
-    return repr(as_text(cell)[:80]) if as_text(cell).strip() else "the cell is empty"

@@ -21,6 +21,7 @@ from pipeline.data.health import (
 from pipeline.data.recall import convert_or_recall
 from pipeline.data.split import Split
 from pipeline.features import Features
+from pipeline.features.columns import wanted_features
 from pipeline.tasks.task import Task
 
 
@@ -68,6 +69,7 @@ def load(
     begun: bool = False,
     learning: bool = True,
     evaluation: EvaluationConfig | None = None,
+    fusion: str = "concat",
 ) -> DataSplits:
     """Read, check and split the data that a config names.
 
@@ -77,6 +79,7 @@ def load(
         begun: whether a model has learned from the rows in `cache` already: others are refused.
         learning: whether a model will learn from the rows; else the data section alone describes the task.
         evaluation: its group_columns are read too; None: there are none.
+        fusion: model.fusion.
 
     Raises:
         UserError: naming file, row and reason.
@@ -109,7 +112,7 @@ def load(
         splits["train"], notes = without_weightless(replace(splits["train"], temperature=data.language_temperature))
         notes += language_note(splits["train"])
         task = task.fitted(splits["train"].targets())
-    features = Features.of(data.text_columns)
+    features = features_of(data, fusion, splits.get("train"))
     result = DataSplits(task, splits.get("train"), splits.get("validation"), splits.get("test"), features)
     result.notes += notes
     if gone:
@@ -118,6 +121,17 @@ def load(
     if result.splits:
         _warn_of_labels(result, asked)
     return result
+
+
+def features_of(data: DataConfig, fusion: str, train: Split | None) -> Features:
+    """What goes into the model, with what the training rows say of the columns beside the text."""
+    wanted = wanted_features(data)
+    if not wanted:
+        return Features(tuple(data.text_columns))
+    assert train is not None, "checked by check_columns_beside"
+    cells = train.cells(slice(None))[len(data.text_columns) :]
+    columns = [one.kind.fitted(one.column, found) for one, found in zip(wanted, cells, strict=True)]
+    return Features(tuple(data.text_columns), tuple(columns), fusion)
 
 
 def _describe(splits: DataSplits) -> None:

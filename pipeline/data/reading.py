@@ -74,10 +74,10 @@ def read(encoder: TextEncoder, columns: Sequence[Sequence[bytes | str] | np.ndar
 
     Args:
         encoder: whose `sequence_length` cuts.
-        columns: one or two columns of as many texts.
+        columns: of cells, as the encoder takes them.
     """
     begins_word = np.array([not piece.startswith("##") for piece in encoder.vocabulary])
-    rows = [encoder.tokenize(list(column)) for column in columns]
+    rows = [encoder.tokenize(text) for text in encoder.texts(*map(list, columns))]
     ids = np.concatenate([row.values.numpy() for row in rows])
     counts = np.sum([row.row_lengths().numpy() for row in rows], axis=0)
     flags = [(row.values.numpy() != encoder.unk_id, row.row_splits.numpy()) for row in rows]
@@ -126,7 +126,7 @@ def read_splits(data: DataSplits, encoder: TextEncoder, positions: int) -> list[
     groups = data.task.groups(first.targets(sampled[first.name]))
     return [
         *vocabulary_warnings(readings),
-        *cut_warnings(readings, encoder, positions, groups, len(data.features.inputs) == 1),
+        *cut_warnings(readings, encoder, positions, groups, data.features.texts_read == 1),
     ]
 
 
@@ -134,16 +134,16 @@ def token_lengths(encoder: TextEncoder, split: Split) -> np.ndarray:
     """int64 [n], tokens of all rows before any are cut, special ones included."""
     found = [np.zeros(0, np.int64)]
     for start in range(0, len(split), SAMPLE_ROWS):
-        columns = split.texts(slice(start, start + SAMPLE_ROWS))
-        counts = [encoder.tokenize(list(column)).row_lengths().numpy() for column in columns]
-        found.append(np.sum(counts, axis=0) + 1 + len(columns))
+        texts = encoder.texts(*map(list, split.cells(slice(start, start + SAMPLE_ROWS))))
+        counts = [encoder.tokenize(text).row_lengths().numpy() for text in texts]
+        found.append(np.sum(counts, axis=0) + 1 + len(texts))
     return np.concatenate(found)
 
 
 def sample(split: Split) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Row numbers, evenly spread, and their columns of texts: at most SAMPLE_ROWS, of about SAMPLE_BYTES."""
+    """Row numbers, evenly spread, and their columns of cells: at most SAMPLE_ROWS, of about SAMPLE_BYTES."""
     rows = np.linspace(0, len(split) - 1, min(len(split), SAMPLE_ROWS)).astype(np.int64)
-    columns = split.texts(rows)
+    columns = split.cells(rows)
     size = sum(len(text) for column in columns for text in column)
     every = -(-size // SAMPLE_BYTES)
     return rows[::every], tuple(column[::every] for column in columns)

@@ -33,6 +33,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def cells(self, indices: np.ndarray | slice) -> tuple[np.ndarray, ...]:
+        """What a model reads: the texts, then the columns beside them, each an object array of UTF-8 bytes."""
+        return self.store.cells(self.rows[indices])
+
     def texts(self, indices: np.ndarray | slice) -> tuple[np.ndarray, ...]:
         """One object array of UTF-8 bytes a text column."""
         return self.store.texts(self.rows[indices])

@@ -21,6 +21,7 @@ from pipeline.data.extra_columns import EXTRA, Column, ExtraReader, Wanted
 from pipeline.data.formats import Notices
 from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
+from pipeline.features.columns import wanted_features
 from pipeline.files import replaced_folder
 from pipeline.tasks.task import TargetReader
 
@@ -31,6 +32,7 @@ TARGET = "target_"
 READ_SETTINGS = ("format", "text_columns", "task", "label_column", "label_separator", "label_columns", "labels",
                  "column_names", "encoding", "encoding_fallback", "delimiter", "quote", "escape", "bad_rows",
                  "max_examples", "data_dir")  # fmt: skip
+COLUMN_SETTINGS = ("numeric_columns", "categorical_columns", "date_columns", "vector_columns")
 
 
 @dataclass
@@ -39,6 +41,9 @@ class _Meta:
 
     sources: list[str]
     columns: int
+    """Of cells that are kept as bytes: texts, then the model's other inputs."""
+    beside: int = 0
+    """How many of them are no texts."""
     rows: int = 0
     target: dict = field(default_factory=dict)
     """What the task's reader says of the targets."""
@@ -82,10 +87,18 @@ class Store:
             path.stem.removeprefix(TARGET): np.load(path, mmap_mode="r") for path in folder.glob(f"{TARGET}*.npy")
         }
 
+    def cells(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What a model reads of rows: one object array of bytes (UTF-8) a text column, then one for each of the columns
+        beside the texts (see pipeline.features.columns)."""
+        return self._bytes(rows, self._texts)
+
     def texts(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """One object array of bytes (UTF-8) a text column."""
+        return self._bytes(rows, self._texts[: self.meta.columns - self.meta.beside])
+
+    def _bytes(self, rows: np.ndarray, files: Sequence[tuple[mmap.mmap, np.ndarray]]) -> tuple[np.ndarray, ...]:
         columns = []
-        for data, starts in self._texts:
+        for data, starts in files:
             values = np.empty(len(rows), object)
             for i, (start, end) in enumerate(zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)):
                 values[i] = data[start:end]
@@ -125,6 +138,7 @@ def convert(
 def read_settings(config: DataConfig, wanted: Sequence[Wanted]) -> dict:
     """What decides how a source is converted; without further columns, as it was before there were any."""
     settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
+    settings |= {name: value for name in COLUMN_SETTINGS if (value := getattr(config, name))}
     return settings | ({"extra": [[one.role, one.column] for one in wanted]} if wanted else {})
 
 
@@ -158,8 +172,9 @@ class _Arrays:
 class _Writer:
     """Puts rows one after the other into the arrays of a store."""
 
-    def __init__(self, folder: Path, columns: int, reader: TargetReader, extra: ExtraReader):
+    def __init__(self, folder: Path, meta: _Meta, reader: TargetReader, extra: ExtraReader):
         self.folder, self.reader, self.extra = folder, reader, extra
+        columns, self.texts_of_row = meta.columns, meta.columns - meta.beside
         self.digest = hashlib.sha256()
         self.rows = 0
         self.arrays = _Arrays(
@@ -174,10 +189,10 @@ class _Writer:
         for column in range(columns):
             self.arrays.pending[f"text{column}"].append(0)
 
-    def add(self, texts: list[bytes], target: object, extra: list, place: tuple[int, int]) -> None:
-        """A row: its texts, its target, its further columns, and its line and source."""
-        pending = self.arrays.pending
-        for column, text in enumerate(texts):
+    def add(self, cells: list[bytes], target: object, extra: list, place: tuple[int, int]) -> None:
+        """A row: what a model reads of it, its target, its further columns, and its line and source."""
+        pending, texts = self.arrays.pending, cells[: self.texts_of_row]
+        for column, text in enumerate(cells):
             self.texts[column].write(text)
             self.ends[column] += len(text)
             pending[f"text{column}"].append(self.ends[column])
@@ -187,7 +202,7 @@ class _Writer:
         self.extra.add(extra, pending)
         pending["numbers"].append(place[0])
         pending["origins"].append(place[1])
-        self.digest.update(repr((texts, target)).encode())
+        self.digest.update(repr((cells, target)).encode())
         self.rows += 1
         if self.rows % 10_000 == 0:
             self.arrays.flush()
@@ -201,15 +216,15 @@ class _Writer:
 
 
 def _write(items: list[str], config: DataConfig, folder: Path, split: str, wanted: Sequence[Wanted]) -> None:
-    kind, count = tasks.kind_of(config), len(config.text_columns)
+    kind, count, beside = tasks.kind_of(config), len(config.text_columns), wanted_features(config)
     columns = [*config.text_columns, *kind.columns(config)]
     targets = slice(count, len(columns))
     # One column may have two uses.
-    columns += dict.fromkeys(one.column for one in wanted if one.column not in columns)
-    places = [columns.index(one.column) for one in wanted]
-    meta = _Meta(sources=items, columns=count, format=config.format)
+    columns += dict.fromkeys(one.column for one in (*beside, *wanted) if one.column not in columns)
+    places, beside_places = ([columns.index(one.column) for one in found] for found in (wanted, beside))
+    meta = _Meta(sources=items, columns=count + len(beside), beside=len(beside), format=config.format)
     reader, extra = kind.reader(config), ExtraReader(wanted)
-    writer = _Writer(folder, count, reader, extra)
+    writer = _Writer(folder, meta, reader, extra)
     for origin, item in enumerate(items):
         taken = 0
         for number, cells in sources.read(item, config, columns, split, notices=meta.notices):
@@ -219,6 +234,7 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str, wante
                 if isinstance(cells, str):
                     raise ValueError(cells)
                 texts, target = clean_texts(cells[:count]), reader.read(cells[targets])
+                texts += [one.read(cells[place]) for one, place in zip(beside, beside_places, strict=True)]
                 others = extra.read([cells[place] for place in places])
             except UserError:
                 raise

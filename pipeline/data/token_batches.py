@@ -79,7 +79,7 @@ def cut_by_tokens(split: Split, encoder: TextEncoder, tokens: int) -> TokenBatch
             "more, or a smaller text.sequence_length."
         )
     lengths = [
-        tf.reduce_sum(encoder(*map(tf.constant, split.texts(slice(start, start + CHUNK))))["padding_mask"], axis=1)
+        tf.reduce_sum(encoder(*map(tf.constant, split.cells(slice(start, start + CHUNK))))["padding_mask"], axis=1)
         for start in range(0, len(split), CHUNK)
     ]
     return TokenBatches(np.concatenate(lengths), tokens)

@@ -129,7 +129,7 @@ def _pool(options: argparse.Namespace, source: Source) -> Texts:
     from pipeline.data.sources import read_metadata
 
     data = source.config.data
-    return Texts(options, Features.of(data.text_columns).inputs, read_metadata(data), "unlabelled")
+    return Texts(options, Features(tuple(data.text_columns)).inputs, read_metadata(data), "unlabelled")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def check(source: Source, name: Name = "train", near: float = NEAR) -> Checked:
     data = load(config.data, source.cache, source.begun, evaluation=config.evaluation)
     rows = split_named(data, name)
     assert data.train is not None
-    forward = frozen(config)
+    forward = frozen(config, data.features)
     vectors = forward(data.train)
     learned = learn(data.task, data.train, vectors, config.training.seed)
     predictions = learned.held_out

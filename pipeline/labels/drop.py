@@ -16,7 +16,6 @@ from pipeline.labels.check import Checked
 from pipeline.labels.table import write_table
 from pipeline.labels.vectors import frozen
 from pipeline.methods.learned import learn
-from pipeline.tasks.task import Task
 from pipeline.training.workers import Workers
 
 FILE, TABLE = "dropped.json", "dropped.csv"
@@ -38,7 +37,7 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
     folder, train = Path(str(config.run_dir)), data.train
     with workers.chief_first():
         if workers.chief and _kept(folder, data) is None:
-            checked = _checked(config, data.task, train)
+            checked = _checked(config, data, train)
             dropped = _spared(train, checked.doubts.wrong)
             rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
             write_table(folder / TABLE, checked.columns, (cells for row, cells in rows if dropped[row]))
@@ -71,8 +70,9 @@ def _kept(folder: Path, data: DataSplits) -> list[int] | None:
     return found["rows"] if found["data"] == data.fingerprint else None
 
 
-def _checked(config: Config, task: Task, train: Split) -> Checked:
-    learned = learn(task, train, frozen(config)(train), config.training.seed)
+def _checked(config: Config, data: DataSplits, train: Split) -> Checked:
+    task = data.task
+    learned = learn(task, train, frozen(config, data.features)(train), config.training.seed)
     return Checked(task, train, task.doubts(train.targets(), learned.held_out), {}, learned.strength)
 
 

@@ -9,6 +9,8 @@ from pipeline.config import Config
 from pipeline.data.load import DataSplits, load
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchForward
+from pipeline.features import Features
+from pipeline.features.columns import wanted_features
 from pipeline.labels.choose import choose, unlike
 from pipeline.labels.rows import Source
 from pipeline.labels.twins import plain
@@ -69,11 +71,13 @@ def choose_next(source: Source, pool: Pool, count: int) -> Next:
         UserError: no text is left, or what is labelled cannot be read.
     """
     config = source.config
+    if wanted_features(config.data):
+        raise UserError("labels next judges texts alone, and this config reads columns beside them: unset these.")
     data = load(config.data, source.cache, source.begun, evaluation=config.evaluation) if source.labelled else None
     pool = pool.without(_known(data))
     if not pool.rows:
         raise UserError("there is no text to choose from that has no label yet.")
-    forward = frozen(config)
+    forward = frozen(config, Features(tuple(config.data.text_columns)))
     vectors = vectors_of_texts(forward, [row.texts for row in pool.rows if row.texts])
     unsure = None if data is None else _unsure(config, data, forward, vectors)
     chosen = choose(vectors, min(count, len(pool.rows)), config.training.seed, unsure)

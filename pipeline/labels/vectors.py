@@ -4,19 +4,23 @@ them."""
 import numpy as np
 
 from pipeline.backbone.load import load_backbone, require_segments
-from pipeline.classifier import build_classifier, over_chunks, pooled_model
+from pipeline.classifier import build_classifier, over_chunks, over_columns, pooled_model
 from pipeline.config import Config
 from pipeline.evaluation.predict import BatchForward
+from pipeline.features import Features
+from pipeline.fusion import Fusion
 from pipeline.training.numerics import choose_dtype
 
 # At a time; like lengths are found among more of them.
 BATCH = 32
 
 
-def frozen(config: Config) -> BatchForward:
-    """The vectors of texts by the checkpoint of a config as it is: the mean of the last half of its layers.
+def frozen(config: Config, features: Features) -> BatchForward:
+    """The vectors of rows by the checkpoint of a config as it is: the mean of the last half of its layers, and behind
+    it the numbers of columns beside the text.
 
     Args:
+        features: what is read of the rows, of which it may pass over columns.
         config: settled; a pooling with weights of its own, which nothing has trained, becomes the mean of the tokens.
 
     Raises:
@@ -24,7 +28,7 @@ def frozen(config: Config) -> BatchForward:
     """
     dtype = choose_dtype(config.training.dtype)
     loaded = load_backbone(config.model, config.text, config.training.seed, dtype)
-    if len(config.data.text_columns) > 1:
+    if features.texts_read > 1:
         require_segments(loaded, f"data.text_columns [{', '.join(config.data.text_columns)}]")
     pooling = config.model.pooled_by if config.model.pooled_by == "first" else "mean"
     layers = max(1, loaded.backbone.num_layers // 2)
@@ -33,7 +37,9 @@ def frozen(config: Config) -> BatchForward:
         model = over_chunks(model, "mean", dtype=dtype)
     if config.model.backbone is None:
         print("note: the model has no checkpoint, and random weights tell texts apart by their words alone.")
-    encoder = loaded.text_encoder(config.text.lowercase, config.text.length, config.text.long_texts)
+    if width := sum(column.width for column in features.beside):
+        model = over_columns(model, Fusion(name="fusion"), width)
+    encoder = loaded.text_encoder(config.text.lowercase, config.text.length, config.text.long_texts, features)
     return BatchForward(pooled_model(model), encoder, BATCH)
 
 

@@ -75,7 +75,7 @@ def balanced_batches(
     def numpy_batch(step: np.ndarray) -> tuple:
         rows = rows_of(int(step))[index * size : (index + 1) * size]
         weights = np.ones(size, np.float32) if split.weights is None else split.weights[rows]
-        return *split.texts(rows), split.training_targets(task, rows), weights
+        return *split.cells(rows), split.training_targets(task, rows), weights
 
     def batch(step: tf.Tensor) -> tuple:
         *texts, targets, weights = tf.numpy_function(numpy_batch, [step], kinds, stateful=False)

@@ -36,6 +36,9 @@ class TrainingConfig:
     """Split each batch into this many parts, one after the other, to save memory; the update is the same."""
     learning_rate: Positive = 5e-5
     """Peak learning rate."""
+    columns_learning_rate: Positive = 1e-3
+    """Peak learning rate where columns beside the text come in: of the layers of model.fusion and of the last one,
+    which begin with random weights."""
     warmup: Share = 0.1
     """Share of all updates over which the learning rate rises linearly from 0."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -13,9 +13,10 @@ from pipeline.backbone.architecture import is_projected
 from pipeline.backbone.families import Family, classifier_family
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier, divide_logits, head_of, over_chunks, take_head
+from pipeline.classifier import build_classifier, divide_logits, head_of, over_chunks, over_columns, take_head
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
+from pipeline.fusion import Fusion
 from pipeline.identity import Identity
 from pipeline.tasks.task import Task
 from pipeline.training.checkpoint import load_finished
@@ -93,6 +94,9 @@ def load_run_classifier(settings: Settings, loaded: LoadedBackbone, dtype: str |
     )
     if "pooling" in identity.long:
         model = over_chunks(model, identity.long["pooling"], dtype=dtype)
+    if identity.fusion:
+        fusion = Fusion(identity.fusion["kind"], identity.fusion["units"], name="fusion")
+        model = over_columns(model, fusion, identity.fusion["width"])
     if settings.epochs:
         return model, load_finished(settings.folder / "checkpoints", model)
     if loaded.classifier is None:
@@ -112,6 +116,8 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
         raise UserError(
             f"{folder}: its model reads texts in chunks (text.long), which no other format has a place for."
         )
+    if settings.identity.fusion:
+        raise UserError(f"{folder}: its model reads columns beside the text, which no other format has a place for.")
     loaded = load_run_backbone(settings, None, "float32")
     model, _ = load_run_classifier(settings, loaded, "float32")
     divide_logits(model, _temperature(folder))

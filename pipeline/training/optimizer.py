@@ -216,7 +216,8 @@ def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int)
         use_ema=config.ema is not None,
         ema_momentum=config.ema or 0.0,
     )
-    optimizer.set_scales(layer_scales(model, config.layer_decay))
+    scales = layer_scales(model, config.layer_decay)
+    optimizer.set_scales(scales | fusion_scales(model, config.columns_learning_rate / config.learning_rate))
     return build(optimizer, model)
 
 
@@ -246,6 +247,14 @@ def layer_scales(model: keras.Model, decay: float) -> dict[str, float]:
     depths = {variable.path: _depth(variable.path) for variable in model.trainable_variables}
     top = max((depth for depth in depths.values() if depth is not None), default=0)
     return {path: decay ** (top + 1 - depth) for path, depth in depths.items() if depth is not None}
+
+
+def fusion_scales(model: keras.Model, scale: float) -> dict[str, float]:
+    """One multiple for the layers that columns beside the text go through; none where there are no columns."""
+    parts = getattr(model, "classifier_parts", None)
+    if parts is None or parts.fusion is None:
+        return {}
+    return {variable.path: scale for variable in [*parts.fusion.trainable_weights, *parts.head.trainable_weights]}
 
 
 def _depth(path: str) -> int | None:

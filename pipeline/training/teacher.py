@@ -49,8 +49,14 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
     fault = data.task.teacher_fault(settings.task)
     if fault is not None:
         raise UserError(f"{named} {fault}")
-    if Features.from_metadata(settings.identity.features).inputs != data.features.inputs:
+    features = Features.from_metadata(settings.identity.features)
+    if features.inputs != data.features.inputs:
         raise UserError(f"{named} takes {' and '.join(served['inputs'])}: give both runs as many data.text_columns.")
+    if (features.columns, features.fusion) != (data.features.columns, data.features.fusion):
+        raise UserError(
+            f"{named} has learned other values of its columns, or puts them together otherwise ({features.fusion}): "
+            "give both runs the same training rows and model.fusion."
+        )
     if (settings.text.long == "chunks") != (config.text.long == "chunks"):
         raise UserError(f"{named} reads its texts in chunks, or this run does, but not both: set text.long alike.")
     # Texts are cut to the student's length, or into its chunks.

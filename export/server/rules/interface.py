@@ -22,13 +22,25 @@ JSON_TYPES = {
 
 
 def serving_default(subject: Subject) -> str:
-    """serving_default takes text, or text_a and text_b, and gives what the model's task answers."""
+    """serving_default takes what the metadata names, text, or text_a and text_b, or texts and columns beside them, and
+    gives what the model's task answers."""
     signature = signature_of(subject, "serving_default")
-    if sorted(signature.inputs) not in (["text"], ["text_a", "text_b"]):
-        raise Broken(f"its inputs are {listed(signature.inputs)}")
-    require(signature.inputs, {name: (tf.string, [-1]) for name in signature.inputs})
+    beside = {column["name"]: column for column in subject.metadata.get("columns", ())}
+    if not beside and len(subject.metadata.get("text_columns", ())) < 3:
+        if sorted(signature.inputs) not in (["text"], ["text_a", "text_b"]):
+            raise Broken(f"its inputs are {listed(signature.inputs)}")
+    elif sorted(signature.inputs) != sorted(subject.metadata["inputs"]):
+        raise Broken(f"its inputs are {listed(signature.inputs)}, and by the metadata others")
+    require(signature.inputs, {name: _column_spec(spec) for name, spec in signature.inputs.items()})
     _require_outputs(subject, "serving_default")
     return f"{listed(signature.inputs)} to {listed(signature.outputs)}"
+
+
+def _column_spec(spec) -> tuple:
+    """string [batch], float32 [batch] or float32 [batch, any]."""
+    if spec.dtype != tf.float32.as_datatype_enum:
+        return tf.string, [-1]
+    return tf.float32, [-1] if len(spec.tensor_shape.dim) == 1 else [-1, None]
 
 
 def examples(subject: Subject) -> str:
