@@ -1,5 +1,6 @@
 """What is sent to a served model and what comes back, held against its signature."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,8 @@ def nothing(signature: Signature) -> dict[str, np.ndarray]:
 def _column(name: str, values: list, spec: Spec) -> np.ndarray:
     if spec.dtype is None or spec.dtype.kind == "O":
         return _texts(values)
+    if spec.dtype.kind == "f":
+        values = _numbers(values, spec)
     try:
         given = np.array(values)
     except ValueError:  # rows of several lengths
@@ -98,6 +101,22 @@ def _column(name: str, values: list, spec: Spec) -> np.ndarray:
     if array is None or not (array.dtype.kind == "f" or np.array_equal(array, given)):
         raise RequestFailed(f"the input {name!r} takes {spec.dtype} numbers, in rows of one length.")
     return array
+
+
+def _numbers(values: list[Any], spec: Spec) -> list[Any]:
+    """With NaN for what is missing, None or "", and numbers for their texts."""
+    size = spec.shape[1] if spec.shape is not None and len(spec.shape) == 2 else None
+
+    def number(value: Any) -> Any:
+        missing = value is None or (isinstance(value, str) and not value.strip())
+        if size is None:
+            return math.nan if missing else float(value) if isinstance(value, str) else value
+        return [math.nan] * size if missing else [float(p) for p in value.split()] if isinstance(value, str) else value
+
+    try:
+        return [number(value) for value in values]
+    except ValueError:  # A text that is no number, which is said as of any.
+        return values
 
 
 def _texts(values: list[Any]) -> np.ndarray:

@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(client: Client, options: argparse.Namespace) -> None:
-    rows = Texts(options, client.inputs)
+    rows = Texts(options, client.inputs, beside=client.columns)
     iterator, count = iter(rows), 0
     while window := list(itertools.islice(iterator, options.batch_size * options.parallel * WINDOW)):
         asked = [row.texts for row in window if row.texts]

@@ -79,6 +79,7 @@ def _compare(options: argparse.Namespace) -> dict:
     found = {
         "old": str(old.version),
         "new": str(new.version),
+        "inputs": new.inputs,
         "rows": len(texts),
         "agreement": float(same.mean()),
         **new.task.compare(old.task, outputs, truth),
@@ -113,7 +114,7 @@ def _shown(side: str, task, outputs: dict, row: int) -> dict:
 def _read(options: argparse.Namespace, model) -> tuple[list[tuple[str, ...]], list | None]:
     """Texts, one or two a row, and what is right, if the file has it; rows are those that training would take."""
     trained = model.metadata.get("read", {})
-    rows = Texts(options, model.inputs, trained, "data", options.label_column)
+    rows = Texts(options, model.inputs, trained, "data", options.label_column, model.features.wanted("--data"))
     several = trained.get("label_columns")
     candidates = [name for name in (trained.get("label_column"), "label") if name not in (None, *rows.text_columns)]
     label = options.label_column or next((name for name in candidates if name in rows.columns), None)
@@ -201,7 +202,7 @@ def _table(found: dict) -> str:
     if found["changed"]:
         lines += ["", "for example"]
         for row in found["changed"][:SHOWN]:
-            texts = " | ".join(row[name] for name in ("text", "text_a", "text_b") if name in row)
+            texts = " | ".join(row[name] for name in found["inputs"])
             sides = (" ".join(str(row[key]) for key in row if key.startswith(side)) for side in ("old", "new"))
             right = f" (right: {row['label']})" if "label" in row else ""
             lines.append(f"  row {row['row']}: {' -> '.join(sides)}{right}  {' '.join(texts.split())[:70]}")

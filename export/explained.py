@@ -15,7 +15,7 @@ from pipeline.data.formats import as_text, escaped, printable
 # The strongest piece of a text is shown in full colour, others in the share of theirs.
 FOR, AGAINST = (0, 140, 60), (200, 40, 40)
 # Keys of a JSON object behind the columns of the input.
-ADDED = {REASON, "pieces", "completeness_gap"}
+ADDED = {REASON, "pieces", "completeness_gap", "columns", "read"}
 
 
 def explain(predictor, rows: Texts, batch_size: int, form: str, file: TextIO) -> Iterator[int]:
@@ -43,16 +43,22 @@ def table(file: TextIO, rows: Texts) -> Callable:
             print(f"- ({row.reason})\t{texts}", file=file)
             return
         print(f"{line_of(explanation.answer)}\t{texts}", file=file)
-        strongest = max(map(abs, explanation.attributions), default=0) or 1.0
+        strongest = max(map(abs, [*explanation.attributions, *explanation.columns.values()]), default=0) or 1.0
         for piece, value, (text, begin, end) in zip(
             explanation.pieces, explanation.attributions, explanation.spans, strict=True
         ):
-            surface = row.texts[text].encode("utf-8", "replace")[begin:end].decode("utf-8", "replace")
+            surface = (
+                (explanation.read or row.texts[text]).encode("utf-8", "replace")[begin:end].decode("utf-8", "replace")
+            )
             line = Text(f"  {value:+.3f}  ")
             line.append(printable(surface), style=_style(value / strongest))
             if surface != piece:
                 line.append(f"  {escaped(piece)}", style="dim")
             console.print(line)
+        for name, value in explanation.columns.items():
+            line = Text(f"  {value:+.3f}  ")
+            line.append(printable(name), style=_style(value / strongest))
+            console.print(line.append("  (column)", style="dim"))
 
     return write
 
@@ -69,6 +75,9 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
             answer = explanation.answer.items()
             found = {name: value if isinstance(value, str) else round(value, 6) for name, value in answer}
             found |= {"pieces": pieces_of(explanation), "completeness_gap": round(explanation.completeness_gap, 6)}
+            if explanation.columns:
+                found["columns"] = {name: round(value, 6) for name, value in explanation.columns.items()}
+            found |= {"read": explanation.read} if explanation.read is not None else {}
         prefix = prefix_of(given, {*ADDED, *found})
         record = given | {f"{prefix}{name}": value for name, value in found.items()}
         print(json.dumps(record, ensure_ascii=False, default=as_text), file=file)
@@ -77,7 +86,7 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
         return [
             {
                 "piece": piece,
-                **({"input": names[text]} if len(names) > 1 else {}),
+                **({"input": names[text]} if len(names) > 1 and explanation.read is None else {}),
                 "begin": begin,
                 "end": end,
                 "attribution": round(value, 6),

@@ -6,6 +6,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from export.kit_quoting import quote_json, quote_shell, text_of
 from export.versions import find_version, version_number, versions_in
@@ -173,7 +176,7 @@ def _example(version: Path, example: list[str] | None) -> dict:
     answer = classifier(*([text] for text in example))[0]
     shown = {name: _rounded(value) for name, value in answer.items()}
     # One text as it is; a pair as a line of the client's, with a tab between.
-    line = example[0] if len(example) == 1 else "\t".join(re.sub(r"[\t\r\n]", " ", text) for text in example)
+    line = example[0] if len(example) == 1 else "\t".join(map(_in_line, example))
     return {
         "inputs": classifier.inputs,
         "answer_notes": classifier.task.answer_notes(),
@@ -268,11 +271,23 @@ def _warmup_example(version: Path, names: list[str]) -> list[str]:
     for log in read_warmup(version):
         inputs = log.predict_log.request.inputs
         if set(inputs) == set(names):
-            texts = [tf.make_ndarray(inputs[name]).ravel()[0].decode("utf-8", "replace") for name in names]
-            texts = [" ".join(text.split())[:200] for text in texts]
-            if all(texts):
-                return texts
+            cells = [_shown_cell(tf.make_ndarray(inputs[name])[0]) for name in names]
+            if cells[0]:
+                return cells
     return list(EXAMPLE[: len(names)])
+
+
+def _shown_cell(value: Any) -> Any:
+    """A cell of a request, as JSON has it; numbers that are missing are 0, for JSON has no NaN."""
+    if isinstance(value, bytes):
+        return " ".join(value.decode("utf-8", "replace").split())[:200]
+    return np.nan_to_num(value).tolist()
+
+
+def _in_line(cell: Any) -> str:
+    """A cell among others on a line, with tabs between."""
+    text = " ".join(map(str, cell)) if isinstance(cell, list) else str(cell)
+    return re.sub(r"[\t\r\n]", " ", text)
 
 
 def _name(folder: str) -> str:

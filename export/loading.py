@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
@@ -10,16 +11,19 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
 from export.answers import Answer, Answers
+from export.cells import fed
 from export.versions import ModelError, find_version, read_metadata
 from pipeline import tasks
+from pipeline.features import Features
 from pipeline.files import is_pattern
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Text: TypeAlias = str | bytes
-Row: TypeAlias = Text | Sequence[Text] | Mapping[str, Any]
-"""One text, two texts for a model of pairs, or a mapping that has them under the model's columns."""
+Row: TypeAlias = Text | Sequence[Any] | Mapping[str, Any]
+"""One text, two texts for a model of pairs, a text with the cells of the columns beside it, or a mapping that has these
+under the model's columns."""
 
 
 class Explanation(NamedTuple):
@@ -33,6 +37,10 @@ class Explanation(NamedTuple):
     """For each piece: of which text (0, or 1 in a pair), and its first byte and the one behind its last there."""
     completeness_gap: float
     """Share by which the attributions miss what they should add up to."""
+    columns: Mapping[str, float] = MappingProxyType({})
+    """What each column beside the text adds as numbers; what is read as words is among the pieces."""
+    read: str | None = None
+    """What was tokenized, which the spans are of, where that is not a text as it was sent."""
 
     @property
     def label(self) -> str:
@@ -62,7 +70,8 @@ class Classifier:
     Attributes:
         version: the folder that was loaded.
         task: what it predicts (see pipeline.tasks); of labels `task.names`, in the order of `probabilities`.
-        inputs: ["text"] or ["text_a", "text_b"].
+        inputs: ["text"] or ["text_a", "text_b"], or the names of more texts and of the columns beside them.
+        features: what they are.
         metadata: what the export wrote about itself.
 
     Raises:
@@ -79,6 +88,7 @@ class Classifier:
             self._serve = self._model.signatures["serving_default"]
             self.metadata = read_metadata(self.version)
             self.task, self.inputs = tasks.from_metadata(self.metadata), self.metadata["inputs"]
+            self.features = Features.from_metadata(self.metadata)
             # First what is one string or number a text, in the order of a table's columns.
             self._order = [*self.task.answer_names, *self._serve.structured_outputs]
         except Exception as error:  # TensorFlow raises whatever its file systems and parsers raise
@@ -178,7 +188,7 @@ class Classifier:
         for start in range(0, len(rows), batch_size):
             answer = self._ask(self._model.signatures["explain"], rows[start : start + batch_size])
             answer.setdefault("segment_ids", tf.zeros_like(answer["begin"]))
-            found += [_explanation(row, self.task.answer_names) for row in _by_row(answer)]
+            found += [_explanation(row, self.task.answer_names, self.features) for row in _by_row(answer)]
         return found[0] if _single(texts) else found
 
     def _answers(self, rows: list[tuple[bytes, ...]], batch_size: int, index: Any = None) -> Answers:
@@ -218,7 +228,8 @@ class Classifier:
 
     def _columns(self, columns: Sequence[str] | None) -> Sequence[str]:
         if columns is None:
-            return self.metadata.get("read", {}).get("text_columns") or self.inputs
+            read = self.metadata.get("read", {}).get("text_columns")
+            return [*read, *(column.name for column in self.features.columns)] if read else self.inputs
         if isinstance(columns, str) or len(columns) != len(self.inputs):
             raise ModelError(f"{self.version} takes {' and '.join(self.inputs)}: give a list of as many columns.")
         return columns
@@ -226,18 +237,31 @@ class Classifier:
     def _row(self, row: Sequence[Text], place: str) -> tuple[bytes, ...]:
         if len(row) != len(self.inputs):
             raise ModelError(f"{place}: {self.version} takes {' and '.join(self.inputs)}, not {len(row)} texts.")
-        for text in row:
+        count = len(self.features.text_columns)
+        for text in row[:count]:
             if not isinstance(text, str | bytes):
                 raise ModelError(f"{place}: {text!r:.50} is no text but {type(text).__name__}.")
-        return tuple(text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in row)
+        texts = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in row[:count]]
+        try:
+            wanted = zip(self.features.wanted("the column"), row[count:], strict=True)
+            return *texts, *(one.read(cell) for one, cell in wanted)
+        except ValueError as error:
+            raise ModelError(f"{place} {error}.") from None
 
     def _ask(self, signature, rows: list[tuple[bytes, ...]]) -> dict[str, tf.Tensor]:
-        columns = zip(self.inputs, zip(*rows, strict=True), strict=True)
-        return signature(**{name: tf.constant(column) for name, column in columns})
+        columns = dict(zip(self.inputs, zip(*rows, strict=True), strict=True))
+        if self.features.columns:
+            return signature(**{name: tf.constant(v) for name, v in fed(columns, self._specs).items()})
+        return signature(**{name: tf.constant(column) for name, column in columns.items()})
+
+    @property
+    def _specs(self) -> dict[str, tf.TensorSpec]:
+        return self._serve.structured_input_signature[1]
 
 
 def _single(texts: Sequence[Any]) -> bool:
-    return bool(texts) and all(isinstance(text, str | bytes) for text in texts)
+    # What stands beside a text may be a number, or missing.
+    return bool(texts) and isinstance(texts[0], str | bytes)
 
 
 def _by_row(answer: dict[str, tf.Tensor]) -> Iterator[dict]:
@@ -246,7 +270,7 @@ def _by_row(answer: dict[str, tf.Tensor]) -> Iterator[dict]:
         yield dict(zip(columns, row, strict=True))
 
 
-def _explanation(row: dict, names: Sequence[str]) -> Explanation:
+def _explanation(row: dict, names: Sequence[str], features: Features) -> Explanation:
     # Special tokens and padding have no bytes.
     kept = [i for i, (begin, end) in enumerate(zip(row["begin"], row["end"], strict=True)) if end > begin]
     # A signature's outputs come in no order of their own.
@@ -257,4 +281,6 @@ def _explanation(row: dict, names: Sequence[str]) -> Explanation:
         [row["attributions"][i] for i in kept],
         [(row["segment_ids"][i], row["begin"][i], row["end"][i]) for i in kept],
         row["completeness_gap"],
+        dict(zip([column.name for column in features.beside], row.get("column_attributions", ()), strict=True)),
+        row["read"].decode() if "read" in row else None,
     )

@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         from export.loading import Classifier
 
         predictor = Classifier(options.model)
-        rows = Texts(options, predictor.inputs, predictor.metadata.get("read"))
+        beside = predictor.features.wanted("--input")
+        rows = Texts(options, predictor.inputs, predictor.metadata.get("read"), beside=beside)
         if options.output:
             _write_file(predictor, rows, options)
         else:

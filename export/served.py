@@ -14,7 +14,8 @@ import numpy as np
 from export.answers import Answer, Answers
 from export.checked import checked, columns_of, merged, nothing, rows_of
 from export.failures import BadAnswer, NotServed, RequestFailed, TryAgain, out_of_time, quoted
-from export.transport import Columns, Model, Reply, Signature, Tls, connect
+from export.transport import Columns, Model, Reply, Signature, Spec, Tls, connect
+from pipeline.features.columns import Category, Column, Number, Vector, Wanted
 
 Found = TypeVar("Found")
 # Seconds; more is no timeout that a socket takes.
@@ -181,6 +182,15 @@ class Client:
         """Names of the signature's inputs, asked once."""
         return list((self._known or self._ask_known(self._begin())).signature.inputs)
 
+    @property
+    def columns(self) -> list[Wanted]:
+        """The inputs, where they are more than one text or two: each a column of its name. A server does not say which
+        of them are texts."""
+        inputs = (self._known or self._ask_known(self._begin())).signature.inputs
+        if set(inputs) in ({"text"}, {"text_a", "text_b"}):
+            return []
+        return [Wanted(name, _kind_of(spec), "the input") for name, spec in inputs.items()]
+
     def versions(self) -> dict[int, str]:
         """State of each version that the server knows of, such as {1: "AVAILABLE"}; with a version, only its own."""
         return self._try(lambda timeout: self._transport.versions(self._model, timeout), self._begin())
@@ -271,6 +281,12 @@ class Client:
                 if attempt == self._limits.attempts or pause >= call.left() or call.over.wait(pause):
                     raise
             attempt += 1
+
+
+def _kind_of(spec: Spec) -> type[Column]:
+    if spec.dtype is None or spec.dtype.kind == "O":
+        return Category
+    return Number if spec.shape is None or len(spec.shape) == 1 else Vector
 
 
 def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:

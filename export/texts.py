@@ -6,7 +6,7 @@ Every row of the input is given, in order, with all its cells, so that answers c
 import argparse
 import dataclasses
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +23,10 @@ from pipeline.data.formats import (
     open_table,
     options_of,
     suffixes,
-    text_of,
 )
 from pipeline.data.formats.file import STANDARD_INPUT, File
+from pipeline.data.rows import clean_texts
+from pipeline.features.columns import Wanted
 
 
 class Row(NamedTuple):
@@ -36,7 +37,8 @@ class Row(NamedTuple):
     cells: list[Any]
     """Of all columns; None for those that it lacks."""
     texts: tuple[str, ...] | None
-    """One or two to answer; None: there are none, and `reason` says why."""
+    """What the model reads: one or two texts, or more and cells of columns; None: there is none, and `reason` says
+    why."""
     reason: str
     blank: bool
     """It is no row for training: a blank line, or the header once more."""
@@ -90,6 +92,8 @@ class Texts:
         trained: how the model's training rows were read, `metadata["read"]`.
         input_name: as for add_text_arguments.
         labelled: a column that the input must have besides, if any.
+        beside: columns that the model reads beside its texts, of the last of `inputs`; on the command line they are
+            missing.
 
     Attributes:
         columns: of the input. JSON may bring more on the way, at the end.
@@ -107,19 +111,23 @@ class Texts:
         trained: dict | None = None,
         input_name: str = "input",
         labelled: str | None = None,
+        beside: Sequence[Wanted] = (),
     ):
+        self._beside, inputs = beside, inputs[: len(inputs) - len(beside)]
         self._options, self._inputs, self._trained = options, inputs, trained or {}
         self._labelled, self.notices = labelled, Notices()
         if options.text_column and len(options.text_column) != len(inputs):
             count = len(options.text_column)
             raise ValueError(f"the model takes {' and '.join(inputs)}; --text_column names {count} column(s).")
         if getattr(options, "text", None):
-            rows = ((number, cells_of(text, inputs)) for number, text in enumerate(options.text, 1))
-            tables = iter([Table("the command line", list(inputs), rows, "text", ReadOptions(), self.notices)])
+            names = [*inputs, *(one.column for one in beside)]
+            rows = ((number, self._given(text, names)) for number, text in enumerate(options.text, 1))
+            tables = iter([Table("the command line", names, rows, "text", ReadOptions(), self.notices)])
         else:
             tables = map(self._open, _files(getattr(options, input_name), input_name))
         self._first, self._tables = next(tables), tables
-        self.columns, self.text_columns = self._first.columns, self._text_columns(self._first)
+        self.columns = self._first.columns
+        self.text_columns = [*self._text_columns(self._first), *(one.column for one in beside)]
         self._rows = self._all()
 
     def __iter__(self) -> Iterator[Row]:
@@ -132,6 +140,17 @@ class Texts:
             ValueError: one is missing, or there are two of its name.
         """
         return self._first.places(wanted)
+
+    def _given(self, text: str, names: list[str]) -> list[Any] | str:
+        """The cells of a text of the command line; of columns beside it those that stand behind it, if any do."""
+        none = [None] * len(self._beside)
+        if not none or text.count("\t") >= len(names) - 1:
+            return cells_of(text, names)
+        cells = cells_of(text, self._inputs)
+        if isinstance(cells, str):
+            return cells
+        self.notices.add(f"texts without {', '.join(names[len(self._inputs) :])}, which count as missing", text[:20])
+        return [*cells, *none]
 
     def _open(self, file: str) -> Table:
         read = options_of(self._options)
@@ -190,9 +209,14 @@ class Texts:
             if isinstance(cells, str):
                 reason, cells = cells, [None] * len(table.columns)
             else:
-                found = [text_of(cells[place]) for place in places]
-                reason = next((text for text in found if isinstance(text, str)), "")
-                texts = None if reason else tuple(text.decode() for text in found if isinstance(text, bytes))
+                try:
+                    found = clean_texts([cells[place] for place in places[: len(self._inputs)]])
+                    others = zip(self._beside, places[len(self._inputs) :], strict=True)
+                    texts = tuple(
+                        cell.decode() for cell in (*found, *(one.read(cells[place]) for one, place in others))
+                    )
+                except ValueError as error:
+                    reason = str(error)
                 if texts and any(map(looks_misread, texts)):
                     self.notices.add("texts that seem to be decoded wrongly (Â£, â€™, Ã©)", where)
             if reason and not blank and reason != NO_TEXT and not self._kept(where, reason):

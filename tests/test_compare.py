@@ -106,6 +106,7 @@ def test_lines_of_text_without_labels_and_the_table(versions, answers, tmp_path,
     assert output.endswith("at least 0.99: FAILED\n")
 
 
+@pytest.mark.slow
 def test_several_labels_and_other_label_sets(tmp_path, capsys):
     """Several labels a text count one by one; a label that only the data has is a row that both get wrong."""
     task = MultiLabel(LABELS, 0.4, "+")

@@ -80,6 +80,7 @@ def test_no_character_is_lost():
     assert split_sentences(" \u3000 ") == []
 
 
+@pytest.mark.slow
 def test_time_is_linear():
     def seconds(text):
         start = time.process_time()

@@ -218,6 +218,7 @@ def test_from_a_teachers_run_to_a_student_and_to_a_student_of_it(taught, capsys)
     assert main([*student[:2], "--run_dir", str(taught / "third"), *arguments, "--export.enabled", "false"]) == 0
 
 
+@pytest.mark.slow
 def test_the_weights_read_are_those_that_the_teacher_ended_with(taught):
     config = parse(["--config", str(taught / "student.yaml")])
     data = load(config.data, taught / "teacher" / "data")

@@ -366,6 +366,7 @@ def test_a_process_that_fails_is_reported_with_its_last_words(tmp_path):
         verify(tmp_path, {"text": TEXTS}, np.zeros((len(TEXTS), 3), np.float32), 1e-5, TASK)
 
 
+@pytest.mark.slow
 def test_a_system_without_the_library_is_verified_all_the_same(exported, model, encoder, monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError("libtensorflow_cc.so.2")
@@ -376,6 +377,7 @@ def test_a_system_without_the_library_is_verified_all_the_same(exported, model, 
         verify(exported, {"text": TEXTS}, live(model, encoder, TEXTS[::-1]), 1e-5, TASK)
 
 
+@pytest.mark.slow
 def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
     model = make_model(pooling="mean")
     texts = [TEXTS, TEXTS[::-1]]

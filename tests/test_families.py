@@ -154,6 +154,7 @@ def _without_segments():
     return tensors | {"embeddings.token_type_embeddings.weight": np.zeros((2, HIDDEN), np.float32)}
 
 
+@pytest.mark.slow
 def test_a_whole_run(tmp_path, capsys):
     """ELECTRA-small, which differs most: trained, served, verified in a fresh process, and known by its family."""
     sizes = SMALL_ELECTRA | {"vocab_size": len(WORDS), "max_position_embeddings": 32}

@@ -80,6 +80,7 @@ def test_a_difference_beyond_chance_is_a_warning_and_another_a_note():
     assert table.lines == ["* differs from the other rows by more than chance"]
 
 
+@pytest.mark.slow
 def test_chance_alone_is_rarely_a_finding():
     generator = np.random.default_rng(0)
     wrong = 0

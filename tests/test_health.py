@@ -179,6 +179,7 @@ def test_a_run_says_all_warnings_again_at_its_end_and_in_the_report(tmp_path, ca
     assert "share of texts cut" in page and "labels that look alike" in page
 
 
+@pytest.mark.slow
 def test_a_run_without_warnings_says_nothing_of_them(tmp_path, capsys):
     config = write_config(tmp_path, rows=2000, training={"epochs": 2, "learning_rate": 0.01}, export={"enabled": False})
     arguments = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--data.test_fraction", "0.4"]

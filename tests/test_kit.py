@@ -431,6 +431,7 @@ def test_the_example_is_a_warm_up_request_where_there_are_any(tmp_path):
     assert json.loads(command[2]) == {"instances": [{"text": "a rocket in orbit"}]}
 
 
+@pytest.mark.slow
 def test_pairs(tmp_path, capsys):
     export_tiny(tmp_path / "pairs", pair=True)
     assert kit.main([str(tmp_path / "pairs"), "--out", str(tmp_path / "kit"), *MEMORY]) == 0

@@ -330,6 +330,7 @@ def test_other_tasks(tmp_path, task, capsys):
     assert len(read(output)) == 4
 
 
+@pytest.mark.slow
 def test_suspicious_rows_are_left_out_once_and_for_all(planted, tmp_path, capsys, monkeypatch):
     config, wrong, _ = planted
     begun = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--training.drop_suspicious", "true"]

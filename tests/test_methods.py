@@ -232,6 +232,7 @@ def test_loss_is_the_mean_squared_error_of_all_pairs_cosines():
         np.testing.assert_allclose(tf.convert_to_tensor(one), tf.convert_to_tensor(other), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_devices_compare_the_pairs_of_one():
     trained = []
     for strategy in (tf.distribute.get_strategy(), choose_strategy("mirrored")):

@@ -52,7 +52,9 @@ def versions(folder):
     return sorted(path.name for path in (folder / "run" / "saved_model").iterdir())
 
 
-@pytest.mark.parametrize("config", ["../here/tiny.yaml", "../here/run/config.yaml"])
+@pytest.mark.parametrize(
+    "config", [pytest.param("../here/tiny.yaml", marks=pytest.mark.slow), "../here/run/config.yaml"]
+)
 def test_a_run_is_exported_again_from_another_folder(copied, tmp_path, monkeypatch, capsys, config):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -91,6 +93,7 @@ def test_sources_that_have_moved_are_held_to_the_rows_of_the_run(copied, tmp_pat
     assert versions(copied) == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_sources_that_have_vanished_are_one_note(copied, monkeypatch, capsys):
     (copied / "train.csv").unlink()
     (copied / "held_out.csv").unlink()

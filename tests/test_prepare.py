@@ -27,6 +27,7 @@ def files(tmp_path):
     return [str(tmp_path / "corpus.txt")], Tokenization(str(tmp_path / "vocab.txt"))
 
 
+@pytest.mark.slow
 def test_two_workers_prepare_what_one_does(files, tmp_path):
     paths, tokenization = files
     read, lines = read_documents, []

@@ -263,12 +263,14 @@ def test_from_raw_text_to_a_served_classifier_killed_on_the_way(tmp_path):
     assert (tmp_path / "whole" / "saved_model" / "1").is_dir()
 
 
+@pytest.mark.slow
 def test_finetune_without_pretraining_says_so(tmp_path):
     config = write_pretraining_config(tmp_path)
     output = finish(config, tmp_path / "run", "--stage", "finetune", status=2)
     assert "run --stage pretrain" in output
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_state(tmp_path):
     config = write_pretraining_config(tmp_path, learning_rate=1e30, clip_norm=None, warmup=0.0)
     output = finish(config, tmp_path / "run", "--stage", "pretrain", status=2)

@@ -106,7 +106,10 @@ def whole(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     "number",
-    [pytest.param(signal.SIGTERM, marks=pytest.mark.slow, id="SIGTERM"), pytest.param(signal.SIGINT, id="Ctrl-C")],
+    [
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow, id="SIGTERM"),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow, id="Ctrl-C"),
+    ],
 )
 def test_a_signal_saves_the_batch_it_is_at_and_exits_with_a_status_of_its_own(tmp_path, whole, number):
     """As when a machine is preempted; checkpoints are minutes apart, so nothing else saves here."""

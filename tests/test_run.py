@@ -141,7 +141,7 @@ def test_a_missing_file_is_one_sentence(tmp_path, capsys):
     assert "nowhere.csv: no such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fixed_length", ["true", "false"])
+@pytest.mark.parametrize("fixed_length", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_pairs_with_several_labels_a_row(tmp_path, fixed_length):
     config = write_config(tmp_path, training={"epochs": 1})
     rows = ["first,second,label"]
@@ -172,6 +172,7 @@ def test_pairs_with_several_labels_a_row(tmp_path, fixed_length):
     assert Classifier(tmp_path / "run").inputs == ["text_a", "text_b"]
 
 
+@pytest.mark.slow
 def test_bfloat16_end_to_end(tmp_path):
     config = write_config(tmp_path, training={"epochs": 1, "dtype": "mixed_bfloat16", "class_weights": "balanced"})
     assert main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0

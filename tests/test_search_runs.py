@@ -122,6 +122,7 @@ def test_killed_in_a_trial(whole, tmp_path):
     assert f"resuming in epoch {epoch + 1} after {step} of" in (folder / "trials/0000.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_stops_a_search_with_the_state_saved(tmp_path):
     _, path, folder = prepared(tmp_path)
     process = start(path)

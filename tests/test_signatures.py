@@ -159,6 +159,7 @@ def test_pairs_say_which_text_a_piece_is_of(encoder, tmp_path):
         assert len(explanation.pieces) == len(explanation.attributions) == len(surfaces)
 
 
+@pytest.mark.slow
 def test_several_labels_explain_the_likeliest(encoder, tmp_path):
     model = make_model()
     folder = export_model(model, encoder, MultiLabel(LABELS, 0.999999), tmp_path)
@@ -319,6 +320,7 @@ def test_verify_refuses_signatures_that_differ(name, key, value, message, model,
         verify("", {"text": TEXTS}, rows, 1e-5, TASK, encoder)
 
 
+@pytest.mark.slow
 def test_command_line_explains(exported, capsys, monkeypatch):
     status, output, _ = ask(capsys, exported, "--explain", "ça b", "--top_k", 1)
     head, *lines = output.splitlines()

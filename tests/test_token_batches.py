@@ -126,6 +126,7 @@ def test_fewer_tokens_than_one_text_may_have(rows):
         cut_by_tokens(split, encoder, 20)
 
 
+@pytest.mark.slow
 def test_a_run_by_tokens(tmp_path, capsys):
     training = {"tokens_per_batch": 400, "epochs": 1}
     config = write_config(tmp_path, training=training, export={"enabled": False}, evaluation={"baseline": "none"})

@@ -271,6 +271,7 @@ def test_pins_are_those_of_the_extra():
     assert all(f'"{package}=={version}"' in project for package, version in PINS.items())
 
 
+@pytest.mark.slow
 def test_the_compiler_gets_an_environment_of_its_own_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setenv("BERT_PIPELINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -299,6 +300,7 @@ def test_a_tiny_step_compiles_for_every_generation(name, tiny, compiler):
     assert 0 < checked.answer.peak_bytes < target.hbm_gib * 2**30 and checked.answer.flops > 0
 
 
+@pytest.mark.slow
 def test_a_step_too_large_is_refused_by_the_real_compiler(tiny, compiler, tmp_path):
     target = read_target("v5e-1")
     config = adapt(parse([*tiny, "--model.num_layers", "1"]), target)

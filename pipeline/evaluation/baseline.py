@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.split import Split
+from pipeline.evaluation.boosting import column_matrix, with_texts
 from pipeline.evaluation.interval import interval_of
+from pipeline.features.columns import Column
 from pipeline.tasks.task import Task
 
 NAME = "TF-IDF with a linear model"
+COLUMNS_NAME, TOGETHER_NAME = "gradient boosting on the columns", "gradient boosting on the columns and TF-IDF"
 # With more training rows it takes longer than people wait for it.
 MOST_ROWS = 50_000
 MOST_FEATURES = 200_000
@@ -28,16 +31,18 @@ class Baseline:
         scores: Task.scores of each split, by its name.
         better: by how much the model is better than it on the rows of a split, by its name: the mean difference of
             Task.row_scores, and its 95 % interval.
+        name: what it is.
     """
 
     scores: dict[str, dict[str, Any]]
     better: dict[str, tuple[float, float, float]]
+    name: str = NAME
 
     def metrics(self, task: Task) -> dict[str, Any]:
         """For metrics.json."""
         found = {name: task.headline(scores) for name, scores in self.scores.items()}
         better = {name: dict(zip(("by", "from", "to"), values, strict=True)) for name, values in self.better.items()}
-        return {"name": NAME, "scores": found, "model_is_better": better}
+        return {"name": self.name, "scores": found, "model_is_better": better}
 
     def line(self, task: Task, name: str) -> str:
         """For the terminal, of one split."""
@@ -46,7 +51,7 @@ class Baseline:
             for key, value in task.headline(self.scores[name]).items()
             if value is not None
         )
-        return f"{NAME} on the same rows: {found}"
+        return f"{self.name} on the same rows: {found}"
 
     def warning(self, name: str) -> str | None:
         """Where the model is not clearly better."""
@@ -55,7 +60,7 @@ class Baseline:
             return None
         kind = "worse than" if high < 0 else "not clearly better than"
         return (
-            f"The model is {kind} {NAME} on the {name} rows: the difference is {by:+.3f} a row (95 % interval "
+            f"The model is {kind} {self.name} on the {name} rows: the difference is {by:+.3f} a row (95 % interval "
             f"{low:+.3f} to {high:+.3f})."
         )
 
@@ -70,7 +75,33 @@ def baseline(predicted: dict[str, np.ndarray], train: Split, splits: list[Split]
         task: as it is served.
     """
     vectors = tfidf(train)
-    made = task.linear_predictions(vectors(train), train.targets(), [vectors(split) for split in splits])
+    made = task.baseline_predictions(vectors(train), train.targets(), [vectors(split) for split in splits])
+    return _scored(NAME, made, predicted, splits, task)
+
+
+def boosted_baselines(
+    predicted: dict[str, np.ndarray], train: Split, splits: list[Split], task: Task, columns: tuple[Column, ...]
+) -> list[Baseline]:
+    """As `baseline`, of gradient boosting on the columns beside the text, alone and with TF-IDF; none without columns.
+
+    Args:
+        columns: of the rows.
+    """
+    if not columns:
+        return []
+    alone = column_matrix(train, columns)
+    found = []
+    for name, vectors in ((COLUMNS_NAME, alone), (TOGETHER_NAME, with_texts(train, alone, tfidf(train)))):
+        others = [vectors(split) for split in splits]
+        made = task.baseline_predictions(vectors(train), train.targets(), others, boosted=True)
+        found.append(_scored(name, made, predicted, splits, task))
+    return found
+
+
+def _scored(
+    name: str, made: list[np.ndarray], predicted: dict[str, np.ndarray], splits: list[Split], task: Task
+) -> Baseline:
+    """What a baseline's predictions of the splits are worth beside a model's."""
     scores, better = {}, {}
     for split, predictions in zip(splits, made, strict=True):
         values = split.targets()
@@ -81,7 +112,7 @@ def baseline(predicted: dict[str, np.ndarray], train: Split, splits: list[Split]
         # Rows are paired, so the difference is known better than either score.
         low, high = interval_of(gained, share=False) or (mean, mean)
         better[split.name] = mean, low, high
-    return Baseline(scores, better)
+    return Baseline(scores, better, name)
 
 
 def tfidf(train: Split) -> Callable[[Split], Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baseline
+from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baseline, boosted_baselines
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.groups import scores_by_group
 from pipeline.evaluation.lengths import scores_by_length
@@ -26,12 +26,14 @@ class Evaluation:
         mistakes: where the model is most wrong, with "text", the row's texts: on the test rows, else the validation
             rows.
         baseline: what a linear model scores on the same rows; None: nobody asked it.
+        boosted: what gradient boosting scores, where there are columns beside the text.
     """
 
     task: Task
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     mistakes: list[dict[str, Any]] = field(default_factory=list)
     baseline: Baseline | None = None
+    boosted: list[Baseline] = field(default_factory=list)
 
 
 def evaluate(
@@ -70,6 +72,7 @@ def evaluate(
     train = data.train
     if train is not None and splits and _compares(config, train):
         found.baseline = baseline(predictions, train, splits, task)
+        found.boosted = boosted_baselines(predictions, train, splits, task, data.features.columns)
     return found
 
 

@@ -59,7 +59,7 @@ class ReportContent:
         mistakes: Task.mistakes, each with "text", a list of its one or two texts.
         data_summary: any nested dict; train, validation and test are shown side by side.
         warnings: sentences about the data or the run, shown first.
-        baseline: what a linear model scores on the same rows.
+        baselines: what a linear model scores on the same rows, and with columns beside the text gradient boosting.
     """
 
     title: str
@@ -70,14 +70,17 @@ class ReportContent:
     mistakes: Sequence[dict] = ()
     data_summary: dict[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
-    baseline: Baseline | None = None
+    baselines: Sequence[Baseline] = ()
 
     def add(self, found: Evaluation, data_summary: dict[str, Any], warnings: Sequence[str]) -> None:
         """What is known once a model is evaluated."""
-        self.task, self.mistakes, self.baseline = found.task, found.mistakes, found.baseline
+        self.task, self.mistakes = found.task, found.mistakes
+        self.baselines = [*([found.baseline] if found.baseline else []), *found.boosted]
         self.data_summary, self.warnings = data_summary, warnings
         if found.baseline is not None:
             self.metrics["baseline"] = found.baseline.metrics(found.task)
+        if found.boosted:
+            self.metrics["boosted_baselines"] = [one.metrics(found.task) for one in found.boosted]
 
     @property
     def shown(self) -> str | None:
@@ -94,15 +97,18 @@ class ReportContent:
         scores = self.metrics[self.shown]
         of_task = self.task.findings(scores, self.shown, validation)
         of_groups = group_findings(scores.get("by_group", {}), self.shown)
-        warning = self.baseline.warning(self.shown) if self.compared() and self.baseline else None
+        shown = [one for one in self.baselines if self.shown in one.better]
+        # The strongest is enough to know.
+        strongest = min(shown, key=lambda one: one.better[self.shown or ""][0], default=None)
+        warning = strongest.warning(self.shown) if strongest else None
         warnings = of_task[0] + of_groups[0] + ([warning] if warning else [])
         return warnings, self.compared() + of_task[1] + of_groups[1]
 
     def compared(self) -> list[str]:
         """Lines on what others score on the rows that are shown."""
-        if self.task is None or self.baseline is None or self.shown not in self.baseline.scores:
+        if self.task is None or self.shown is None:
             return []
-        return [self.baseline.line(self.task, self.shown)]
+        return [one.line(self.task, self.shown) for one in self.baselines if self.shown in one.scores]
 
 
 def write_report(path: Path | str, content: ReportContent) -> list[str]:

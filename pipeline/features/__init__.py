@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline.features.columns import Column, column_from
+from pipeline.features.columns import Column, Wanted, column_from
 
 TEXT_INPUTS = {1: ("text",), 2: ("text_a", "text_b")}
 """Names of the inputs of one text a row, and of a pair."""
@@ -64,6 +64,10 @@ class Features:
     def read_as_text(self, column: Column) -> bool:
         """Whether a column is put into words before the text."""
         return column.as_text and (self.fusion == "text" or (self.fusion == "hybrid" and column.kind == "category"))
+
+    def wanted(self, setting: str) -> list[Wanted]:
+        """How the columns beside the texts are read; `setting` names where from, for messages."""
+        return [Wanted(column.name, type(column), setting) for column in self.columns]
 
     def metadata(self) -> dict[str, Any]:
         """JSON-able: "inputs" and what `from_metadata` needs."""

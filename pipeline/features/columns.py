@@ -238,7 +238,7 @@ def wanted_features(data: "DataConfig") -> list[Wanted]:
 
 def _number(wanted: Wanted, cell: Any) -> str:
     value = number_of(cell)
-    if value is None or math.isinf(value) or abs(value) > np.finfo(np.float32).max:
+    if value is None or math.isinf(value) or abs(value) > float(np.finfo(np.float32).max):
         raise ValueError(f"has no number in {wanted.setting} {wanted.column!r}: {shown(cell)}")
     return "" if math.isnan(value) else str(np.float32(value))
 
@@ -263,7 +263,8 @@ def _vector(wanted: Wanted, cell: Any) -> str:
             cell = cell.decode()
         if isinstance(cell, str):
             cell = json.loads(cell) if cell.lstrip().startswith("[") else cell.split()
-        values = np.asarray(cell, np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray(cell, np.float32)
     except (ValueError, TypeError):
         values = np.array(np.nan)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():

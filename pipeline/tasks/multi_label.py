@@ -282,14 +282,20 @@ class MultiLabel(LabelTask):
         decisions[:, label] = True
         return decisions
 
-    def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
-        """Of a logistic regression a label; of one that all rows or none have that share."""
+    def baseline_predictions(
+        self, features, values: np.ndarray, others: Sequence[Any], boosted: bool = False
+    ) -> list[np.ndarray]:
+        """Of a logistic regression a label, or boosted trees; of one that all rows or none have that share."""
+        from sklearn.base import clone
+        from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression
 
+        linear = LogisticRegression(C=BASELINE_C, solver="liblinear")
+        kind = HistGradientBoostingClassifier(random_state=0) if boosted else linear
         made = [np.tile(values.mean(axis=0), (other.shape[0], 1)) for other in others]
         for label, given in enumerate(values.T):
             if 0 < given.sum() < len(given):
-                model = LogisticRegression(C=BASELINE_C, solver="liblinear").fit(features, given)
+                model = clone(kind).fit(features, given)
                 for probabilities, other in zip(made, others, strict=True):
                     probabilities[:, label] = model.predict_proba(other)[:, 1]
         return made

@@ -269,11 +269,15 @@ class Number(Task):
         errors = np.abs(values - np.asarray(predictions, np.float64)[:, 0])
         return RowScores("mae", errors, share=False, higher_is_better=False)
 
-    def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
-        """Of ridge regression."""
+    def baseline_predictions(
+        self, features, values: np.ndarray, others: Sequence[Any], boosted: bool = False
+    ) -> list[np.ndarray]:
+        """Of ridge regression, or boosted trees."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.linear_model import Ridge
 
-        model = Ridge(alpha=1.0).fit(features, values)
+        model = HistGradientBoostingRegressor(random_state=0) if boosted else Ridge(alpha=1.0)
+        model.fit(features, values)
         return [np.asarray(model.predict(other))[:, np.newaxis] for other in others]
 
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:

@@ -256,13 +256,21 @@ class SingleLabel(LabelTask):
     def always(self, label: int, rows: int) -> np.ndarray:
         return np.full(rows, label)
 
-    def linear_predictions(self, features, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
-        """Of logistic regression; 0 for classes without a row."""
+    def baseline_predictions(
+        self, features, values: np.ndarray, others: Sequence[Any], boosted: bool = False
+    ) -> list[np.ndarray]:
+        """Of logistic regression, or boosted trees; 0 for classes without a row."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression
 
+        kind = (
+            HistGradientBoostingClassifier(random_state=0)
+            if boosted
+            else LogisticRegression(C=BASELINE_C, max_iter=300)
+        )
         made = [np.zeros((other.shape[0], len(self.names))) for other in others]
         known = np.unique(values)
-        model = LogisticRegression(C=BASELINE_C, max_iter=300).fit(features, values) if len(known) > 1 else None
+        model = kind.fit(features, values) if len(known) > 1 else None
         for probabilities, other in zip(made, others, strict=True):
             probabilities[:, known] = 1.0 if model is None else model.predict_proba(other)
         return made

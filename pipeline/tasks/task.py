@@ -330,13 +330,16 @@ class Task(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def linear_predictions(self, features: Any, values: np.ndarray, others: Sequence[Any]) -> list[np.ndarray]:
-        """What scikit-learn's linear model predicts, float [m, K] each.
+    def baseline_predictions(
+        self, features: Any, values: np.ndarray, others: Sequence[Any], boosted: bool = False
+    ) -> list[np.ndarray]:
+        """What scikit-learn's linear model predicts, or its gradient boosting, float [m, K] each.
 
         Args:
-            features: of the training rows, sparse [n, F].
+            features: of the training rows, [n, F], sparse for the linear model.
             values: theirs.
-            others: features, sparse [m, F] each, of the rows to predict.
+            others: features, [m, F] each, of the rows to predict.
+            boosted: whether it is gradient boosting, which takes NaN for what is missing.
         """
 
     @abstractmethod

@@ -135,11 +135,17 @@ def read_lines(file: "File", wanted: list[str] | None) -> Iterator:
 
 
 def cells_of(line: str, columns: list[str]) -> list[str] | str:
-    """One text, or two with a tab between, where there are two columns."""
+    """One text; or, where there are more columns, as many cells with tabs between."""
     if not line:
         return Nothing("is blank")
-    cells = line.split("\t", 1) if len(columns) == 2 else [line]
-    return cells if len(cells) == len(columns) else "has one text, not two with a tab between"
+    cells = line.split("\t", len(columns) - 1) if len(columns) > 1 else [line]
+    if len(cells) == len(columns):
+        return cells
+    return (
+        "has one text, not two with a tab between"
+        if len(columns) == 2
+        else (f"has {len(cells)} cells, not {len(columns)} with tabs between")
+    )
 
 
 @contextlib.contextmanager
