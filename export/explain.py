@@ -9,6 +9,7 @@ well (measured: benchmarks/README.md); [MASK]'s is the one that the model has le
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -64,41 +65,64 @@ def integrated_gradients(
     """
     tokens = {name: values for name, values in inputs.items() if name != COLUMNS}
     columns = inputs.get(COLUMNS, tf.zeros([tf.shape(pieces)[0], 0]))
-    length = pieces.shape[1]
-    points, weights, signs = path(steps)
 
     def of_row(row):
         size = tf.reduce_sum(tokens["padding_mask"][row])
         own = {name: values[row, :size] for name, values in tokens.items()}
         words = model.words(own["token_ids"])
         baseline = tf.where(pieces[row, :size, tf.newaxis], model.words(tf.constant(mask_id)), words)
-        way = words - baseline
-        at_a_time = share_of(steps + 2, TOKENS // tf.maximum(size, 1))
-
-        def step(start, total, of_columns, difference):
-            part = slice(start, start + at_a_time)
-            at = baseline + points[part, tf.newaxis, tf.newaxis] * way
-            beside = points[part, tf.newaxis] * columns[row]
-            count = tf.shape(at)[0]
-            tiled = {name: tf.tile(values[tf.newaxis], [count, 1]) for name, values in own.items()}
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([at, beside])
-                value = explained(model(tiled | {COLUMNS: beside}, at), tf.fill([count], row))
-            slopes = tape.gradient(value, [at, beside], unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            slope, of_beside = (tf.tensordot(weights[part], found, 1) for found in slopes)
-            difference += tf.tensordot(signs[part], value, 1)
-            return start + at_a_time, total + slope, of_columns + of_beside, difference
-
-        start = 0, tf.zeros_like(words), tf.zeros_like(columns[row]), 0.0
-        _, total, of_columns, difference = tf.while_loop(
-            lambda start, *_: start < steps + 2, step, start, parallel_iterations=1
+        line = _Line(own, baseline, words - baseline, columns[row])
+        attributions, of_columns, difference = _integral(
+            line, lambda rows, at: explained(model(rows, at), tf.fill([tf.shape(at)[0]], row)), steps
         )
-        attributions, of_columns = tf.reduce_sum(way * total, axis=-1), columns[row] * of_columns
         gap = completeness_gap(tf.concat([attributions, of_columns], axis=0), difference)
+        length = pieces.shape[1]
         return tf.ensure_shape(tf.pad(attributions, [[0, length - size]]), [length]), of_columns, gap
 
-    specs = tf.TensorSpec([length], tf.float32), tf.TensorSpec([columns.shape[1]], tf.float32), tf.TensorSpec([])
+    specs = tf.TensorSpec([pieces.shape[1]]), tf.TensorSpec([columns.shape[1]]), tf.TensorSpec([])
     return tf.map_fn(of_row, tf.range(tf.shape(pieces)[0]), fn_output_signature=specs, parallel_iterations=1)
+
+
+class _Line(NamedTuple):
+    """The way of one row from its baseline: tokens [length], words [length, E], and the columns' numbers [width]."""
+
+    tokens: dict[str, tf.Tensor]
+    baseline: tf.Tensor
+    way: tf.Tensor
+    columns: tf.Tensor
+
+
+def _integral(
+    line: _Line, quantity: Callable[[dict[str, tf.Tensor], tf.Tensor], tf.Tensor], steps: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What pieces, float32 [length], and columns' numbers, float32 [width], add to a quantity; and the difference of it
+    at the ends of the line.
+
+    Args:
+        quantity: of inputs and words at points of the line, float32 [points].
+    """
+    points, weights, signs = path(steps)
+    at_a_time = share_of(steps + 2, TOKENS // tf.maximum(tf.shape(line.way)[0], 1))
+
+    def step(start, total, of_columns, difference):
+        part = slice(start, start + at_a_time)
+        at = line.baseline + points[part, tf.newaxis, tf.newaxis] * line.way
+        beside = points[part, tf.newaxis] * line.columns
+        count = tf.shape(at)[0]
+        tiled = {name: tf.tile(values[tf.newaxis], [count, 1]) for name, values in line.tokens.items()}
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([at, beside])
+            value = quantity(tiled | {COLUMNS: beside}, at)
+        slopes = tape.gradient(value, [at, beside], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        slope, of_beside = (tf.tensordot(weights[part], found, 1) for found in slopes)
+        difference += tf.tensordot(signs[part], value, 1)
+        return start + at_a_time, total + slope, of_columns + of_beside, difference
+
+    start = 0, tf.zeros_like(line.way), tf.zeros_like(line.columns), 0.0
+    _, total, of_columns, difference = tf.while_loop(
+        lambda start, *_: start < steps + 2, step, start, parallel_iterations=1
+    )
+    return tf.reduce_sum(line.way * total, axis=-1), line.columns * of_columns, difference
 
 
 def completeness_gap(attributions: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:

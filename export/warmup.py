@@ -60,14 +60,15 @@ def write_warmup(
         )
     if not count:
         return 0
+    strings = dict.fromkeys(texts, tf.TensorSpec([None], tf.string))
+    inputs = wanted["serving_default"].inputs if "serving_default" in wanted else strings
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for size, name in asked:
             longest = COSTLY_TEXT if name in COSTLY else LONGEST_TEXT
-            inputs = wanted["serving_default"].inputs
             # Half a number would be another one.
-            cut = {key: longest if info.dtype == tf.string.as_datatype_enum else None for key, info in inputs.items()}
+            cut = {key: longest if tf.as_dtype(info.dtype) == tf.string else None for key, info in inputs.items()}
             columns = fed({key: _taken(column, size, cut[key]) for key, column in texts.items()}, inputs)
             tokens = encoder(*columns.values(), fixed_length=True)
             values = {key: value.numpy() for key, value in tokens.items()} | columns

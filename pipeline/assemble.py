@@ -22,7 +22,8 @@ from pipeline.evaluation.predict import BatchForward, BatchPredictor
 from pipeline.features import Features
 from pipeline.fusion import Fusion, Kind
 from pipeline.identity import Identity, backbone_identity
-from pipeline.methods import method
+from pipeline.methods import MANY_ROWS
+from pipeline.methods import method as method_named
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
@@ -144,7 +145,7 @@ class Assembly:
             # With the answers that it would be served with, such as tuned thresholds.
             return task.calibrated(values, predictions).scores(values, predictions)
 
-        learn = method(self.config.training.method)
+        learn = method_named(self.config.training.method)
         return learn(self, train, checkpoints, None if validation is None else score)
 
     def cut(self, rows: Split) -> TokenBatches | None:
@@ -205,24 +206,7 @@ def assemble(
     teacher = None
     with strategy.scope():
         loaded = load_backbone(config.model, config.text, training.seed, dtype)
-        if data.features.texts_read > 1:
-            require_segments(loaded, f"data.text_columns [{', '.join(config.data.text_columns)}]")
-        model = build_classifier(
-            loaded,
-            data.task.outputs,
-            pooling=config.model.pooled_by,
-            pooled_layers=config.model.pooled_layers,
-            dropout=config.model.dropout,
-            seed=training.seed,
-            dtype=dtype,
-            model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
-        )
-        if config.text.long == "chunks":
-            model = over_chunks(model, config.model.chunk_pooling, training.seed, dtype)
-        if fusion := _fusion(config, data):
-            model = over_columns(
-                model, Fusion(fusion["kind"], fusion["units"], training.seed + 3, name="fusion"), fusion["width"]
-            )
+        model = _model(config, data, loaded, dtype)
         if config.distillation.teacher:
             teacher = load_teacher(config, loaded, data, dtype)
             model.learn_from(teacher.model, config.distillation, data.task, training.seed, dtype)
@@ -244,6 +228,29 @@ def assemble(
         config, data, loaded, model, strategy, updates, *encoders, dtype, policy, devices, teacher, pause or Pause(),
         own_cut=cut,
     )  # fmt: skip
+
+
+def _model(config: Config, data: DataSplits, loaded: LoadedBackbone, dtype: str) -> TrainableClassifier:
+    """A fresh head on the backbone, over all that a row has."""
+    seed = config.training.seed
+    if data.features.texts_read > 1:
+        require_segments(loaded, f"data.text_columns [{', '.join(config.data.text_columns)}]")
+    model = build_classifier(
+        loaded,
+        data.task.outputs,
+        pooling=config.model.pooled_by,
+        pooled_layers=config.model.pooled_layers,
+        dropout=config.model.dropout,
+        seed=seed,
+        dtype=dtype,
+        model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
+    )
+    if config.text.long == "chunks":
+        model = over_chunks(model, config.model.chunk_pooling, seed, dtype)
+    if fusion := _fusion(config, data):
+        layer = Fusion(fusion["kind"], fusion["units"], seed + 3, name="fusion")
+        model = over_columns(model, layer, fusion["width"])
+    return model  # pyright: ignore[reportReturnType]  Of model_class.
 
 
 def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, total_steps: int, xla: bool) -> None:
@@ -271,11 +278,14 @@ def _finish(model: TrainableClassifier, loaded: LoadedBackbone) -> None:
 
 def _fusion(config: Config, data: DataSplits) -> dict[str, Any]:
     """Identity.fusion."""
+    method = config.training.method
+    # Then auto tries nothing.
+    method = "fine_tune" if method == "auto" and len(data.to_learn or ()) >= MANY_ROWS else method
     width = sum(column.width for column in data.features.beside)
     if not width:
         return {}
     kind: Kind = "gated" if config.model.fusion == "gated" else "concat"
-    return {"kind": kind, "units": config.model.units_of_fusion(config.training.method), "width": width}
+    return {"kind": kind, "units": config.model.units_of_fusion(method), "width": width}
 
 
 def _encoders(config: Config, loaded: LoadedBackbone, features: Features) -> tuple[TextEncoder, TextEncoder]:

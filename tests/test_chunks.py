@@ -164,7 +164,7 @@ class Served:
 def test_explanations_add_up_over_all_chunks_and_name_the_bytes_of_the_whole_text(kind, long):
     served = Served(kind, long)
     texts = ["café a b! c " * 4, "", "x y"]
-    found = explain_in_chunks(served, tf.constant(texts), 30)
+    found = explain_in_chunks(served, [tf.constant(texts)], 30)[0]
     found = {name: values.numpy() for name, values in found.items()}
     width = {found[name].shape for name in ("pieces", "begin", "end", "attributions")}
     assert width == {(3, long.room(10) + 2)}

@@ -300,7 +300,7 @@ def test_a_wrong_number_of_labels_is_refused(model, encoder, tmp_path):
 @pytest.fixture(scope="module")
 def answers(exported, encoder) -> dict:
     """What a fresh process gets out of the export."""
-    return _answers(exported, [TEXTS], encoder)
+    return _answers(exported, {"text": TEXTS}, encoder)
 
 
 def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder, monkeypatch):

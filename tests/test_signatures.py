@@ -200,10 +200,10 @@ def test_attributions_of_a_linear_function_are_its_terms(monkeypatch):
     quantity = lambda logits, rows: logits[:, 0] * tf.cast(rows + 1, tf.float32)  # noqa: E731
     for tokens in (1, 2, 7, 16, 1000):
         monkeypatch.setattr("export.explain.TOKENS", tokens)
-        found, gap = integrated_gradients(Sum(), inputs, pieces, quantity, 4, 16)
+        found, of_columns, gap = integrated_gradients(Sum(), inputs, pieces, quantity, 4, 16)
         np.testing.assert_allclose(found, [[3, 0, 0, 0], [6, 6, 0, 0]], atol=1e-5)
-        assert max(gap) < 1e-6
-    none, gap = integrated_gradients(Sum(), {k: v[:0] for k, v in inputs.items()}, pieces[:0], quantity, 4, 16)
+        assert max(gap) < 1e-6 and of_columns.shape == (2, 0)
+    none, _, gap = integrated_gradients(Sum(), {k: v[:0] for k, v in inputs.items()}, pieces[:0], quantity, 4, 16)
     assert none.shape == (0, 4) and gap.shape == (0,)
 
 
@@ -284,7 +284,7 @@ def test_a_planted_decisive_word_ranks_first(planted):
         ),
         autograph=False,
     )
-    attributions, _ = explain()
+    attributions, *_ = explain()
     first = ids.numpy()[np.arange(len(texts)), np.argmax(attributions, axis=1)]
     assert np.mean(first == numbers + len(SPECIAL_TOKENS)) >= 0.95
 

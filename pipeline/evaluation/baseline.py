@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pipeline.data.split import Split
 from pipeline.evaluation.boosting import column_matrix, with_texts
@@ -93,7 +94,9 @@ def boosted_baselines(
     found = []
     for name, vectors in ((COLUMNS_NAME, alone), (TOGETHER_NAME, with_texts(train, alone, tfidf(train)))):
         others = [vectors(split) for split in splits]
-        made = task.baseline_predictions(vectors(train), train.targets(), others, boosted=True)
+        # On a busy machine its threads wait for each other, many times as long as one works.
+        with threadpool_limits(1):
+            made = task.baseline_predictions(vectors(train), train.targets(), others, boosted=True)
         found.append(_scored(name, made, predicted, splits, task))
     return found
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from pipeline.data.split import Split
     from pipeline.training.checkpoint import Checkpoints, Progress
 
+MANY_ROWS = 5000
+"""From so many rows on, auto learns all weights without a trial, which would cost as much again."""
+
 
 class Train(Protocol):
     """Trains the run's model from its newest checkpoint, or as it is, and leaves it as it is to be served."""

@@ -12,14 +12,12 @@ from pipeline.assemble import Assembly
 from pipeline.data.folds import part
 from pipeline.data.split import Split
 from pipeline.files import write_text
-from pipeline.methods import method
+from pipeline.methods import MANY_ROWS, method
 from pipeline.methods.head import has_new_weights
 from pipeline.methods.trials import Trials, identity_of, losses
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.workers import Workers
 
-# From so many rows on, all weights are learned without a trial, which would cost as much again.
-MANY_ROWS = 5000
 # Below, three folds are asked about; above, one of five.
 FEW_ROWS = 1000
 # From the simplest on: a method has to be better than those before it by more than its error.
