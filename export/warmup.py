@@ -61,7 +61,7 @@ def write_warmup(
     if not count:
         return 0
     strings = dict.fromkeys(texts, tf.TensorSpec([None], tf.string))
-    inputs = wanted["serving_default"].inputs if "serving_default" in wanted else strings
+    inputs: Any = wanted["serving_default"].inputs if "serving_default" in wanted else strings
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -191,4 +191,5 @@ def _rows(recorded: Recorded | None) -> list[Row]:
 
 
 def _row(about: str, text: str | bytes, other: str | bytes = b"") -> Row:
-    return Row(about, *(part if isinstance(part, bytes) else part.encode("utf-8", "replace") for part in (text, other)))
+    text, other = (part if isinstance(part, bytes) else part.encode("utf-8", "replace") for part in (text, other))
+    return Row(about, text, other)

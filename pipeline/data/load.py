@@ -130,7 +130,7 @@ def features_of(data: DataConfig, fusion: str, train: Split | None) -> Features:
         return Features(tuple(data.text_columns))
     assert train is not None, "checked by check_columns_beside"
     cells = train.cells(slice(None))[len(data.text_columns) :]
-    columns = [one.kind.fitted(one.column, found) for one, found in zip(wanted, cells, strict=True)]
+    columns = [one.kind.fitted(one.column, found.tolist()) for one, found in zip(wanted, cells, strict=True)]
     return Features(tuple(data.text_columns), tuple(columns), fusion)
 
 

@@ -197,7 +197,7 @@ KINDS: tuple[type[Column], ...] = (Number, Category, Date, Vector)
 
 def column_from(metadata: dict[str, Any]) -> Column:
     """The inverse of a column's `metadata`."""
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in metadata.items()}
+    settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in metadata.items()}
     kinds = {kind.kind: kind for kind in KINDS}
     return kinds[settings.pop("kind")](**settings)
 

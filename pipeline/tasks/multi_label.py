@@ -291,11 +291,12 @@ class MultiLabel(LabelTask):
         from sklearn.linear_model import LogisticRegression
 
         linear = LogisticRegression(C=BASELINE_C, solver="liblinear")
-        kind = HistGradientBoostingClassifier(random_state=0) if boosted else linear
+        kind: Any = HistGradientBoostingClassifier(random_state=0) if boosted else linear
         made = [np.tile(values.mean(axis=0), (other.shape[0], 1)) for other in others]
         for label, given in enumerate(values.T):
             if 0 < given.sum() < len(given):
-                model = clone(kind).fit(features, given)
+                model: Any = clone(kind)
+                model.fit(features, given)
                 for probabilities, other in zip(made, others, strict=True):
                     probabilities[:, label] = model.predict_proba(other)[:, 1]
         return made
