@@ -91,6 +91,7 @@ class Assembly:
             self.encoder.fingerprint,
             self.config.model.pooled_layers,
             self.long,
+            self.encoder.redaction.metadata(),
         )
 
     @property

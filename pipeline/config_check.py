@@ -7,6 +7,7 @@ from pipeline.backbone.config import (
     check_fresh_classifier,
     check_long_texts,
     check_pooling,
+    check_redaction,
     check_room_for_text,
 )
 from pipeline.config import Config, check_run_dir
@@ -29,7 +30,7 @@ RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_long_texts, check_training, check_method,
     check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_search,
-    check_onnx, check_self_training, tasks.check,
+    check_onnx, check_self_training, check_redaction, tasks.check,
 )  # fmt: skip
 
 

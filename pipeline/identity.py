@@ -34,6 +34,8 @@ class Identity:
     """Of how many layers the mean is pooled."""
     long: dict[str, Any] = field(default_factory=dict)
     """LongTexts.metadata(): what is read of longer texts; of texts in chunks also "pooling", a ChunkPooling's kind."""
+    redaction: dict[str, Any] = field(default_factory=dict)
+    """Redaction.metadata(): what is replaced in texts."""
 
     def save(self, folder: Path) -> None:
         """Write identity.json."""

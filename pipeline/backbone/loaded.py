@@ -8,6 +8,7 @@ from pipeline.backbone.classifier_head import ClassifierHead
 from pipeline.backbone.families import BERT, Family
 from pipeline.backbone.heads import PretrainingHeads
 from pipeline.long_texts import HEAD, LongTexts
+from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.text import TextEncoder
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
@@ -37,6 +38,8 @@ class LoadedBackbone:
     """The head of a finished classifier, where the checkpoint is one."""
     rules: TokenizerRules = BERT_RULES
     """What else decides its tokens."""
+    redaction: Redaction = NOTHING
+    """What is replaced in texts before they become tokens; its placeholders are in the vocabulary."""
     family: Family = BERT
     """What transformers calls such a model."""
     left_out: tuple[str, ...] = ()
@@ -56,4 +59,4 @@ class LoadedBackbone:
             UserError: see TextEncoder.
         """
         lowercase = self.lowercase if lowercase is None else lowercase
-        return TextEncoder(self.vocabulary, lowercase is not False, sequence_length, self.rules, long)
+        return TextEncoder(self.vocabulary, lowercase is not False, sequence_length, self.rules, long, self.redaction)

@@ -21,6 +21,7 @@ from pipeline.data.health import (
 from pipeline.data.recall import convert_or_recall
 from pipeline.data.split import Split
 from pipeline.features import Features
+from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.tasks.task import Task
 
 
@@ -68,6 +69,7 @@ def load(
     begun: bool = False,
     learning: bool = True,
     evaluation: EvaluationConfig | None = None,
+    redaction: Redaction = NOTHING,
 ) -> DataSplits:
     """Read, check and split the data that a config names.
 
@@ -77,16 +79,19 @@ def load(
         begun: whether a model has learned from the rows in `cache` already: others are refused.
         learning: whether a model will learn from the rows; else the data section alone describes the task.
         evaluation: its group_columns are read too; None: there are none.
+        redaction: what is replaced in texts before they are stored.
 
     Raises:
         UserError: naming file, row and reason.
     """
+    if data.keep_redacted_only and not redaction:
+        raise ValueError("data.keep_redacted_only, and nothing says what is redacted")
     stores, gone = {}, []
     for name in ("train", "validation", "test"):
         source = getattr(data, name)
         if source:
             wanted = wanted_columns(data, evaluation, name)
-            stores[name], recalled = convert_or_recall(source, data, cache, name, begun, wanted)
+            stores[name], recalled = convert_or_recall(source, data, cache, name, begun, wanted, redaction)
             gone += [f"data.{name} ({', '.join(stores[name].meta.sources)})"] if recalled else []
     kind = tasks.kind_of(data)
     task = kind.of(data, stores["train"]) if learning else kind.stand_in(data)

@@ -1,0 +1,31 @@
+"""Numbers of cards and bank accounts, as RE2; checksums.py decides."""
+
+# Cards, as they are written: groups of one length, or all digits in a row.
+CARD = (
+    r"\b\d{4} \d{4} \d{4} \d{4}(?: \d{3})?\b",
+    r"\b\d{4}-\d{4}-\d{4}-\d{4}(?:-\d{3})?\b",
+    r"\b3\d{3}[ -]\d{6}[ -]\d{4,5}\b",
+    r"\b\d{6} \d{13}\b",
+    r"\b\d{4} \d{4} \d{4}\b",
+    r"\b\d{12,19}\b",
+)
+# The digits alone: what issuers' numbers begin with, and how long they are.
+CARD_DIGITS = (
+    r"4\d{12}(?:\d{3})?(?:\d{3})?|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
+    r"|3(?:0[0-59]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d)\d{12}(?:\d{3})?|35(?:2[89]|[3-8]\d)\d{12}(?:\d{3})?"
+    r"|(?:2131|1800)\d{11}|62\d{14,17}|220[0-4]\d{12}|(?:60|81|82)\d{14}|508[5-9]\d{12}"
+    r"|(?:50(?:18|20|38)|5[6-8]\d\d|6304|6390|67(?:59|6[1-3])|0604)\d{8,15}"
+)
+
+# How long an IBAN is, with its country (the registry of SWIFT, release 99).
+_COUNTRIES = {
+    15: "NO", 16: "BE", 18: "DK FI FO GL NL SD FK", 19: "MK SI", 20: "AT BA EE KZ LT LU XK MN",
+    21: "CH HR LI LV", 22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL IQ OM SO TL",
+    24: "AD CZ ES MD PK RO SA SE SK TN VG", 25: "LY PT ST", 26: "IS TR", 27: "BI DJ FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HU LB NI PL SV", 29: "BR EG PS QA UA", 30: "JO KW MU YE", 31: "MT SC", 32: "LC", 33: "RU",
+}  # fmt: skip
+# The longer first: where the digits of one end, no other goes on.
+IBAN = tuple(
+    rf"\b(?i:{'|'.join(_COUNTRIES[length].split())})\d\d(?:[ \x{{A0}}-]?[0-9A-Za-z]){{{length - 4}}}\b"
+    for length in sorted(_COUNTRIES, reverse=True)
+)
