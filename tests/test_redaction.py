@@ -1,14 +1,25 @@
 """Redaction in the graph: what is found and what is not, tokens, offsets, bytes of any kind, server-side batching."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from scheduler import serve
+from test_batching import random_text
 from tiny import VOCABULARY
+from tiny_export import LABELS, tiny_model
 
+from export.savedmodel import ServedModel
+from export.signatures import SignatureOptions, build_signatures
+from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.backbone.redacting import with_placeholders as with_placeholders_in
+from pipeline.classifier import build_classifier
+from pipeline.features import ONE_TEXT
 from pipeline.redaction.kinds import KINDS, NOTHING, Redaction, pattern_fault
 from pipeline.redaction.redactor import Redactor
+from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 from pipeline.tokenizer_rules import BERT_RULES, AddedToken
 
@@ -178,3 +189,52 @@ def test_patterns_that_cannot_be_used_are_told():
     assert pattern_fault(r"T-\d+") is None
     assert "is no RE2 pattern" in (pattern_fault("(?=x)") or "")
     assert "empty text" in (pattern_fault("x*") or "")
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Signatures of a model whose texts are redacted."""
+    redaction = Redaction.of(["email", "card", "phone"])
+    loaded = LoadedBackbone(tiny_model(3)[0].classifier_parts.backbone, tuple(VOCABULARY), True, True)
+    loaded = with_placeholders_in(loaded, redaction, True)
+    model = build_classifier(loaded, 3, pooling="mean", dtype="float32")
+    served = ServedModel(model, loaded.text_encoder(True, 16), SingleLabel(LABELS))
+    found = build_signatures(served, ONE_TEXT, SignatureOptions(explain_steps=2))
+    # The functions hold the model's weights only as long as it lives.
+    return served, {name: found[name] for name in ("serving_default", "explain")}
+
+
+def test_requests_are_answered_alike_alone_and_in_company(asked):
+    functions = asked[1]
+    random, secrets = np.random.default_rng(0), [b"a@b.com", b"4111 1111 1111 1111", b"\xff+49 30 1234567", b"4111\x00"]
+    known = [
+        b" ".join([random_text(random)[:300], secrets[random.integers(len(secrets))]][:: random.choice([1, -1])])
+        for _ in range(10)
+    ]
+
+    def run(name, inputs):
+        return {key: values.numpy() for key, values in functions[name](**inputs).items()}
+
+    for name in functions:
+        alone = [run(name, {"text": np.array([text], object)}) for text in known]
+        chosen = [random.integers(len(known), size=random.integers(1, 9)) for _ in range(5)]
+        requests = [{"text": np.array(known, object)[own]} for own in chosen]
+        for own, answer in zip(chosen, serve(partial(run, name), requests, 8), strict=True):
+            for key, values in answer.items():
+                expected = np.concatenate([alone[row][key] for row in own])
+                if values.dtype == object:
+                    assert values.tolist() == expected.tolist(), key
+                else:
+                    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_what_is_served_sees_placeholders_and_explains_the_text_as_sent(asked):
+    functions = asked[1]
+    sent, seen = b"the card 4111-1111-1111-1111 goal", b"the card [CARD] goal"
+    answers = functions["serving_default"](text=tf.constant([sent, seen, b"the card 4111-1111-1111-1112 goal"]))
+    one, other, failed = answers["probabilities"].numpy()
+    assert (one == other).all() and not (one == failed).all()
+    explained = functions["explain"](text=tf.constant([sent]))
+    place = explained["pieces"].numpy()[0].tolist().index(b"[CARD]")
+    begin, end = (int(explained[key].numpy()[0, place]) for key in ("begin", "end"))
+    assert sent[begin:end] == b"4111-1111-1111-1111"

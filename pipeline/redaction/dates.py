@@ -13,14 +13,16 @@ _TIME = r"(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
 _ORDINAL = r"(?:st|nd|rd|th|er|º|\.)?"
 
 
-def _numbers(mark: str) -> str:
-    short = rf"(?:{_YEAR}|\d\d)"
-    return rf"\b(?:{_DAY}{mark}{_MONTH}|{_MONTH}{mark}{_DAY}){mark}{short}\b"
+def _numbers(mark: str, year: str) -> str:
+    return rf"\b(?:{_DAY}{mark}{_MONTH}|{_MONTH}{mark}{_DAY}){mark}{year}\b"
 
 
 DATE = (
     *(rf"\b{_YEAR}{mark}{_MONTH}{mark}{_DAY}{_TIME}\b" for mark in ("-", "/", r"\.")),
-    *(_numbers(mark) for mark in ("-", "/", r"\. ?")),
+    *(_numbers(mark, rf"(?:{_YEAR}|\d\d)") for mark in ("-", "/")),
+    # Versions are written so too, but seldom in pairs of digits.
+    _numbers(r"\. ?", _YEAR),
+    r"\b(?:0[1-9]|[12]\d|3[01])\.(?:0[1-9]|1[0-2])\.\d\d\b",
     rf"\b(?i:{_MONTHS})\.? {_DAY}{_ORDINAL},? {_YEAR}\b",
     rf"\b{_DAY}{_ORDINAL}[ -](?:de |of )?(?i:{_MONTHS})\.?,?[ -](?:de |of )?{_YEAR}\b",
     rf"\b{_YEAR} ?[年년] ?{_MONTH} ?[月월] ?{_DAY} ?[日일号]",

@@ -38,11 +38,15 @@ KINDS = {
     "phone": Kind(phones.PHONE, phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT),
 }
 
+# These may hold what others are looking for, and are not looked for unless they are asked for.
+WIDE = ("url", "email")
 # All shapes, asked for or not, in the order in which RE2 tries them at a place, but for those that may hold others.
 _CANDIDATES = (
     *others.FIRST, *accounts.IBAN, identities.ID_CN, *accounts.CARD, *web.IPV6, web.IPV4, *phones.INTERNATIONAL,
-    *phones.PAIRS, *dates.DATE, *identities.ID_US, *others.LONG, *phones.NATIONAL, *others.LAST,
+    *phones.PAIRS, *others.DOTTED, *dates.DATE, *identities.ID_US, *others.LONG, *phones.NATIONAL, *others.LAST,
 )  # fmt: skip
+# Where a word before a number says what it is, these are none all the same.
+NO_CONTEXT = "|".join((*others.FIRST, *accounts.IBAN, *accounts.CARD[:-1], *dates.DATE, web.IPV4))
 NAME = re.compile("[a-z][a-z0-9_]*")
 
 
@@ -74,8 +78,7 @@ class Redaction:
     @property
     def candidates(self) -> str:
         """An RE2 pattern of all that may be one of the kinds, and of what may be taken for one but is none."""
-        # These two may hold what others are looking for.
-        wide = [shape for name in ("url", "email") if name in self.kinds for shape in KINDS[name].shapes]
+        wide = [shape for name in WIDE if name in self.kinds for shape in KINDS[name].shapes]
         return "|".join((self.settled, *wide, *_CANDIDATES))
 
     @property

@@ -9,6 +9,8 @@ FIRST = (
     rf"(?:[$€£¥₹₽₩]|\b(?:{_CURRENCY})) ?\d{{1,3}}(?:[.,' ]\d{{3}})*(?:[.,]\d{{1,2}})?\b",
     rf"\b\d{{1,3}}(?:[.,' \x{{A0}}]\d{{3}})*(?:[.,]\d{{1,2}})? ?(?:[$€£¥₹₽₩元円원]|zł|(?:{_CURRENCY}|Kč|kr)\b)",
 )
+# Longer than a machine's address: before dates.
+DOTTED = (r"\b\d+(?:\.\d+){3,}\b",)
 # Numbers of four and more groups, before those of telephones.
 LONG = r"\b\d{2,}(?:-\d+){3,}\b", r"\b\d+(?:/\d+){3,}\b", r"\b[A-Z]{2,5}\d*(?:[-/]\d+)+\b", r"#\d+(?:-\d+)*\b"
 # Of whatever groups are left.

@@ -24,21 +24,25 @@ NATIONAL = (
     # China: mobiles.
     r"\b1[3-9]\d{9}\b", r"\b1[3-9]\d[ -]\d{4}[ -]\d{4}\b",
     # A 0, the area, the rest.
-    r"\(0\d{1,5}\)[ /-]{0,2}\d{2,8}(?:[ -]\d{2,8}){0,3}\b",
+    r"\(0\d{1,5}\)[ /.-]{0,2}\d{2,8}(?:[ .-]\d{2,8}){0,3}\b",
     r"\b0\d{1,5} ?/ ?\d{2,8}(?:[ -]\d{2,8}){0,3}\b",
     r"\b0\d{1,5}(?:[ -]\d{2,8}){1,4}\b", r"\b0\d{1,3}\.\d{3,4}\.\d{3,4}\b",
     r"\b0[1-9]\d{8,9}\b",
-    # Russia; Brazil; Poland, Portugal, Spain, Czechia.
+    # Russia; Brazil; Japan; Poland, Portugal, Spain, Czechia.
     r"\b8[ -]?\(?\d{3}\)?[ -]\d{3}[ -]\d\d[ -]?\d\d\b",
     r"(?:\(\d\d\) ?|\b\d\d )9?\d{4}-\d{4}\b",
-    r"\b[2-9]\d\d \d{3} \d{3}\b", r"\b[6-9]\d \d{3} \d\d \d\d\b", r"\b[6-9]\d\d \d\d \d\d \d\d\b",
+    r"\b[1-9]\d-\d{4}-\d{4}\b",
+    r"\b[2-9]\d\d \d{3} \d{3}\b", r"\b[1-9]\d \d{3} \d\d \d\d\b", r"\b[6-9]\d\d \d\d \d\d \d\d\b",
 )  # fmt: skip
 PHONE = (*INTERNATIONAL, *PAIRS, *NATIONAL)
-PHONE_DIGITS = r"\d{9,20}(?:(?:X|EXT|EXTENSION)\d{1,5})?"
+PHONE_DIGITS = r"\d{8,20}(?:(?:X|EXT|EXTENSION)\d{1,5})?"
+# A word before digits that could be any number, and how these may then be written.
 _WORDS = (
-    r"\b(?i:tel|telephone|phone|mobile|mobil|cell|cellphone|fax|call|calling|whatsapp|sms|text|dial|ring|reach|handy"
-    r"|telefon|telefonnummer|telefono|tel[eé]fono|t[eé]l[eé]phone|telefone|celular|cellulare|m[oó]vil|portable|num[eé]ro"
-    r"|puhelin|puh|telefonu|тел|телефон)\b"
-    r"|电话|手机|電話|手機|携帯|전화|휴대폰"
+    "tel|telephone|phone|mobile|mobil|cell|cellphone|fax|call|calling|whatsapp|sms|text|dial|ring|reach|handy"
+    "|telefon|telefonnummer|telefono|teléfono|téléphone|telefone|celular|cellulare|móvil|portable|numéro"
+    "|puhelin|puh|telefonu|тел|телефон|телефону"
 )
-PHONE_CONTEXT = (rf"(?:{_WORDS})[^\d\n+\[]{{0,20}}", r"\d{7,12}\b")
+PHONE_CONTEXT = (
+    rf"(?:(?:^|[^\pL\pN])(?i:{_WORDS})[^\pL\d\n+\[]|电话|手机|電話|手機|携帯|전화|휴대폰)[^\d\n+\[]{{0,20}}",
+    r"\d(?:[ .\-/]?\d){6,12}\b",
+)

@@ -4,14 +4,14 @@ Candidates are found by RE2 in one pass, each is then settled as a whole, by its
 after all is left as it is, and not taken in part for something else. Core string operations only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from pipeline.fences import FENCE, cut, replaced_with_places
 from pipeline.redaction.checksums import CHECKSUMS
-from pipeline.redaction.kinds import KINDS, Redaction
+from pipeline.redaction.kinds import KINDS, NO_CONTEXT, WIDE, Redaction
 
 NONE = -1
 # Valid UTF-8 without the character of the fences.
@@ -48,11 +48,11 @@ class Redactor:
             for number, (_, pattern) in enumerate(redaction.patterns)
         ]
         if redaction.kinds:
-            kinds = {names.index(name): name for name in redaction.kinds}
+            kinds = {name: names.index(name) for name in redaction.kinds}
             self._passes.append(_Pass(redaction, "", redaction.candidates, lambda texts: _kinds_of(texts, kinds)))
             self._passes += [
-                _Pass(redaction, *context, lambda texts, number=number: _all(texts, number))
-                for number, name in kinds.items()
+                _Pass(redaction, *context, lambda texts, number=number: _by_context(texts, number))
+                for name, number in kinds.items()
                 if (context := KINDS[name].context)
             ]
 
@@ -164,19 +164,24 @@ def _clean(strings) -> tf.Tensor:
     return tf.cond(tf.size(unclean) > 0, cleaned, lambda: strings)
 
 
-def _kinds_of(candidates: tf.Tensor, kinds: dict[int, str]) -> tf.Tensor:
-    """Of each candidate the number of the first kind that it is of, int32 [n], or NONE."""
+def _kinds_of(candidates: tf.Tensor, numbers: Mapping[str, int]) -> tf.Tensor:
+    """Of each candidate the number of the first kind that it is of, int32 [n]; NONE of one that has none."""
     compact = tf.strings.upper(tf.strings.regex_replace(candidates, "[^0-9A-Za-z]+", ""))
     found = tf.fill(tf.shape(candidates), NONE)
-    for number in sorted(kinds, reverse=True):
-        kind = KINDS[kinds[number]]
+    # What is of a kind that nobody asked for is of no other.
+    for name in reversed([name for name in KINDS if name in numbers or name not in WIDE]):
+        kind = KINDS[name]
         of_kind = tf.strings.regex_full_match(candidates, "|".join(kind.shapes))
         if kind.digits:
             of_kind &= tf.strings.regex_full_match(compact, kind.digits)
         if kind.checksum:
             of_kind &= CHECKSUMS[kind.checksum](compact)
-        found = tf.where(of_kind, number, found)
+        found = tf.where(of_kind, numbers.get(name, NONE), found)
     return found
+
+
+def _by_context(candidates: tf.Tensor, number: int) -> tf.Tensor:
+    return tf.where(tf.strings.regex_full_match(candidates, NO_CONTEXT), NONE, number)
 
 
 def _all(candidates: tf.Tensor, number: int) -> tf.Tensor:
