@@ -55,10 +55,10 @@ class Findings:
 
     def lines(self) -> list[str]:
         """For people: a kind a line, the most frequent first."""
-        said = [f"{self.rows} rows"]
+        said = [_rows(self.rows)]
         for kind, count in self.found.most_common():
             columns = ", ".join(f"{name} {number}" for name, number in self.columns[kind].most_common())
-            said.append(f"{kind}: {count} in {len(self.rows_with[kind])} rows ({columns})")
+            said.append(f"{kind}: {count} in {_rows(len(self.rows_with[kind]))} ({columns})")
             said += [f"  {example}" for example in self.examples[kind]]
         return [*said, *([] if self.found else ["nothing was found of what was looked for"]), NOT_SEEN]
 
@@ -117,6 +117,10 @@ def masked(text: str) -> str:
     shown = [place for place, character in enumerate(text) if character.isalnum()]
     kept = {*shown[:1], *shown[-1:]}
     return "".join("*" if c.isalnum() and place not in kept else c for place, c in enumerate(text))
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _cells(table: Table, findings: Findings) -> Iterator[tuple[int, str, bytes]]:
