@@ -25,12 +25,12 @@ from pipeline.training.config import (
 )
 
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
-RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
+RULES = (check_run_dir, check_pretraining, check_fresh_backbone, check_redaction)
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_long_texts, check_training, check_method,
     check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_search,
-    check_onnx, check_self_training, check_redaction, tasks.check,
+    check_onnx, check_self_training, tasks.check,
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ _GAP = r"[ .\-/\x{A0}]{0,2}"
 PAIRS = r"\b0\d(?: \d\d){4}\b", r"\b0\d(?:\.\d\d){4}\b", r"\b0\d(?:-\d\d){4}\b"
 INTERNATIONAL = (
     # Enough digits in the first groups, and no last one of a single digit, which may be of what follows.
-    rf"(?:\(?\+ ?|\b00 ?)[1-9]\d{{0,2}}\)?(?:{_GAP}\(0\))?(?:{_GAP}\(?\d{{1,5}}\)?){{0,2}}"
+    rf"(?:\(\+[1-9]\d{{0,2}}\)|(?:\+ ?|\b00 ?)[1-9]\d{{0,2}})(?:{_GAP}\(0\))?(?:{_GAP}\(?\d{{1,5}}\)?){{0,2}}"
     rf"(?:{_GAP}\(?\d{{2,8}}\)?){{1,5}}{_EXTENSION}\b",
     r"\([1-9]\d{1,2}\) ?\d{8,10}\b",
 )

@@ -65,6 +65,10 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
             f"{named} cuts its texts by other rules than this run ({loaded.rules.to_json()} and "
             f"{student.rules.to_json()}): both must read the same tokens."
         )
+    if loaded.redaction != student.redaction:
+        raise UserError(
+            f"{named} redacts its texts otherwise than this run: set text.redact and redact_patterns alike."
+        )
     if _lowercases(settings.text, loaded) != _lowercases(config.text, student):
         raise UserError(f"{named} lower-cases its texts, or this run does, but not both: set text.lowercase alike.")
     return Teacher(*load_run_classifier(settings, loaded, dtype))
