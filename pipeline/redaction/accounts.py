@@ -2,13 +2,15 @@
 
 # Cards, as they are written: groups of one length, or all digits in a row.
 CARD = (
-    r"\b\d{4} \d{4} \d{4} \d{4}(?: \d{3})?\b",
-    r"\b\d{4}-\d{4}-\d{4}-\d{4}(?:-\d{3})?\b",
+    r"\b\d{4} \d{4} \d{4} \d{4}\b",
+    r"\b\d{4}-\d{4}-\d{4}-\d{4}\b",
     r"\b3\d{3}[ -]\d{6}[ -]\d{4,5}\b",
     r"\b\d{6} \d{13}\b",
     r"\b\d{4} \d{4} \d{4}\b",
     r"\b\d{12,19}\b",
 )
+# Looked for first: what follows sixteen digits may be the card's last three, or the three of its back.
+CARD_19 = r"\b\d{4} \d{4} \d{4} \d{4} \d{3}\b|\b\d{4}-\d{4}-\d{4}-\d{4}-\d{3}\b"
 # The digits alone: what issuers' numbers begin with, and how long they are.
 CARD_DIGITS = (
     r"4\d{12}(?:\d{3})?(?:\d{3})?|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"

@@ -1,4 +1,7 @@
-"""What looks like a telephone number or a date and is none, as RE2: found so that no kind takes a part of it."""
+"""What looks like a telephone number or a date and is none, as RE2: found so that no kind takes a part of it.
+
+None of these may begin before a card or an account and hide it: where more digits follow, they do not match.
+"""
 
 _CURRENCY = r"USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|PLN|CZK|SEK|NOK|DKK|BRL|RUB|TRY|AUD|CAD"
 # Before any kind has its turn.
@@ -11,7 +14,13 @@ FIRST = (
 )
 # Longer than a machine's address: before dates.
 DOTTED = (r"\b\d+(?:\.\d+){3,}\b",)
-# Numbers of four and more groups, before those of telephones.
-LONG = r"\b\d{2,}(?:-\d+){3,}\b", r"\b\d+(?:/\d+){3,}\b", r"\b[A-Z]{2,5}\d*(?:[-/]\d+)+\b", r"#\d+(?:-\d+)*\b"
+# Numbers of four and more groups, and those of orders, before those of telephones.
+_ORDER = r"(?:#|\b(?i:order|ord|po|rma|inv|invoice|ref|sku|ticket|case|item)[-/#])"
+LONG = (
+    r"\b\d{2,}(?:-\d+){3,}\b",
+    r"\b\d+(?:/\d+){3,}\b",
+    rf"{_ORDER}\d{{3}}-\d{{3}}-\d{{4}}\b",
+    rf"{_ORDER}\d{{9,11}}\b",
+)
 # Of whatever groups are left.
 LAST = (r"\b\d+(?:[-./]\d+)+\b",)

@@ -49,7 +49,11 @@ class Redactor:
         ]
         if redaction.kinds:
             kinds = {name: names.index(name) for name in redaction.kinds}
-            self._passes.append(_Pass(redaction, "", redaction.candidates, lambda texts: _kinds_of(texts, kinds)))
+            longer = [KINDS[name].longer for name in redaction.kinds if KINDS[name].longer]
+            self._passes += [
+                _Pass(redaction, "", pattern, lambda texts: _kinds_of(texts, kinds))
+                for pattern in (*longer, redaction.candidates)
+            ]
             self._passes += [
                 _Pass(redaction, *context, lambda texts, number=number: _by_context(texts, number))
                 for name, number in kinds.items()
