@@ -23,7 +23,7 @@ from made_personal import LOCALES, false_of_kind, false_share, found_in, made_nu
 from pipeline.redaction.kinds import KINDS, Redaction
 from pipeline.redaction.redactor import Redactor
 
-BATCHES, REPEATS = (16, 64, 256), 5
+BATCHES, REPEATS = (16, 64, 256), 9
 
 
 def main() -> None:
@@ -74,20 +74,20 @@ def _real(redactor: Redactor, path: Path, show: int) -> None:
 
 
 def _seconds(redactor: Redactor, texts: list[str], batch: int) -> float:
-    """Processor time beyond that of a graph that does nothing, medians of turns."""
+    """Processor time beyond that of a graph that does nothing, the median of turns."""
     signature = [tf.TensorSpec([None], tf.string)]
     calls = [tf.function(one, input_signature=signature, autograph=False) for one in (redactor.__call__, tf.identity)]
     batches = [tf.constant(texts[start : start + batch]) for start in range(0, len(texts), batch)]
-    spent: list[list[float]] = [[], []]
-    for turn in range(REPEATS + 1):
-        for call, seconds in zip(calls, spent, strict=True):
-            start = time.process_time()
+    spent = []
+    for _ in range(REPEATS + 1):
+        began = [time.process_time()]
+        for call in calls:
             for one in batches:
                 call(one)
-            # The first traces.
-            if turn:
-                seconds.append(time.process_time() - start)
-    return statistics.median(spent[0]) - statistics.median(spent[1])
+            began.append(time.process_time())
+        spent.append(began[1] - began[0] - (began[2] - began[1]))
+    # The first traces.
+    return statistics.median(spent[1:])
 
 
 if __name__ == "__main__":

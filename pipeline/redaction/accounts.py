@@ -9,7 +9,7 @@ CARD = (
     r"\b\d{4} \d{4} \d{4}\b",
     r"\b\d{12,19}\b",
 )
-# Looked for first: what follows sixteen digits may be the card's last three, or the three of its back.
+# Looked for before the others: what follows sixteen digits may be the card's last three, or the three of its back.
 CARD_19 = r"\b\d{4} \d{4} \d{4} \d{4} \d{3}\b|\b\d{4}-\d{4}-\d{4}-\d{4}-\d{3}\b"
 # The digits alone: what issuers' numbers begin with, and how long they are.
 CARD_DIGITS = (
@@ -31,3 +31,5 @@ IBAN = tuple(
     rf"\b(?i:{'|'.join(_COUNTRIES[length].split())})\d\d(?:[ \x{{A0}}-]?[0-9A-Za-z]){{{length - 4}}}\b"
     for length in sorted(_COUNTRIES, reverse=True)
 )
+# A card of 19 may be a part of an account.
+FIRST = "|".join((*IBAN, CARD_19))

@@ -16,7 +16,7 @@ class Kind:
         shapes: one of which a candidate matches from its first to its last byte.
         digits: what the candidate's ASCII letters and digits, in capitals, match alone; "": anything.
         checksum: name of a function of checksums.py that these pass; None: there is none.
-        longer: a shape that is looked for before all others, for one of theirs is a part of it; "": there is none.
+        longer: what is looked for before all others, for one of their shapes is a part of it; "": there is none.
         context: what stands before it and is left, and a further shape that it has only there; None: there is none.
     """
 
@@ -33,7 +33,7 @@ KINDS = {
     "email": Kind((web.EMAIL,)),
     "iban": Kind(accounts.IBAN, checksum="iban"),
     "id_cn": Kind((identities.ID_CN,), checksum="id_cn"),
-    "card": Kind((*accounts.CARD, accounts.CARD_19), accounts.CARD_DIGITS, "luhn", accounts.CARD_19),
+    "card": Kind((*accounts.CARD, accounts.CARD_19), accounts.CARD_DIGITS, "luhn", accounts.FIRST),
     "ip": Kind((web.IPV4, *web.IPV6)),
     "id_us": Kind(identities.ID_US, identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT),
     "date": Kind(dates.DATE),
