@@ -10,6 +10,8 @@ from tiny import write_config
 
 from export.loading import Classifier
 from export.recorded import read_recorded
+from pipeline.backbone.convert import convert
+from pipeline.backbone.load import load_checkpoint
 from pipeline.command_line import parse
 from pipeline.config import DataConfig
 from pipeline.data.load import load
@@ -77,6 +79,12 @@ def test_what_is_written_of_texts_is_redacted_though_rows_are_stored_as_they_are
     recorded = read_recorded(folder / "saved_model/1")
     assert recorded and any("[EMAIL]" in text for text in recorded.texts[0])
     assert b"[TICKET]" in (folder / "saved_model/1/assets.extra/tf_serving_warmup_requests").read_bytes()
+    # Elsewhere the placeholders are tokens still, and nothing puts them there.
+    notes = convert(str(folder), tmp_path / "converted")
+    assert any("[TICKET] and [EMAIL] and [CARD] and [PHONE] in texts is found by the served model" in n for n in notes)
+    again = load_checkpoint(str(tmp_path / "converted")).text_encoder()
+    (ids,) = again.tokenize(["the [EMAIL]"]).to_list()
+    assert [again.vocabulary[i] for i in ids] == ["the", "[EMAIL]"]
 
 
 def test_the_served_model_reads_texts_as_they_are_sent(kept):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from tiny_export import LABELS, tiny_model
 
 from export.savedmodel import ServedModel
 from export.signatures import SignatureOptions, build_signatures
+from pipeline.backbone.config import TextConfig
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.redacting import with_placeholders as with_placeholders_in
 from pipeline.classifier import build_classifier
 from pipeline.features import ONE_TEXT
 from pipeline.redaction.kinds import KINDS, NOTHING, Redaction, pattern_fault
 from pipeline.redaction.redactor import Redactor
+from pipeline.settings.read import types_of
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 from pipeline.tokenizer_rules import BERT_RULES, AddedToken
@@ -48,6 +51,10 @@ SENTENCES = {
     "+49 (0) 9141 777631, (591)341-7776, 206.269.0743x9150": "[PHONE], [PHONE], [PHONE]",
     "call me at 5551234567": "call me at [PHONE]",
     "我的手机13812345678。": "我的手机[PHONE]。",
+    "+49 30 1234567 or 31549765, call 31549765/530801199705069776 on": (
+        "[PHONE] or 31549765, call 31549765/530801199705069776 on"
+    ),
+    "(+49 30 12345)abc": "([PHONE])abc",
     "01 23 45 67 89 und 0171/1234567": "[PHONE] und [PHONE]",
     "(+49 30 1234567) TEL-555-123-4567": "([PHONE]) TEL-[PHONE]",
 }  # fmt: skip
@@ -188,6 +195,11 @@ def test_redactions_are_told_apart(encoder):
     assert Redaction.from_metadata(other.metadata()) == other
     assert Redaction.of(["phone", "email"]) == Redaction.of(["email", "phone"])
     assert NOTHING.metadata() == {}
+
+
+def test_the_setting_names_all_kinds():
+    (kinds,) = get_args(types_of(TextConfig)["redact"])
+    assert get_args(kinds) == tuple(KINDS)
 
 
 def test_patterns_that_cannot_be_used_are_told():

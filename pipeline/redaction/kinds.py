@@ -47,8 +47,8 @@ _CANDIDATES = (
     *others.FIRST, *accounts.IBAN, identities.ID_CN, *accounts.CARD, *web.IPV6, web.IPV4, *phones.INTERNATIONAL,
     *phones.PAIRS, *others.DOTTED, *dates.DATE, *identities.ID_US, *others.LONG, *phones.NATIONAL, *others.LAST,
 )  # fmt: skip
-# Where a word before a number says what it is, these are none all the same.
-NO_CONTEXT = "|".join((*others.FIRST, *accounts.IBAN, *accounts.CARD[:-1], *dates.DATE, web.IPV4))
+# Where a word before a number says what it is, these are none all the same; and chains of many digits.
+NO_CONTEXT = "|".join((r"(?:\d[^\d]?){14,}", *others.FIRST, *accounts.IBAN, *accounts.CARD[:-1], *dates.DATE, web.IPV4))
 NAME = re.compile("[a-z][a-z0-9_]*")
 
 

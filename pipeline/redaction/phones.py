@@ -12,7 +12,7 @@ PAIRS = r"\b0\d(?: \d\d){4}\b", r"\b0\d(?:\.\d\d){4}\b", r"\b0\d(?:-\d\d){4}\b"
 INTERNATIONAL = (
     # Enough digits in the first groups, and no last one of a single digit, which may be of what follows.
     rf"(?:\(\+[1-9]\d{{0,2}}\)|(?:\+ ?|\b00 ?)[1-9]\d{{0,2}})(?:{_GAP}\(0\))?(?:{_GAP}\(?\d{{1,5}}\)?){{0,2}}"
-    rf"(?:{_GAP}\(?\d{{2,8}}\)?){{1,5}}{_EXTENSION}\b",
+    rf"(?:{_GAP}\(?\d{{2,8}}\)?){{0,4}}{_GAP}\d{{2,8}}{_EXTENSION}\b",
     r"\([1-9]\d{1,2}\) ?\d{8,10}\b",
 )
 NATIONAL = (
@@ -43,6 +43,6 @@ _WORDS = (
     "|puhelin|puh|telefonu|тел|телефон|телефону"
 )
 PHONE_CONTEXT = (
-    rf"(?:(?:^|[^\pL\pN])(?i:{_WORDS})[^\pL\d\n+\[]|电话|手机|電話|手機|携帯|전화|휴대폰)[^\d\n+\[]{{0,20}}",
-    r"\d(?:[ .\-/]?\d){6,12}\b",
+    rf"(?:(?:^|[^\pL\pN\[])(?i:{_WORDS})[^\pL\d\n+\[]|电话|手机|電話|手機|携帯|전화|휴대폰)[^\d\n+\[]{{0,20}}",
+    r"\d(?:[ .\-/]?\d){6,12}(?:[.\-/]\d+)*\b",
 )

@@ -1,7 +1,7 @@
 """What is to be redacted, found in texts and replaced by placeholders, in the TensorFlow graph.
 
-Candidates are found by RE2 in one pass, each is then settled as a whole, by its shape and its checksum: what is no card
-after all is left as it is, and not taken in part for something else. Core string operations only.
+Candidates of all kinds are found together by RE2, each is then settled as a whole, by its shape and its checksum: what
+is no card after all is left as it is, and not taken in part for something else. Core string operations only.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,8 +33,8 @@ class Found(NamedTuple):
 class Redactor:
     """Replaces what a Redaction says by its placeholders.
 
-    The outcome, redacted again, stays as it is. Bytes that are not UTF-8 are dropped, for behind them a number would
-    not be seen; where they are, and in no other text, a noncharacter U+BFFFF becomes U+3FFFF.
+    The outcome, redacted again, stays as it is, unless a pattern of one's own asks for what stood beside. Bytes that
+    are not UTF-8 are dropped, for behind them a number would not be seen; a noncharacter U+BFFFF becomes U+3FFFF.
 
     Args:
         redaction: of at least one kind or pattern.
