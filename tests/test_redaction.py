@@ -225,8 +225,8 @@ def test_requests_are_answered_alike_alone_and_in_company(asked):
     functions = asked[1]
     random, secrets = np.random.default_rng(0), [b"a@b.com", b"4111 1111 1111 1111", b"\xff+49 30 1234567", b"4111\x00"]
     known = [
-        b" ".join([random_text(random)[:300], secrets[random.integers(len(secrets))]][:: random.choice([1, -1])])
-        for _ in range(10)
+        b" ".join([random_text(random)[:60], secrets[random.integers(len(secrets))]][:: random.choice([1, -1])])
+        for _ in range(6)
     ]
 
     def run(name, inputs):
@@ -234,7 +234,7 @@ def test_requests_are_answered_alike_alone_and_in_company(asked):
 
     for name in functions:
         alone = [run(name, {"text": np.array([text], object)}) for text in known]
-        chosen = [random.integers(len(known), size=random.integers(1, 9)) for _ in range(5)]
+        chosen = [random.integers(len(known), size=random.integers(1, 9)) for _ in range(4)]
         requests = [{"text": np.array(known, object)[own]} for own in chosen]
         for own, answer in zip(chosen, serve(partial(run, name), requests, 8), strict=True):
             for key, values in answer.items():
@@ -250,7 +250,8 @@ def test_what_is_served_sees_placeholders_and_explains_the_text_as_sent(asked):
     sent, seen = b"the card 4111-1111-1111-1111 goal", b"the card [CARD] goal"
     answers = functions["serving_default"](text=tf.constant([sent, seen, b"the card 4111-1111-1111-1112 goal"]))
     one, other, failed = answers["probabilities"].numpy()
-    assert (one == other).all() and not (one == failed).all()
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert np.abs(one - failed).max() > 1e-4
     explained = functions["explain"](text=tf.constant([sent]))
     place = explained["pieces"].numpy()[0].tolist().index(b"[CARD]")
     begin, end = (int(explained[key].numpy()[0, place]) for key in ("begin", "end"))
