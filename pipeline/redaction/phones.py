@@ -1,8 +1,9 @@
 """Telephone numbers, as RE2: in international form, and as they are written in the countries that are named here.
 
-National forms: Austria, Australia, Brazil, Canada, China, Czechia, Finland, France, Germany, India (0 ...), Italy (0
-...), Japan, the Netherlands, Poland, Portugal, Russia, South Korea, Spain, Sweden, Switzerland, Taiwan, Turkey, the
-United Kingdom, the United States. Digits in a row that could be any number are one where a word before them says so.
+National forms: Austria, Brazil, Canada, China, Czechia, Finland, France, Germany, Japan, the Netherlands, Poland,
+Russia, South Korea, Spain, Sweden, Switzerland, Taiwan, Turkey, the United Kingdom, the United States; of Australia,
+India, Italy and Portugal those that begin with 0 or stand in groups. Digits in a row that could be any number are one
+where a word before them says so.
 """
 
 _EXTENSION = r"(?:,? ?(?i:x|ext\.?|extension|#) ?\d{1,5})?"
@@ -14,6 +15,7 @@ INTERNATIONAL = (
     rf"(?:\(\+[1-9]\d{{0,2}}\)|(?:\+ ?|\b00 ?)[1-9]\d{{0,2}})(?:{_GAP}\(0\))?(?:{_GAP}\(?\d{{1,5}}\)?){{0,2}}"
     rf"(?:{_GAP}\(?\d{{2,8}}\)?){{0,4}}{_GAP}\d{{2,8}}{_EXTENSION}\b",
     r"\([1-9]\d{1,2}\) ?\d{8,10}\b",
+    r"\([1-9]\d{1,2}\) \d{3} \d{3} \d{3}\b",
 )
 NATIONAL = (
     # North America, with and without the 1.
