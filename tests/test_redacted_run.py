@@ -142,7 +142,10 @@ def redact(kind: str) -> list[str]:
         ({"text": {"redact_patterns": {"ticket": "(?=x)"}}}, "is no RE2 pattern"),
         ({"text": {"redact_patterns": {"ticket": "x*"}}}, "matches the empty text"),
         ({"data": {"keep_redacted_only": True}}, "name what is to be redacted"),
-        ({"text": {"redact": ["email"]}, "corpus": {"train": "corpus.txt"}}, "corpus.train is not redacted"),
+        (
+            {"text": {"redact": ["email"]}, "corpus": {"train": "a.txt"}, "model": {"max_sequence_length": 128}},
+            "corpus.train is not redacted",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, settings, said):

@@ -22,4 +22,6 @@ def with_placeholders(loaded: LoadedBackbone, redaction: Redaction, lowercase: b
     listed = {token.content for token in loaded.rules.added_tokens}
     found = tuple(AddedToken(token) for token in redaction.placeholders if token not in listed)
     rules = dataclasses.replace(loaded.rules, added_tokens=loaded.rules.added_tokens + found)
-    return dataclasses.replace(loaded, rules=rules, redaction=redaction)
+    # A tokenizer with tokens of its own is written down whole: it says so, where the checkpoint did not.
+    lowercase = (loaded.lowercase if lowercase is None else lowercase) is not False
+    return dataclasses.replace(loaded, lowercase=lowercase, rules=rules, redaction=redaction)
