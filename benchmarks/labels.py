@@ -110,7 +110,8 @@ def read(options: argparse.Namespace, folder: Path) -> Data:
     config = Config(run_dir=str(folder))
     config.data.train, config.data.test, config.data.validation_fraction = options.train, options.test, 0.0
     config.model.backbone, config.model.pooling, config.text.sequence_length = options.checkpoint, "mean", 64
-    data, forward = load(config.data, folder / "data"), frozen(config)
+    data = load(config.data, folder / "data")
+    forward = frozen(config, data.features)
     assert data.train is not None and data.test is not None
     begun = time.process_time()
     found = Data(data.task, data.train, forward(data.train), data.test, forward(data.test))

@@ -219,6 +219,7 @@ def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[
         "sequence_length": served.encoder.sequence_length,
         "tokenization": served.encoder.fingerprint,
         **({"long": long} if (long := served.encoder.long.metadata()) else {}),
+        **({"redaction": redaction} if (redaction := served.encoder.redaction.metadata()) else {}),
         "fused": served.fused,
         **({"why_unfused": served.why_unfused} if not served.fused else {}),
         "operations": used,

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Set
 import numpy as np
 import tensorflow as tf
 
-from pipeline import alignment
 from pipeline.errors import UserError
+from pipeline.fences import FENCE, cut, replaced_with_places
 from pipeline.normalizer import word_ranges
 from pipeline.tokenizer_rules import SPECIAL_TOKENS, TokenizerRules
 
-_FENCE = "\U000bffff"  # round what is found
 _FIRST = 0xC0000
 # RE2 ranges of the fence and of all that may stand for tokens.
 RESERVED = r"\x{BFFFF}-\x{DFFFF}"
@@ -124,33 +123,15 @@ class Finder:
         """The same with the places of the outcome (see alignment.py)."""
         fenced = self._fenced(strings)
         _, accepted, stand_ins = self._segments(fenced)
-        characters, starts = tf.strings.unicode_split_with_offsets(fenced, "UTF-8")
-        values, row = characters.flat_values, characters.value_rowids()
-        fence = tf.cast(values == _FENCE, tf.int64)
-        # Every row has an even number of fences, and one segment more than fences.
-        fences = tf.cumsum(fence)
-        segment = fences + row
-        inside = fences % 2 == 1
-        opening, closing = inside & (fence == 1), ~inside & (fence == 1)
-        segment = tf.where(closing, segment - 1, segment)
-        accepted, stand_ins = tf.gather(accepted, segment), tf.gather(stand_ins, segment)
-        first = inside & ~opening & (alignment.previous(fence) == 1) & accepted
-        values = tf.where(first, tf.strings.strip(stand_ins), tf.where(fence == 1, " ", values))
-        kept = tf.where(fence == 1, accepted, first | ~(inside & accepted))
-        # The bytes of fences are not in the text that the places are of.
-        before = tf.cumsum(fence, exclusive=True)
-        in_row = before - tf.gather(tf.concat([before, [0]], axis=0), tf.gather(characters.row_starts(), row))
-        starts = starts.with_values(starts.flat_values - len(_FENCE.encode()) * in_row)
-        return alignment.rebuilt(characters.with_values(values), starts, characters.with_values(kept), places)
+        return replaced_with_places(fenced, accepted, tf.strings.strip(stand_ins), places, around=" ")
 
     def _fenced(self, strings: tf.Tensor) -> tf.Tensor:
-        return tf.strings.regex_replace(strings, f"({self._any})", rf"{_FENCE}\1{_FENCE}")
+        return tf.strings.regex_replace(strings, self._any, rf"{FENCE}\0{FENCE}")
 
     def _segments(self, fenced: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
         """Texts cut at fences, [batch, segments]; of each segment whether it is a token, and the character for it."""
-        segments = tf.strings.split(fenced, sep=_FENCE)
+        segments, position = cut(fenced)
         flat, last = segments.flat_values, tf.size(self._hashes) - 1
-        position = tf.range(tf.size(flat, tf.int64)) - tf.repeat(segments.row_starts(), segments.row_lengths())
         accepted = position % 2 == 1
         number = tf.minimum(tf.searchsorted(self._hashes, _hash(flat)), last)
         if self._apart:

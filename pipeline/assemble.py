@@ -95,6 +95,7 @@ class Assembly:
             self.config.model.pooled_layers,
             self.long,
             _fusion(self.config, self.data),
+            self.encoder.redaction.metadata(),
         )
 
     @property

@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.files import is_pattern
 from pipeline.pretraining.config import PhaseConfig, PretrainingConfig
+from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.search.config import Range, SearchConfig
 from pipeline.settings.read import read, require, types_of
 from pipeline.training.config import DistillationConfig, TrainingConfig
@@ -50,6 +51,11 @@ class Config:
     run_dir: str | None = None
     """Folder of everything the run makes; the same folder again resumes. None: runs/<name of the config>, which without
     one is pretrain for --stage pretrain."""
+
+    @property
+    def kept_redaction(self) -> Redaction:
+        """What is replaced in rows before they are stored."""
+        return self.text.redaction if self.data.keep_redacted_only else NOTHING
 
 
 def check_run_dir(config: Config) -> None:

@@ -8,6 +8,7 @@ from pipeline.backbone.config import (
     check_fusion,
     check_long_texts,
     check_pooling,
+    check_redaction,
     check_room_for_text,
 )
 from pipeline.config import Config, check_run_dir
@@ -25,7 +26,7 @@ from pipeline.training.config import (
 )
 
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
-RULES = (check_run_dir, check_pretraining, check_fresh_backbone)
+RULES = (check_run_dir, check_pretraining, check_fresh_backbone, check_redaction)
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_long_texts, check_fusion, check_training, check_method,

@@ -36,6 +36,8 @@ class Identity:
     """LongTexts.metadata(): what is read of longer texts; of texts in chunks also "pooling", a ChunkPooling's kind."""
     fusion: dict[str, Any] = field(default_factory=dict)
     """Of columns beside the text: "kind" and "units" of the Fusion, and "width", how many numbers they are."""
+    redaction: dict[str, Any] = field(default_factory=dict)
+    """Redaction.metadata(): what is replaced in texts."""
 
     def save(self, folder: Path) -> None:
         """Write identity.json."""

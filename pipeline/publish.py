@@ -104,13 +104,15 @@ def _calibrate(
 
 
 def _held_out_texts(run: Assembly) -> tuple[list[str], ...]:
-    """Of at most export.verify_examples rows."""
+    """Of at most export.verify_examples rows; they are kept with the model, so nothing is in them that is redacted."""
     count = run.config.export.verify_examples
     held_out = run.data.test or run.data.validation or run.data.train
     if held_out is None:
         return made_texts(run.encoder, len(run.data.features.inputs), count)
     every = math.ceil(len(held_out) / count)
-    return tuple([text.decode() for text in column] for column in held_out.cells(slice(None, None, every)))
+    cells, texts = held_out.cells(slice(None, None, every)), len(run.data.features.text_columns)
+    columns = [*(run.encoder.redacted(column).numpy() for column in cells[:texts]), *cells[texts:]]
+    return tuple([cell.decode() for cell in column] for column in columns)
 
 
 def _judge(run: Assembly, texts: tuple[list[str], ...], predictions: np.ndarray) -> None:

@@ -186,7 +186,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
 
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
-    found = evaluate(served.predict, data, task, config.evaluation, run.lengths)
+    found = evaluate(served.predict, data, task, config.evaluation, run.lengths, run.encoder.redacted)
     metrics |= {"task": task.name, **found.scores, **training_summary(progress, data.train), **served.metrics()}
     content.add(found, data.summary, data.warnings)
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype, **served.about()}
@@ -206,7 +206,8 @@ def read_rows(config: Config, run_dir: Path, workers):
 
     with workers.chief_first():
         begun = any((run_dir / "checkpoints").glob("[0-9]*"))
-        data = load(config.data, run_dir / "data", begun, config.training.epochs > 0, config.evaluation)
+        learning = config.training.epochs > 0
+        data = load(config.data, run_dir / "data", begun, learning, config.evaluation, config.kept_redaction)
     data = without_suspicious(config, data, workers)
     for note in data.notes:
         print(f"note: {note}")

@@ -4,7 +4,8 @@ One object serves training and the exported model. Two kernels of tensorflow-tex
 BERT's own table (normalizer.py) and FastWordpieceTokenizeWithOffsets; TensorFlow Serving has both. Three rules
 depend on more than one character, and core string ops apply them in the rows that need it: bytes that are not UTF-8 are
 dropped, a capital sigma at the end of a word becomes "ς", and a word of more than 200 characters becomes [UNK]. So are
-a checkpoint's added tokens put in their places (added_tokens.py), where it has any (tokenizer_rules.py).
+a checkpoint's added tokens put in their places (added_tokens.py), where it has any (tokenizer_rules.py). Before all
+else stands what is redacted (redaction/), where anything is.
 
 Known differences, none of them in ordinary text:
 - Uncased BERT sorts neighbouring combining marks into canonical order and then drops those of class Mn. The few others
@@ -34,6 +35,8 @@ from pipeline.cutting import SENTENCE_ENDS, Chunks, chunks_of, kept_tokens
 from pipeline.errors import UserError
 from pipeline.long_texts import CHUNKS, HEAD, LongTexts
 from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context, unassigned, unknown_character
+from pipeline.redaction.kinds import NOTHING, Redaction
+from pipeline.redaction.redactor import Redactor
 from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS, TokenizerRules
 from pipeline.wordpiece_model import wordpiece_model
 
@@ -60,6 +63,7 @@ class TextEncoder:
         sequence_length: longest encoded sequence in tokens, with the special ones.
         rules: what else decides the tokens; google-research/bert's by default.
         long: what is read of longer texts; their beginning by default.
+        redaction: what is replaced in texts first; its placeholders are among the added tokens of `rules`.
 
     Attributes:
         vocabulary: tuple of tokens.
@@ -80,6 +84,7 @@ class TextEncoder:
         sequence_length: int = 128,
         rules: TokenizerRules = BERT_RULES,
         long: LongTexts = HEAD,
+        redaction: Redaction = NOTHING,
     ) -> None:
         source = "the vocabulary"
         if isinstance(vocabulary, (str, os.PathLike)):
@@ -92,7 +97,8 @@ class TextEncoder:
         self.vocabulary = tuple(vocabulary)
         self.lowercase = lowercase
         self.sequence_length = sequence_length
-        self.rules, self.long = rules, long
+        self.rules, self.long, self.redaction = rules, long, redaction
+        self._redactor = Redactor(redaction) if redaction else None
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = _special_ids(self.vocabulary, source)
 
         strip_accents = lowercase if rules.strip_accents is None else rules.strip_accents
@@ -109,6 +115,8 @@ class TextEncoder:
             digest.update(repr(rules).encode())
         if long != HEAD:
             digest.update(repr(sorted(long.metadata().items())).encode())
+        if redaction:
+            digest.update(repr(redaction).encode())
         self.fingerprint = digest.hexdigest()
 
         self._sentence_ends = [ids[token] for token in SENTENCE_ENDS if token in ids]
@@ -262,6 +270,8 @@ class TextEncoder:
             tokens, string [batch, None]; begin and end, int64 [batch, None].
         """
         text, places = alignment.valid_text(tf.convert_to_tensor(strings, tf.string))
+        if self._redactor:
+            text, places = self._redactor.with_places(text, places)
         if self._given or self._normalized:
             text = self._without_reserved(text)  # as many bytes
         if self._given:
@@ -283,12 +293,17 @@ class TextEncoder:
             tokens = ids.with_values(tf.gather(self._names, self._own_ids(ids.values)))
         return tokens, *alignment.spans(places, begins, ends)
 
+    def redacted(self, strings) -> tf.Tensor:
+        """Texts as they are read, with placeholders for what is redacted: string [batch], any bytes, to the same."""
+        strings = tf.convert_to_tensor(strings, tf.string)
+        return self._redactor(strings) if self._redactor else strings
+
     def _normalize(self, strings) -> tf.Tensor:
         """BERT's cleaning, splitting and (uncased) lower-casing, as far as the wordpiece kernel does not do it."""
         strings = tf.convert_to_tensor(strings, tf.string)
         if strings.shape.rank not in (None, 1):
             raise UserError(f"TextEncoder takes a batch of strings, shape [batch], and was given {strings.shape}.")
-        strings = tf.ensure_shape(strings, [None])
+        strings = self.redacted(tf.ensure_shape(strings, [None]))
         words = self._normalizer.normalize(strings)
         special = ~tf.strings.regex_full_match(strings, self._ordinary)
         if self._given:

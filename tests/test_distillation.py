@@ -243,6 +243,7 @@ def unfinished(folder):
         (None, ["--data.labels", "[space, money, sport]"], "has the 3 labels money, space, sport, but this run 3"),
         (None, ["--data.label_separator", "|", "--training.monitor", "micro_f1"], "another task"),
         (None, ["--text.vocabulary", "other.txt"], "other.txt): both must read the same tokens"),
+        (None, ["--text.redact", "[email]"], "set text.redact and text.redact_patterns alike"),
         (None, ["--text.lowercase", "false"], "set text.lowercase alike"),
         (None, ["--distillation.temperature", "0"], "distillation.temperature is 0: it must be a number above 0"),
         (None, ["--distillation.soft_share", "0", "--distillation.hidden_weight", "0"], "nothing to teach"),

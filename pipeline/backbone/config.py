@@ -1,10 +1,11 @@
 """Settings of the backbone, and of the text encoder, whose vocabulary comes with it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pipeline import poolings
 from pipeline.long_texts import LongTexts
+from pipeline.redaction.kinds import NAME, Redaction, pattern_fault
 from pipeline.settings.bounds import Count, CountOrZero, Positive, Share
 from pipeline.settings.read import require
 
@@ -40,6 +41,15 @@ class TextConfig:
     pipeline.vocabulary extend); none: the checkpoint's own, or one learned from the corpus."""
     fixed_length: bool = False
     """Pad every batch to sequence_length instead of to its longest row (static shapes for accelerators)."""
+    redact: list[Literal["url", "email", "iban", "id_cn", "card", "ip", "id_us", "date", "phone"]] = field(
+        default_factory=list
+    )
+    """What is replaced in every text before it becomes tokens, in training as where the model is served: each by one
+    token, such as [EMAIL]. Cards, IBANs and Chinese identity numbers are those whose checksum is right; phone: in
+    international form, and as written in the countries that pipeline/redaction/phones.py names."""
+    redact_patterns: dict[str, str] = field(default_factory=dict)
+    """RE2 patterns of one's own by name, such as {ticket: 'T-[0-9]{6}'}, whose matches become [TICKET]; found before
+    those of `redact`."""
 
     @property
     def length(self) -> int:
@@ -50,6 +60,11 @@ class TextConfig:
     def long_texts(self) -> LongTexts:
         """What is read of texts that are longer than `length`."""
         return LongTexts.of(self.long, self.head_share, self.stride, self.max_chunks)
+
+    @property
+    def redaction(self) -> Redaction:
+        """What is replaced in every text."""
+        return Redaction.of(self.redact, self.redact_patterns)
 
 
 @dataclass
@@ -231,4 +246,26 @@ def check_long_texts(config: "Config") -> None:
         text.stride is None or text.sequence_length is None or text.stride <= text.sequence_length - 2,
         f"text.stride {text.stride} skips tokens: a chunk of text.sequence_length {text.sequence_length} has "
         f"{text.length - 2} of its text.",
+    )
+
+
+def check_redaction(config: "Config") -> None:
+    """Patterns are RE2 and find something; a corpus, which is not redacted, is not read."""
+    text = config.text
+    for name, pattern in text.redact_patterns.items():
+        key = f"text.redact_patterns.{name}"
+        require(
+            NAME.fullmatch(name), f"{key}: a name has small letters, digits and underscores, and begins with a letter."
+        )
+        require(name not in text.redact, f"{key}: text.redact has a kind of this name; choose another.")
+        fault = pattern_fault(pattern)
+        require(fault is None, f"{key} {pattern!r} {fault}.")
+    require(
+        not (text.redaction and config.corpus.train),
+        "text.redact and text.redact_patterns are for labelled rows, and corpus.train is not redacted: pre-train in a "
+        "run of its own, on text that may be learned from, and name its pretrained folder in model.backbone.",
+    )
+    require(
+        text.redaction or not config.data.keep_redacted_only,
+        "data.keep_redacted_only keeps rows as text.redact leaves them, which is empty: name what is to be redacted.",
     )

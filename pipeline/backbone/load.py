@@ -16,6 +16,7 @@ from pipeline.backbone.folder_tensors import SAFETENSORS, TORCH
 from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.places import MODULES, model_folder, modules
+from pipeline.backbone.redacting import with_placeholders
 from pipeline.backbone.saving import check_vocabulary, notes_on_rows, use_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
@@ -48,6 +49,8 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
     if text.lowercase is None:
         loaded = with_casing(loaded)
     _check(loaded, text)
+    if text.redaction:
+        loaded = with_placeholders(loaded, text.redaction, text.lowercase)
     loaded = dataclasses.replace(loaded, notes=loaded.notes + notes_on_rows(loaded))
     embed_in_float32(loaded.backbone)
     speed_up(loaded.backbone)

@@ -10,6 +10,7 @@ from pipeline.backbone.heads import PretrainingHeads
 from pipeline.features import ONE_TEXT, Features
 from pipeline.features.rows import RowEncoder
 from pipeline.long_texts import HEAD, LongTexts
+from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.text import TextEncoder
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
@@ -39,6 +40,8 @@ class LoadedBackbone:
     """The head of a finished classifier, where the checkpoint is one."""
     rules: TokenizerRules = BERT_RULES
     """What else decides its tokens."""
+    redaction: Redaction = NOTHING
+    """What is replaced in texts before they become tokens; its placeholders are in the vocabulary."""
     family: Family = BERT
     """What transformers calls such a model."""
     left_out: tuple[str, ...] = ()
@@ -63,5 +66,5 @@ class LoadedBackbone:
             UserError: see TextEncoder.
         """
         lowercase = self.lowercase if lowercase is None else lowercase
-        arguments = self.vocabulary, lowercase is not False, sequence_length, self.rules, long
+        arguments = self.vocabulary, lowercase is not False, sequence_length, self.rules, long, self.redaction
         return TextEncoder(*arguments) if features.plain else RowEncoder(features, *arguments)

@@ -91,6 +91,10 @@ class DataConfig:
     """Share of the training rows to split off when `test` is not given (0: none)."""
     split_seed: Seed = 0
     """Seed of the split; the split is stratified by label."""
+    keep_redacted_only: bool = False
+    """Store rows as text.redact and text.redact_patterns leave them: nothing that they replace in texts reaches the
+    run's folder. False: rows are stored as they are read, and redacted where they become tokens and where texts are
+    shown or written."""
     max_examples: Count | None = None
     """Use only this many rows of each source, taken from its beginning."""
     data_dir: str | None = None

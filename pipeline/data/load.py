@@ -22,6 +22,7 @@ from pipeline.data.recall import convert_or_recall
 from pipeline.data.split import Split
 from pipeline.features import Features
 from pipeline.features.columns import wanted_features
+from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.tasks.task import Task
 
 
@@ -69,7 +70,7 @@ def load(
     begun: bool = False,
     learning: bool = True,
     evaluation: EvaluationConfig | None = None,
-    fusion: str = "concat",
+    redaction: Redaction = NOTHING,
 ) -> DataSplits:
     """Read, check and split the data that a config names.
 
@@ -79,17 +80,19 @@ def load(
         begun: whether a model has learned from the rows in `cache` already: others are refused.
         learning: whether a model will learn from the rows; else the data section alone describes the task.
         evaluation: its group_columns are read too; None: there are none.
-        fusion: model.fusion.
+        redaction: what is replaced in texts before they are stored.
 
     Raises:
         UserError: naming file, row and reason.
     """
+    if data.keep_redacted_only and not redaction:
+        raise ValueError("data.keep_redacted_only, and nothing says what is redacted")
     stores, gone = {}, []
     for name in ("train", "validation", "test"):
         source = getattr(data, name)
         if source:
             wanted = wanted_columns(data, evaluation, name)
-            stores[name], recalled = convert_or_recall(source, data, cache, name, begun, wanted)
+            stores[name], recalled = convert_or_recall(source, data, cache, name, begun, wanted, redaction)
             gone += [f"data.{name} ({', '.join(stores[name].meta.sources)})"] if recalled else []
     kind = tasks.kind_of(data)
     task = kind.of(data, stores["train"]) if learning else kind.stand_in(data)
@@ -112,7 +115,7 @@ def load(
         splits["train"], notes = without_weightless(replace(splits["train"], temperature=data.language_temperature))
         notes += language_note(splits["train"])
         task = task.fitted(splits["train"].targets())
-    features = features_of(data, fusion, splits.get("train"))
+    features = features_of(data, splits.get("train"))
     result = DataSplits(task, splits.get("train"), splits.get("validation"), splits.get("test"), features)
     result.notes += notes
     if gone:
@@ -123,15 +126,16 @@ def load(
     return result
 
 
-def features_of(data: DataConfig, fusion: str, train: Split | None) -> Features:
-    """What goes into the model, with what the training rows say of the columns beside the text."""
+def features_of(data: DataConfig, train: Split | None) -> Features:
+    """What goes into the model, with what the training rows say of the columns beside the text; features.choice decides
+    on their fusion."""
     wanted = wanted_features(data)
     if not wanted:
         return Features(tuple(data.text_columns))
     assert train is not None, "checked by check_columns_beside"
     cells = train.cells(slice(None))[len(data.text_columns) :]
     columns = [one.kind.fitted(one.column, found.tolist()) for one, found in zip(wanted, cells, strict=True)]
-    return Features(tuple(data.text_columns), tuple(columns), fusion)
+    return Features(tuple(data.text_columns), tuple(columns))
 
 
 def _describe(splits: DataSplits) -> None:

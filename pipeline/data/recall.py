@@ -13,6 +13,7 @@ from pipeline.data.extra_columns import Wanted
 from pipeline.data.store import VERSION, Store, convert, read_settings
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.redaction.kinds import NOTHING, Redaction
 
 MANIFEST = "manifest.json"
 
@@ -24,11 +25,12 @@ def convert_or_recall(
     split: str,
     begun: bool,
     wanted: Sequence[Wanted] = (),
+    redaction: Redaction = NOTHING,
 ) -> tuple[Store, bool]:
     """`convert`, or the rows that the run has stored where the source cannot be found any more.
 
     Args:
-        source, config, cache, split, wanted: as `convert` takes them.
+        source, config, cache, split, wanted, redaction: as `convert` takes them.
         begun: whether a model has learned from the rows in `cache` already: then no other rows take their place.
 
     Returns:
@@ -38,7 +40,7 @@ def convert_or_recall(
         UserError: what `convert` says; the rows are others than the run began with.
     """
     manifest = _read(cache)
-    settings = {name: value for name, value in read_settings(config, wanted).items() if name != "data_dir"}
+    settings = {name: value for name, value in read_settings(config, wanted, redaction).items() if name != "data_dir"}
     before = manifest.get(split)
     if before and (before["version"] != VERSION or before["settings"] != settings):
         before = None
@@ -48,7 +50,7 @@ def convert_or_recall(
         if before is None or not (cache / before["store"] / "meta.json").is_file():
             raise
         return Store(cache / before["store"]), True
-    store = convert(source, config, cache, split, wanted)
+    store = convert(source, config, cache, split, wanted, redaction)
     if begun and before and before["fingerprint"] != store.meta.fingerprint:
         raise UserError(
             f"{', '.join(store.meta.sources)}: the data changed since this run began ({before['rows']} {split} rows "

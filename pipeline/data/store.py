@@ -23,6 +23,8 @@ from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
 from pipeline.features.columns import wanted_features
 from pipeline.files import replaced_folder
+from pipeline.redaction.kinds import NOTHING, Redaction
+from pipeline.redaction.rows import redacted_rows
 from pipeline.tasks.task import TargetReader
 
 # Raise it when the same source is converted to something else: stores of earlier versions are then not used again.
@@ -111,7 +113,12 @@ class Store:
 
 
 def convert(
-    source: str | list[str], config: DataConfig, cache: Path, split: str, wanted: Sequence[Wanted] = ()
+    source: str | list[str],
+    config: DataConfig,
+    cache: Path,
+    split: str,
+    wanted: Sequence[Wanted] = (),
+    redaction: Redaction = NOTHING,
 ) -> Store:
     """Read a source into the cache, or take what an earlier run has put there.
 
@@ -121,25 +128,27 @@ def convert(
         cache: folder of all stores.
         split: "train", "validation" or "test": the default tfds split, and part of the store's name.
         wanted: columns beside texts and targets.
+        redaction: what is replaced in texts before they are stored.
 
     Raises:
         UserError: a row that cannot be used (with bad_rows: error), or no usable row at all.
     """
     items = sources.expand(source)
-    settings = read_settings(config, wanted)
+    settings = read_settings(config, wanted, redaction)
     key = json.dumps([VERSION, [sources.identity(item, config) for item in items], settings, split], sort_keys=True)
     folder = cache / f"{split}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not (folder / "meta.json").is_file():
         with replaced_folder(folder) as temporary:
-            _write(items, config, temporary, split, wanted)
+            _write(items, config, temporary, split, wanted, redaction)
     return Store(folder)
 
 
-def read_settings(config: DataConfig, wanted: Sequence[Wanted]) -> dict:
-    """What decides how a source is converted; without further columns, as it was before there were any."""
+def read_settings(config: DataConfig, wanted: Sequence[Wanted], redaction: Redaction = NOTHING) -> dict:
+    """What decides how a source is converted; without further columns or redaction, as before there were any."""
     settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
     settings |= {name: value for name in COLUMN_SETTINGS if (value := getattr(config, name))}
-    return settings | ({"extra": [[one.role, one.column] for one in wanted]} if wanted else {})
+    extra = {"extra": [[one.role, one.column] for one in wanted]} if wanted else {}
+    return settings | extra | ({"redaction": redaction.metadata()} if redaction else {})
 
 
 class _Arrays:
@@ -215,7 +224,9 @@ class _Writer:
         self.arrays.close()
 
 
-def _write(items: list[str], config: DataConfig, folder: Path, split: str, wanted: Sequence[Wanted]) -> None:
+def _write(
+    items: list[str], config: DataConfig, folder: Path, split: str, wanted: Sequence[Wanted], redaction: Redaction
+) -> None:
     kind, count, beside = tasks.kind_of(config), len(config.text_columns), wanted_features(config)
     columns = [*config.text_columns, *kind.columns(config)]
     targets = slice(count, len(columns))
@@ -227,7 +238,8 @@ def _write(items: list[str], config: DataConfig, folder: Path, split: str, wante
     writer = _Writer(folder, meta, reader, extra)
     for origin, item in enumerate(items):
         taken = 0
-        for number, cells in sources.read(item, config, columns, split, notices=meta.notices):
+        rows = sources.read(item, config, columns, split, notices=meta.notices)
+        for number, cells in redacted_rows(rows, count, redaction):
             if config.max_examples is not None and taken >= config.max_examples:
                 break
             try:

@@ -42,6 +42,7 @@ def evaluate(
     task: Task,
     config: EvaluationConfig,
     lengths: Callable[[Split], np.ndarray] | None = None,
+    redacted: Callable[[np.ndarray], Any] | None = None,
 ) -> Evaluation:
     """Score the validation and test rows, where there are any; test rows only with config.score_test.
 
@@ -51,6 +52,7 @@ def evaluate(
         task: as it is served.
         config: the evaluation section.
         lengths: a split to the tokens of its rows, int [n]; None: they are not looked at.
+        redacted: texts, bytes [n], to a string tensor of them as they may be shown; None: as they are.
     """
     splits = [split for split in (data.validation, data.test if config.score_test else None) if split is not None]
     predictions = {split.name: predict(split) for split in splits}
@@ -60,9 +62,7 @@ def evaluate(
     for split in splits:
         found.scores[split.name] = task.scores(split.targets(), predictions[split.name])
         wrong = task.mistakes(split.targets(), predictions[split.name], config.mistakes)
-        found.mistakes = [
-            row | {"text": [text[0].decode() for text in split.texts(np.array([row["row"]]))]} for row in wrong
-        ]
+        found.mistakes = [row | {"text": _shown(split, row["row"], redacted)} for row in wrong]
     if splits and (by_group := scores_by_group(task, splits[-1], predictions[splits[-1].name])):
         found.scores[splits[-1].name]["by_group"] = by_group
     if splits and lengths is not None:
@@ -74,6 +74,12 @@ def evaluate(
         found.baseline = baseline(predictions, train, splits, task)
         found.boosted = boosted_baselines(predictions, train, splits, task, data.features.columns)
     return found
+
+
+def _shown(split: Split, row: int, redacted: Callable[[np.ndarray], Any] | None) -> list[str]:
+    """The texts of a row."""
+    columns = split.texts(np.array([row]))
+    return [(column if redacted is None else redacted(column).numpy())[0].decode() for column in columns]
 
 
 def _compares(config: EvaluationConfig, train: Split) -> bool:

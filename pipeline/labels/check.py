@@ -113,7 +113,7 @@ def check(source: Source, name: Name = "train", near: float = NEAR) -> Checked:
     config = source.config
     if not source.labelled:
         raise UserError("data.train is not set: there are no labelled rows to check.")
-    data = load(config.data, source.cache, source.begun, evaluation=config.evaluation)
+    data = load(config.data, source.cache, source.begun, evaluation=config.evaluation, redaction=config.kept_redaction)
     rows = split_named(data, name)
     assert data.train is not None
     forward = frozen(config, data.features)

@@ -16,6 +16,8 @@ from pipeline.labels.rows import Source
 from pipeline.labels.twins import plain
 from pipeline.labels.vectors import frozen, vectors_of_texts
 from pipeline.methods.learned import learn
+from pipeline.redaction.kinds import NOTHING, Redaction
+from pipeline.redaction.rows import redacted_texts
 from pipeline.tasks import kind_of
 
 
@@ -33,11 +35,13 @@ class Pool:
     text_columns: list[str]
     rows: list[Row]
 
-    def without(self, known: set[str]) -> "Pool":
-        """The rows of other texts, each text once."""
-        kept = {}
-        for row in self.rows:
-            if row.texts and (text := _plain(row.texts)) not in known:
+    def without(self, known: set[str], redaction: Redaction = NOTHING) -> "Pool":
+        """The rows of other texts, each text once; `known` are redacted texts, and so are these compared."""
+        rows = [row for row in self.rows if row.texts]
+        compared = redacted_texts([row.texts for row in rows if row.texts], redaction)
+        kept: dict[str, Row] = {}
+        for row, texts in zip(rows, compared, strict=True):
+            if (text := _plain(texts)) not in known:
                 kept.setdefault(text, row)
         return replace(self, rows=list(kept.values()))
 
@@ -73,8 +77,12 @@ def choose_next(source: Source, pool: Pool, count: int) -> Next:
     config = source.config
     if wanted_features(config.data):
         raise UserError("labels next judges texts alone, and this config reads columns beside them: unset these.")
-    data = load(config.data, source.cache, source.begun, evaluation=config.evaluation) if source.labelled else None
-    pool = pool.without(_known(data))
+    data = (
+        load(config.data, source.cache, source.begun, evaluation=config.evaluation, redaction=config.kept_redaction)
+        if source.labelled
+        else None
+    )
+    pool = pool.without(_known(data), config.kept_redaction)
     if not pool.rows:
         raise UserError("there is no text to choose from that has no label yet.")
     forward = frozen(config, Features(tuple(config.data.text_columns)))

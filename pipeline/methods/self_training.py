@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.formatting import quoted
 from pipeline.files import write_text
 from pipeline.methods.auto import chosen_method
+from pipeline.redaction.rows import redacted_rows
 from pipeline.tasks.label_task import LabelTask
 from pipeline.training.pause import Pause
 from pipeline.training.workers import Workers
@@ -68,7 +69,7 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
     if not config.data.unlabelled or data.train is None:
         return config, data
     folder = Path(str(config.run_dir)) / FOLDER
-    rows = _Rows(config.data, data, folder)
+    rows = _Rows(config, data, folder)
     with place.workers.chief_first():
         if place.workers.chief and not rows.pool_file.is_file():
             rows.write(rows.pool_file, rows.texts_of_source())
@@ -118,14 +119,15 @@ class _Rows:
     """Files of labelled rows and of texts without labels, which are read as any source is.
 
     Args:
-        config: how the source is read.
+        config: of the run.
         data: the labelled rows.
         folder: of the files.
     """
 
-    def __init__(self, config: DataConfig, data: DataSplits, folder: Path):
+    def __init__(self, config: Config, data: DataSplits, folder: Path):
         assert data.train is not None
-        self.config, self.data, self.train, self.folder = config, data, data.train, folder
+        self.config, self.data, self.train, self.folder = config.data, data, data.train, folder
+        self.redaction = config.kept_redaction
         # Others are refused before the run begins.
         self.task = cast(LabelTask, data.task)
         self.pool_file = folder / "texts.jsonl"
@@ -147,7 +149,8 @@ class _Rows:
     def _of_source(self) -> Iterator[tuple[bytes, ...]]:
         skipped = 0
         for source in sources.expand(self.config.unlabelled or ""):
-            rows = sources.read(source, self.config, self.config.text_columns, "train")
+            columns = self.config.text_columns
+            rows = redacted_rows(sources.read(source, self.config, columns, "train"), len(columns), self.redaction)
             for number, cells in islice(rows, self.config.max_examples):
                 try:
                     if isinstance(cells, str):

@@ -140,7 +140,12 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
         has_pooler=head.pooling == "cls",
         heads=None,
         family=family,
-        notes=(*loaded.notes, *_notes(loaded.family, family), *_cut_note(settings.identity)),
+        notes=(
+            *loaded.notes,
+            *_notes(loaded.family, family),
+            *_cut_note(settings.identity),
+            *_redaction_note(settings),
+        ),
         left_out=(),
         classifier=replace(head, sequence_length=settings.identity.sequence_length),
     )
@@ -157,6 +162,15 @@ def _cut_note(identity: Identity) -> tuple[str, ...]:
     if not identity.long:
         return ()
     return (f"Long texts are read by text.long {identity.long['read']} here; others cut them at their end.",)
+
+
+def _redaction_note(settings: Settings) -> tuple[str, ...]:
+    if not settings.text.redaction:
+        return ()
+    names = " and ".join(settings.text.redaction.placeholders)
+    return (
+        f"What stands for {names} in texts is found by the served model alone: give others texts with these in them.",
+    )
 
 
 def _notes(before: Family, after: Family) -> tuple[str, ...]:

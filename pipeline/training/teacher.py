@@ -61,6 +61,10 @@ def load_teacher(config: Config, student: LoadedBackbone, data: DataSplits, dtyp
         raise UserError(f"{named} reads its texts in chunks, or this run does, but not both: set text.long alike.")
     # Texts are cut to the student's length, or into its chunks.
     loaded = load_run_backbone(settings, config.text.length, dtype)
+    if loaded.redaction != student.redaction:
+        raise UserError(
+            f"{named} redacts its texts otherwise than this run: set text.redact and text.redact_patterns alike."
+        )
     if loaded.vocabulary != student.vocabulary:
         raise UserError(
             f"{named} has another vocabulary ({len(loaded.vocabulary)} pieces of {loaded.vocabulary_source}) than this "

@@ -1,0 +1,192 @@
+"""What is to be redacted, found in texts and replaced by placeholders, in the TensorFlow graph.
+
+Candidates of all kinds are found together by RE2, each is then settled as a whole, by its shape and its checksum: what
+is no card after all is left as it is, and not taken in part for something else. Core string operations only.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from pipeline.fences import FENCE, cut, replaced_with_places
+from pipeline.redaction.checksums import CHECKSUMS
+from pipeline.redaction.kinds import KINDS, NO_CONTEXT, WIDE, Redaction
+
+NONE = -1
+# Valid UTF-8 without the character of the fences.
+_CLEAN = r"[^\x{D800}-\x{DFFF}\x{BFFFF}]*"
+# Another noncharacter, of as many bytes.
+_NO_FENCE = "\U0003ffff"
+
+
+class Found(NamedTuple):
+    """What was found in some texts, in their order: int64 [n], int32 [n] and string [n]."""
+
+    row: tf.Tensor
+    """Which of the texts it is in."""
+    kind: tf.Tensor
+    """Number of its name among Redaction.names."""
+    text: tf.Tensor
+
+
+class Redactor:
+    """Replaces what a Redaction says by its placeholders.
+
+    The outcome, redacted again, stays as it is, unless a pattern of one's own asks for what stood beside. Bytes that
+    are not UTF-8 are dropped, for behind them a number would not be seen; a noncharacter U+BFFFF becomes U+3FFFF.
+
+    Args:
+        redaction: of at least one kind or pattern.
+    """
+
+    def __init__(self, redaction: Redaction) -> None:
+        self.redaction = redaction
+        names = redaction.names
+        self._passes = [
+            _Pass(redaction, "", pattern, lambda texts, number=number: _all(texts, number))
+            for number, (_, pattern) in enumerate(redaction.patterns)
+        ]
+        if redaction.kinds:
+            kinds = {name: names.index(name) for name in redaction.kinds}
+            longer = [KINDS[name].longer for name in redaction.kinds if KINDS[name].longer]
+            self._passes += [
+                _Pass(redaction, "", pattern, lambda texts: _kinds_of(texts, kinds))
+                for pattern in (*longer, redaction.candidates)
+            ]
+            self._passes += [
+                _Pass(redaction, *context, lambda texts, number=number: _by_context(texts, number))
+                for name, number in kinds.items()
+                if (context := KINDS[name].context)
+            ]
+
+    def __call__(self, strings) -> tf.Tensor:
+        """Redacted texts.
+
+        Args:
+            strings: string [batch], any bytes.
+        """
+        strings = _clean(strings)
+        for each in self._passes:
+            strings = each.redacted(strings)
+        return strings
+
+    def with_places(self, strings: tf.Tensor, places: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
+        """Redacted texts and their places (see alignment.py).
+
+        Args:
+            strings: string [batch], valid UTF-8.
+            places: of them.
+        """
+        strings = tf.strings.regex_replace(strings, FENCE, _NO_FENCE)
+        for each in self._passes:
+            strings, places = each.redacted_with_places(strings, places)
+        return strings, places
+
+    def found(self, strings) -> Found:
+        """What is replaced.
+
+        Args:
+            strings: string [batch], any bytes.
+        """
+        strings, parts = _clean(strings), []
+        for each in self._passes:
+            parts.append(each.found(strings))
+            strings = each.redacted(strings)
+        return Found(*(tf.concat(values, axis=0) for values in zip(*parts, strict=True)))
+
+
+class _Pass:
+    """One search of all texts, and what it finds settled.
+
+    Args:
+        redaction: what is redacted, whose placeholders stay as they are.
+        before: RE2 of what must stand before a candidate, and is left; "": anything.
+        pattern: RE2 of candidates.
+        kinds: candidates, string [n], to the numbers of their kinds, int32 [n], or NONE.
+    """
+
+    def __init__(self, redaction: Redaction, before: str, pattern: str, kinds: Callable[[tf.Tensor], tf.Tensor]):
+        self._kinds = kinds
+        self._settled = redaction.settled
+        self._placeholders = redaction.placeholders
+        if before:
+            # What precedes a candidate has no group of its own.
+            self._pattern, self._rewrite = f"({before})({pattern})", rf"\1{FENCE}\2{FENCE}"
+        else:
+            self._pattern, self._rewrite = f"{self._settled}|(?:{pattern})", rf"{FENCE}\0{FENCE}"
+
+    def redacted(self, strings: tf.Tensor) -> tf.Tensor:
+        fenced = self._fenced(strings)
+        concerned = tf.where(fenced != strings)
+
+        def settled() -> tf.Tensor:
+            segments, accepted, stand_ins, _ = self._parts(tf.gather_nd(fenced, concerned))
+            values = segments.with_values(tf.where(accepted, stand_ins, segments.flat_values))
+            return tf.tensor_scatter_nd_update(strings, concerned, tf.strings.reduce_join(values, axis=1))
+
+        return tf.cond(tf.size(concerned) > 0, settled, lambda: strings)
+
+    def redacted_with_places(self, strings: tf.Tensor, places: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
+        fenced = self._fenced(strings)
+        _, accepted, stand_ins, _ = self._parts(fenced)
+        return replaced_with_places(fenced, accepted, stand_ins, places)
+
+    def found(self, strings: tf.Tensor) -> Found:
+        segments, accepted, _, kinds = self._parts(self._fenced(strings))
+        return Found(*(tf.boolean_mask(v, accepted) for v in (segments.value_rowids(), kinds, segments.flat_values)))
+
+    def _fenced(self, strings: tf.Tensor) -> tf.Tensor:
+        return tf.strings.regex_replace(strings, self._pattern, self._rewrite)
+
+    def _parts(self, fenced: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Segments, string [batch, segments], and of all in a row whether it is replaced, bool [n], by what, string
+        [n], and its kind, int32 [n]."""
+        segments, position = cut(fenced)
+        flat = segments.flat_values
+        odd = tf.where(position % 2 == 1)
+        candidates = tf.gather_nd(flat, odd)
+        kinds = self._kinds(candidates)
+        untouched = (candidates == "") | tf.strings.regex_full_match(candidates, self._settled)
+        kinds = tf.where(untouched, NONE, kinds)
+        kinds = tf.tensor_scatter_nd_update(tf.fill(tf.shape(flat), NONE), odd, kinds)
+        accepted = kinds != NONE
+        return segments, accepted, tf.gather(tf.constant(self._placeholders), tf.maximum(kinds, 0)), kinds
+
+
+def _clean(strings) -> tf.Tensor:
+    """Valid UTF-8 without fences."""
+    strings = tf.convert_to_tensor(strings, tf.string)
+    unclean = tf.where(~tf.strings.regex_full_match(strings, _CLEAN))
+
+    def cleaned() -> tf.Tensor:
+        texts = tf.strings.unicode_transcode(
+            tf.gather_nd(strings, unclean), "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False
+        )
+        return tf.tensor_scatter_nd_update(strings, unclean, tf.strings.regex_replace(texts, FENCE, _NO_FENCE))
+
+    return tf.cond(tf.size(unclean) > 0, cleaned, lambda: strings)
+
+
+def _kinds_of(candidates: tf.Tensor, numbers: Mapping[str, int]) -> tf.Tensor:
+    """Of each candidate the number of the first kind that it is of, int32 [n]; NONE of one that has none."""
+    compact = tf.strings.upper(tf.strings.regex_replace(candidates, "[^0-9A-Za-z]+", ""))
+    found = tf.fill(tf.shape(candidates), NONE)
+    # What is of a kind that nobody asked for is of no other.
+    for name in reversed([name for name in KINDS if name in numbers or name not in WIDE]):
+        kind = KINDS[name]
+        of_kind = tf.strings.regex_full_match(candidates, "|".join(kind.shapes))
+        if kind.digits:
+            of_kind &= tf.strings.regex_full_match(compact, kind.digits)
+        if kind.checksum:
+            of_kind &= CHECKSUMS[kind.checksum](compact)
+        found = tf.where(of_kind, numbers.get(name, NONE), found)
+    return found
+
+
+def _by_context(candidates: tf.Tensor, number: int) -> tf.Tensor:
+    return tf.where(tf.strings.regex_full_match(candidates, NO_CONTEXT), NONE, number)
+
+
+def _all(candidates: tf.Tensor, number: int) -> tf.Tensor:
+    return tf.fill(tf.shape(candidates), number)

@@ -1,0 +1,107 @@
+"""python -m pipeline.privacy scan: what of persons is in a file."""
+
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.privacy.__main__ import main
+from pipeline.privacy.scan import NOT_SEEN, masked
+
+
+def scanned(capsys, *words) -> list[str]:
+    assert main(["scan", *map(str, words)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "rows.csv"
+    rows = ['"Mail a.b@example.com or 4111 1111 1111 1111",x@y.org', "nothing 1.2.3,me", "call 5551234567,a.b@c.de"]
+    path.write_text("\n".join(["text,author", *rows]) + "\n")
+    return path
+
+
+def test_kinds_are_counted_by_column_and_examples_are_masked(table, capsys):
+    assert scanned(capsys, table) == [
+        "3 rows",
+        "email: 3 in 2 rows (author 2, text 1)",
+        "  a.*@*******.**m",
+        "  x@*.**g",
+        "  a.*@*.*e",
+        "card: 1 in 1 row (text 1)",
+        "  4*** **** **** ***1",
+        "phone: 1 in 1 row (text 1)",
+        "  5********7",
+        NOT_SEEN,
+    ]
+
+
+def test_kinds_columns_examples_and_patterns_are_chosen(table, capsys):
+    words = [
+        "--kinds",
+        "email",
+        "--text_column",
+        "text",
+        "--examples",
+        "0",
+        "--pattern",
+        "version=[0-9][.][0-9][.][0-9]",
+    ]
+    assert scanned(capsys, table, *words) == [
+        "3 rows", "version: 1 in 1 row (text 1)", "email: 1 in 1 row (text 1)", NOT_SEEN,
+    ]  # fmt: skip
+
+
+def test_formats_of_all_kinds_are_read(tmp_path, capsys):
+    rows = {"id": [4111111111111111, 2], "text": ["a", "b x@y.org"], "tags": [["z@y.org"], []]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("x@y.org", "b")))
+    (tmp_path / "lines.txt").write_text("x@y.org and more\n\nno more\n")
+    (tmp_path / "rows.txt").write_text("text\tlabel\nx@y.org\tb\n")
+    (tmp_path / "folder" / "label").mkdir(parents=True)
+    (tmp_path / "folder" / "label" / "1.txt").write_text("x@y.org")
+    assert "card: 1 in 1 row (id 1)" in scanned(capsys, tmp_path / "rows.parquet")
+    assert "email: 2 in 2 rows (tags 1, text 1)" in scanned(capsys, tmp_path / "rows.parquet")
+    for name in ("rows.jsonl", "lines.txt", "rows.txt", "folder"):
+        assert "email: 1 in 1 row (text 1)" in scanned(capsys, tmp_path / name), name
+
+
+def test_standard_input_is_read(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"x@y.org\nb\n")))
+    assert scanned(capsys, "-")[:2] == ["2 rows", "email: 1 in 1 row (text 1)"]
+
+
+def test_nothing_is_said_to_be_nothing(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("text\nplain\n")
+    assert scanned(capsys, tmp_path / "a.csv") == ["1 row", "nothing was found of what was looked for", NOT_SEEN]
+
+
+def test_rows_that_cannot_be_read_are_warned_of(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"text": "x@y.org"}\nbroken\n')
+    assert main(["scan", str(tmp_path / "a.jsonl")]) == 0
+    out, err = capsys.readouterr()
+    assert "email: 1 in 1 row (text 1)" in out and "rows that cannot be read: 1" in err and "line 2" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gone.csv"], "gone.csv: no such file."),
+        (["{}", "--pattern", "Ticket=x"], "give NAME=RE2"),
+        (["{}", "--pattern", "ticket=(?=x)"], "is no RE2 pattern"),
+        (["{}", "--text_column", "body"], "has no column 'body'"),
+    ],
+)
+def test_bad_input_is_one_sentence(table, capsys, words, said):
+    assert main(["scan", *(word.format(table) for word in words)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and said in err and err.count("\n") == 1
+
+
+def test_no_example_shows_more_than_its_ends():
+    assert masked("4111 1111") == "4*** ***1"
+    assert masked("+49 (30) 12-34") == "+4* (**) **-*4"
+    assert masked("a@b") == "a@b" and masked("漢字語") == "漢*語"
