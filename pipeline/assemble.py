@@ -21,6 +21,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchForward, BatchPredictor
 from pipeline.identity import Identity, backbone_identity
 from pipeline.methods import method
+from pipeline.privacy.model import PrivateClassifier
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
@@ -32,6 +33,7 @@ from pipeline.training.pause import Pause
 from pipeline.training.plan import total_updates
 from pipeline.training.strategy import describe
 from pipeline.training.teacher import Teacher, load_teacher
+from pipeline.training.trainable import freeze
 from pipeline.training.workers import Workers
 from pipeline.training.xla import choose_xla
 
@@ -212,7 +214,7 @@ def assemble(
             dropout=config.model.dropout,
             seed=training.seed,
             dtype=dtype,
-            model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
+            model_class=_model_class(config),
         )
         if config.text.long == "chunks":
             model = over_chunks(model, config.model.chunk_pooling, training.seed, dtype)
@@ -239,10 +241,17 @@ def assemble(
     )  # fmt: skip
 
 
+def _model_class(config: Config) -> type[TrainableClassifier]:
+    if config.training.privacy.on:
+        return PrivateClassifier
+    return DistilledClassifier if config.distillation.teacher else TrainableClassifier
+
+
 def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, total_steps: int, xla: bool) -> None:
     """Ready to be trained."""
-    if training.method == "head":
-        model.classifier_parts.backbone.trainable = False
+    freeze(
+        model.classifier_parts, "head" if training.method == "head" else training.trainable, training.trainable_layers
+    )
     model.accumulation, model.xla = training.accumulation, xla
     model.compile(
         optimizer=make_optimizer(training, model, total_steps),

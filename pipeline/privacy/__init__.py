@@ -1,0 +1,1 @@
+"""Training under differential privacy: what was learned from any one row, or group of rows, cannot be told."""
