@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pipeline.backbone.notes import Note, noting
 from pipeline.errors import UserError
-from pipeline.privacy.norms import squared_norms
+from pipeline.privacy.gradients import squared_norms, weighted_sum
 from pipeline.training.model import TrainableClassifier
 
 # Variables of a model at most, so that no two draws of noise have the same seed.
@@ -59,18 +59,16 @@ class PrivateClassifier(TrainableClassifier):
     def _gradients(self, data, totals):
         assert self.mechanism is not None
         inputs, targets, weights = data
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape() as tape:
             with noting() as notes:
                 logits = self(inputs, training=True)
             losses = self.loss(targets, logits) * weights
         self._require_all(notes)
-        outputs = [made.outputs for made in notes]
-        squares = squared_norms(notes, tape.gradient(losses, outputs), tf.shape(weights)[0])
-        # Of no gradient at all the norm is 0.
+        of_outputs = tape.gradient(losses, [made.outputs for made in notes])
+        squares = squared_norms(notes, of_outputs, tf.size(weights))
         factors = self.mechanism.clip_norm / tf.maximum(tf.sqrt(squares), self.mechanism.clip_norm)
-        gradients = tape.gradient(losses, self.trainable_variables, output_gradients=factors / totals[0])
-        # All rows of a table have noise, also those that no example names.
-        return {}, [tf.convert_to_tensor(gradient) for gradient in gradients]
+        # Dense, of tables too: all their rows have noise, also those that no example names.
+        return {}, weighted_sum(notes, of_outputs, factors / totals[0], self.trainable_variables)
 
     def finished(self, gradients):
         """With noise, drawn once for all devices."""
