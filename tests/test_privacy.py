@@ -6,7 +6,9 @@ import math
 import os
 import shutil
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from pipeline.command_line import parse, read_config
 from pipeline.errors import UserError
 from pipeline.privacy.__main__ import main as privacy
 from pipeline.privacy.config import PrivacyConfig
-from pipeline.privacy.sampling import PoissonSampling
+from pipeline.privacy.sampling import PoissonSampling, units_of
 from pipeline.privacy.secret import FILE as SECRET
 from pipeline.privacy.secret import forget, secret_of
 from pipeline.privacy.statement import planned, statement_of
@@ -81,6 +83,22 @@ def test_of_a_group_one_row_is_drawn():
     counts = np.bincount(group_of[seen], minlength=100)
     assert abs(counts.mean() - 150) < 5 and counts.min() > 110
     assert len(np.unique(seen)) > 0.98 * sizes.sum()
+
+
+def test_units_are_rows_or_the_groups_that_a_column_names():
+    class Rows(list):
+        store = SimpleNamespace(columns=())
+
+        def extra(self, role):
+            return np.array(self)
+
+    rows = Rows([4, 0, 4, 9, 0, 4])
+    members, starts = units_of(rows)
+    assert members.tolist() == list(range(6)) and starts.tolist() == list(range(7))
+    rows.store = SimpleNamespace(columns=("group",))
+    members, starts = units_of(rows)
+    groups = [sorted(members[a:b].tolist()) for a, b in pairwise(starts)]
+    assert groups == [[1, 4], [0, 2, 5], [3]]
 
 
 # ---- What is claimed.
