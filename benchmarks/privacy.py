@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CONTENDERS = ("ordinary", "dense", "private", "loop")
@@ -60,7 +61,7 @@ def asked(name: str, length: int, options: argparse.Namespace) -> dict[str, floa
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def measured(name: str, rows: int, length: int, updates: int, trainable: str) -> dict[str, float]:
+def measured(name: str, rows: int, length: int, updates: int, trainable: Any) -> dict[str, float]:
     """CPU seconds an update, and the process's peak of memory.
 
     Args:

@@ -124,17 +124,17 @@ def test_weights_of_a_layer_that_notes_nothing_are_refused():
         compiled(model)._gradients(batch(), [tf.constant(4.0)])
 
 
-def added(strategy, noise, accumulation):
-    """What an update adds to each variable that it changes, by plain gradient descent."""
+def added(strategy, noise, accumulation=1, several=1, updates=1):
+    """What updates add to each variable that they change, by plain gradient descent."""
     with strategy.scope():
         model = private_model(noise=noise, sizes=replace(SIZES, num_layers=1))
         model.accumulation = accumulation
-        model.compile(optimizer=Descent(1.0), loss=TASK.loss(), jit_compile=False)
+        model.compile(optimizer=Descent(1.0), loss=TASK.loss(), jit_compile=False, steps_per_execution=several)
         model.optimizer.build(model.trainable_variables)
     before = [value.copy() for value in model.get_weights()]
-    model.run_updates(batches().take(1), 1, [])
-    added = [(a - b).ravel() for a, b in zip(model.get_weights(), before, strict=True)]
-    return [part for part in added if part.any()]
+    model.run_updates(batches().take(updates), updates, [])
+    found = [(a - b).ravel() for a, b in zip(model.get_weights(), before, strict=True)]
+    return np.concatenate([part for part in found if part.any()])
 
 
 class Descent(make_optimizer.__annotations__["return"]):
@@ -144,13 +144,19 @@ class Descent(make_optimizer.__annotations__["return"]):
         variable.assign_sub(rates.learning_rate * gradient)
 
 
-@pytest.mark.parametrize(("devices", "accumulation"), [("one", 4), ("mirrored", 1)])
-def test_noise_is_added_once_with_the_deviation_that_is_claimed(devices, accumulation):
-    found = np.concatenate(added(choose_strategy(devices), 500.0, accumulation))
+def test_noise_is_added_once_with_the_deviation_that_is_claimed():
+    """By two devices, each in two parts."""
+    found = added(choose_strategy("mirrored"), 500.0, accumulation=2)
     # The norm of the gradients' sum is at most 8 * CLIP / 4: nothing beside this.
     claimed = 500.0 * CLIP / 4.0
     assert len(found) > 2500
     assert abs(found.std() / claimed - 1) < 0.05 and abs(found.mean() / claimed) < 0.06
+
+
+def test_devices_and_several_updates_at_a_time_give_the_same_weights():
+    one = added(choose_strategy("one"), 0.5, updates=2)
+    np.testing.assert_allclose(added(choose_strategy("mirrored"), 0.5, updates=2), one, atol=1e-5)
+    np.testing.assert_allclose(added(choose_strategy("one"), 0.5, several=2, updates=2), one, atol=1e-5)
 
 
 def test_no_two_updates_and_no_two_variables_have_the_same_noise():

@@ -11,6 +11,8 @@ from pipeline.settings.read import require
 if TYPE_CHECKING:
     from pipeline.config import Config
 
+Trainable = Literal["all", "head", "bias", "last"]
+
 
 @dataclass
 class TrainingConfig:
@@ -89,7 +91,7 @@ class TrainingConfig:
     """Bit-for-bit repeatable operations on accelerators, at some cost in speed."""
     seed: Seed = 0
     """Decides initial weights, data order and dropout."""
-    trainable: Literal["all", "head", "bias", "last"] = "all"
+    trainable: Trainable = "all"
     """Which weights method fine_tune changes, beside the new ones of pooling and head: all; none (head); biases, those
     of layer normalisation too (Ben Zaken et al., 2022); all of the last trainable_layers transformer layers. Fewer need
     less time and memory, and with few labels or training.privacy may do better."""

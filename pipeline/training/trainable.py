@@ -1,15 +1,14 @@
 """training.trainable: which weights of a classifier are changed, and which stay as the checkpoint has them."""
 
-from typing import Literal
-
 from pipeline.classifier import Parts
 from pipeline.errors import UserError
+from pipeline.training.config import Trainable
 
 # Keras' names of a layer's bias, and of that of layer normalisation.
 BIASES = ("bias", "beta")
 
 
-def freeze(parts: Parts, trainable: Literal["all", "head", "bias", "last"], layers: int) -> None:
+def freeze(parts: Parts, trainable: Trainable, layers: int) -> None:
     """Let a classifier's optimizer have some of its weights; those of pooling and head are among them always.
 
     Args:
