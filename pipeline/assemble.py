@@ -110,7 +110,9 @@ class Assembly:
     def warnings(self) -> list[str]:
         """What is to be said of the rows before they are learned from."""
         found = read_splits(self.data, self.encoder, self.loaded.backbone.max_sequence_length)
-        return found + few_labels(self.config.training, self.data, self.updates)
+        # Other methods, which it advises, are not private.
+        private = self.config.training.privacy.on
+        return found if private else found + few_labels(self.config.training, self.data, self.updates)
 
     def lengths(self, split: Split) -> np.ndarray:
         """int64 [n], tokens of the rows of a split before any are cut."""
