@@ -24,6 +24,7 @@ from pipeline.fusion import Fusion, Kind
 from pipeline.identity import Identity, backbone_identity
 from pipeline.methods import MANY_ROWS
 from pipeline.methods import method as method_named
+from pipeline.privacy.model import PrivateClassifier
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
@@ -35,6 +36,7 @@ from pipeline.training.pause import Pause
 from pipeline.training.plan import total_updates
 from pipeline.training.strategy import describe
 from pipeline.training.teacher import Teacher, load_teacher
+from pipeline.training.trainable import freeze
 from pipeline.training.workers import Workers
 from pipeline.training.xla import choose_xla
 
@@ -113,7 +115,9 @@ class Assembly:
     def warnings(self) -> list[str]:
         """What is to be said of the rows before they are learned from."""
         found = read_splits(self.data, self.encoder, self.loaded.backbone.max_sequence_length)
-        return found + few_labels(self.config.training, self.data, self.updates)
+        # Other methods, which it advises, are not private.
+        private = self.config.training.privacy.on
+        return found if private else found + few_labels(self.config.training, self.data, self.updates)
 
     def lengths(self, split: Split) -> np.ndarray:
         """int64 [n], tokens of the rows of a split before any are cut."""
@@ -244,7 +248,7 @@ def _model(config: Config, data: DataSplits, loaded: LoadedBackbone, dtype: str)
         dropout=config.model.dropout,
         seed=seed,
         dtype=dtype,
-        model_class=DistilledClassifier if config.distillation.teacher else TrainableClassifier,
+        model_class=_model_class(config),
     )
     if config.text.long == "chunks":
         model = over_chunks(model, config.model.chunk_pooling, seed, dtype)
@@ -254,10 +258,17 @@ def _model(config: Config, data: DataSplits, loaded: LoadedBackbone, dtype: str)
     return model  # pyright: ignore[reportReturnType]  Of model_class.
 
 
+def _model_class(config: Config) -> type[TrainableClassifier]:
+    if config.training.privacy.on:
+        return PrivateClassifier
+    return DistilledClassifier if config.distillation.teacher else TrainableClassifier
+
+
 def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, total_steps: int, xla: bool) -> None:
     """Ready to be trained."""
-    if training.method == "head":
-        model.classifier_parts.backbone.trainable = False
+    freeze(
+        model.classifier_parts, "head" if training.method == "head" else training.trainable, training.trainable_layers
+    )
     model.accumulation, model.xla = training.accumulation, xla
     model.compile(
         optimizer=make_optimizer(training, model, total_steps),

@@ -15,6 +15,7 @@ from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
 from pipeline.evaluation.config import check_threshold
 from pipeline.pretraining.config import check_pretraining
+from pipeline.privacy.config import check_privacy
 from pipeline.search.config import check_search
 from pipeline.settings.read import settle
 from pipeline.training.config import (
@@ -31,7 +32,7 @@ RULES = (check_run_dir, check_pretraining, check_fresh_backbone, check_redaction
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_long_texts, check_fusion, check_training, check_method,
     check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_search,
-    check_onnx, check_self_training, tasks.check,
+    check_onnx, check_self_training, check_privacy, tasks.check,
 )  # fmt: skip
 
 

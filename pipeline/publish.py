@@ -22,6 +22,7 @@ from pipeline.evaluation.calibration import Calibration, find_calibration
 from pipeline.evaluation.made_texts import made_texts
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.evaluation.transformers_judge import judge
+from pipeline.privacy.statement import Statement, statement_of
 from pipeline.tasks.task import Task
 
 # Largest differences of a prediction between a trained and a served model, in the task's scale: float32 is as good as
@@ -41,6 +42,7 @@ class Served:
         predictions: of these texts, float32 [n, K].
         calibration: of its probabilities; None: they are as they were trained.
         validated: its predictions for the validation rows, where they are known; None: not yet.
+        privacy: what its training claims; None: it was not private.
     """
 
     model: keras.Model
@@ -49,6 +51,7 @@ class Served:
     predictions: np.ndarray
     calibration: Calibration | None = None
     validated: np.ndarray | None = None
+    privacy: Statement | None = None
 
     def predict(self, split: Split) -> np.ndarray:
         """float32 [n, K], of the rows of one of the run's splits."""
@@ -57,11 +60,13 @@ class Served:
 
     def about(self) -> dict[str, str]:
         """For the report."""
-        return {"calibration": str(self.calibration)} if self.calibration else {}
+        found = {"calibration": str(self.calibration)} if self.calibration else {}
+        return found | ({"privacy": self.privacy.sentence()} if self.privacy else {})
 
     def metrics(self) -> dict[str, Any]:
         """For metrics.json."""
-        return {"calibration": self.calibration.summary()} if self.calibration else {}
+        found = {"calibration": self.calibration.summary()} if self.calibration else {}
+        return found | ({"privacy": self.privacy.metadata()} if self.privacy else {})
 
 
 def serve(run: Assembly) -> Served:
@@ -83,7 +88,8 @@ def serve(run: Assembly) -> Served:
     if run.config.training.epochs == 0:
         _judge(run, texts, trained)
     calibration, validated = _calibrate(run, model, predict)
-    return Served(model, predict, texts, predict.texts(texts), calibration, validated)
+    privacy = statement_of(Path(str(run.config.run_dir)))
+    return Served(model, predict, texts, predict.texts(texts), calibration, validated, privacy)
 
 
 def _calibrate(
@@ -107,7 +113,7 @@ def _held_out_texts(run: Assembly) -> tuple[list[str], ...]:
     """Of at most export.verify_examples rows; they are kept with the model, so nothing is in them that is redacted."""
     count = run.config.export.verify_examples
     held_out = run.data.test or run.data.validation or run.data.train
-    if held_out is None:
+    if held_out is None or run.config.training.privacy.on:
         return made_texts(run.encoder, len(run.data.features.inputs), count)
     every = math.ceil(len(held_out) / count)
     cells, texts = held_out.cells(slice(None, None, every)), len(run.data.features.text_columns)
@@ -179,6 +185,7 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
                 "model": dataclasses.asdict(run.identity),
                 "read": read_metadata(run.config.data),
                 "run": _origin(run, run_dir, task, scores),
+                **({"privacy": served.privacy.metadata()} if served.privacy else {}),
             },
             options.warmup_batch_sizes,
             options.recorded_examples,
@@ -200,7 +207,8 @@ def _origin(run: Assembly, run_dir: Path, task: Task, scores: dict[str, Any]) ->
     by_group = {split: found["by_group"] for split, found in scores.items() if "by_group" in found}
     return {
         "name": run_dir.resolve().name,
-        "data": run.data.fingerprint,
+        # A digest tells of each row whether it is among others that are known.
+        "data": None if run.config.training.privacy.on else run.data.fingerprint,
         "dtype": run.serving_dtype,
         "scores": {split: task.headline(found) for split, found in scores.items()},
         **({"by_group": by_group} if by_group else {}),

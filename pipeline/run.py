@@ -154,6 +154,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     from pipeline.methods.cross_validation import cross_validate
     from pipeline.methods.self_training import Place, self_trained
     from pipeline.pretraining.stage import pretraining_stage
+    from pipeline.privacy.releases import without_releases
     from pipeline.publish import export, serve
 
     run_dir = Path(str(config.run_dir))
@@ -168,6 +169,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
         return metrics
 
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
+    start = without_releases(start)
     data = read_rows(start, run_dir, workers)
     task = data.task.served(config.evaluation, config.export)
     start, data = with_fusion(start, data, workers)
@@ -176,7 +178,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
     run = assemble(start, data, strategy, pause)
-    warn(data, run.warnings() if workers.chief else [])
+    warn(data, run.warnings() if workers.chief else [], keep=not start.training.privacy.on)
 
     # ---- Training: from the newest checkpoint, if there is one; ends with the best epoch's weights.
     metrics |= cross_validate(run, task, workers)
@@ -186,7 +188,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
 
     # ---- Evaluation: of the model that will be served, once it is known to be the one that was trained.
     served = serve(run)
-    found = evaluate(served.predict, data, task, config.evaluation, run.lengths, run.encoder.redacted)
+    found = evaluate(served.predict, data, task, start.evaluation, run.lengths, run.encoder.redacted)
     metrics |= {"task": task.name, **found.scores, **training_summary(progress, data.train), **served.metrics()}
     content.add(found, data.summary, data.warnings)
     content.environment |= {"devices": run.devices, "served_dtype": run.serving_dtype, **served.about()}
@@ -203,6 +205,7 @@ def read_rows(config: Config, run_dir: Path, workers):
     """All rows of a run, its DataSplits; print what was read, and what the user should know of it."""
     from pipeline.data.load import load
     from pipeline.labels.drop import without_suspicious
+    from pipeline.privacy.releases import without_statistics
 
     with workers.chief_first():
         begun = any((run_dir / "checkpoints").glob("[0-9]*"))
@@ -215,14 +218,15 @@ def read_rows(config: Config, run_dir: Path, workers):
         print(f"warning: {warning}")
     rows = ", ".join(f"{len(split)} {split.name}" for split in data.splits)
     print(f"{rows or 'no'} rows, {data.task.describe()}")
-    return data
+    return without_statistics(data) if config.training.privacy.on else data
 
 
-def warn(data, found: list[str]) -> None:
-    """Print further warnings, and keep them for the report."""
+def warn(data, found: list[str], keep: bool) -> None:
+    """Print further warnings, and keep them for the report or do not."""
     for warning in found:
         print(f"warning: {warning}")
-    data.warnings += found
+    if keep:
+        data.warnings += found
 
 
 def next_steps(run_dir: Path) -> None:

@@ -27,6 +27,7 @@ MISSING = (
     "onnxruntime",
     "optuna",
     "pandas",
+    "dp_accounting",
 )
 
 
@@ -80,8 +81,10 @@ def test_a_package_that_does_not_import_says_why(tmp_path, monkeypatch):
         ("client", "from export.client import main\n"
                    "raise SystemExit(main(['--target', 'localhost:1', '--model', 'm', 'text']))"),
         ("pandas", "from export.loading import Answers; Answers({}).to_frame()"),
+        ("privacy", "from pipeline.run import main\n"
+                    "raise SystemExit(main(sys.argv[1:] + ['--training.privacy.epsilon', '8']))"),
     ],
-    ids=["tfds", "hub", "client", "pandas"],
+    ids=["tfds", "hub", "client", "pandas", "privacy"],
 )  # fmt: skip
 def test_each_use_names_its_extra(tmp_path, extra, code):
     process = run_without(code, "--config", str(write_config(tmp_path, rows=9)), "--run_dir", str(tmp_path / "run"))

@@ -4,6 +4,7 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
+from pipeline.backbone.notes import DenseNote, NormNote, note
 from pipeline.backbone.transformer_parts import parts_of
 
 
@@ -53,7 +54,10 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
             """[batch, heads, tokens, size] of each, by one product."""
             kernel = tf.concat([tf.reshape(part.kernel, [hidden, -1]) for part in projections], axis=1)
             bias = tf.concat([tf.reshape(part.bias, [-1]) for part in projections], axis=0)
-            product = _dense(tf.reshape(states, [-1, hidden]), kernel, bias)
+            states = tf.reshape(states, [-1, hidden])
+            product = _dense(states, kernel, bias)
+            kernels, biases = zip(*((part.kernel, part.bias) for part in projections), strict=True)
+            note(DenseNote(product, states, kernels, biases))
             product = tf.reshape(product, [batch, -1, len(projections), heads, hidden // heads])
             return tf.unstack(tf.transpose(product, [2, 0, 3, 1, 4]))
 
@@ -68,13 +72,12 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
         context = _attend(query, key, value, ignored, _dropout_mask(parts.score_dropout, shape, inputs.dtype, training))
         context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, hidden])
         output = parts.attention_output
-        y = _dense(context, tf.reshape(output.kernel, [-1, hidden]), tf.convert_to_tensor(output.bias))
+        y = _apply(output, context)
         x = tf.reshape(asking, [-1, hidden])
         x = _add_and_normalize(x, y, parts.attention_dropout, parts.attention_norm, training)
 
         inner, outer = parts.intermediate, parts.output
-        y = inner.activation(_dense(x, tf.convert_to_tensor(inner.kernel), tf.convert_to_tensor(inner.bias)))
-        y = _dense(y, tf.convert_to_tensor(outer.kernel), tf.convert_to_tensor(outer.bias))
+        y = _apply(outer, inner.activation(_apply(inner, x)))
         x = _add_and_normalize(x, y, parts.output_dropout, parts.output_norm, training)
         return tf.reshape(x, tf.shape(asking))
 
@@ -94,6 +97,14 @@ def _dropout_mask(layer, shape: list, dtype: tf.DType, training: bool | None) ->
     bits = tf.reshape(tf.bitcast(bits, tf.int16), [-1])[:count]
     keep = bits >= tf.constant(dropped - 32768, tf.int16)
     return tf.reshape(tf.cast(keep, dtype) * tf.constant(65536 / (65536 - dropped), dtype), shape)
+
+
+def _apply(layer, x):
+    """A layer's kernel, [..., out], and bias on [rows, in], without its activation."""
+    kernel = tf.reshape(layer.kernel, [x.shape[-1], -1])
+    y = _dense(x, kernel, tf.convert_to_tensor(layer.bias))
+    note(DenseNote(y, x, [layer.kernel], [layer.bias]))
+    return y
 
 
 @tf.custom_gradient
@@ -151,15 +162,17 @@ def _add_and_normalize(x, y, dropout, norm, training):
         inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + norm.epsilon)
         normal = centred * inverse
 
-        def gradient(upstream):
+        def gradient(upstream, _):
             upstream = tf.cast(upstream, tf.float32)
             product, slope = upstream * normal, upstream * gamma
             along = tf.reduce_mean(slope * normal, -1, keepdims=True)
             slope = tf.cast((slope - tf.reduce_mean(slope, -1, keepdims=True) - normal * along) * inverse, x.dtype)
             return slope, slope if mask is None else slope * mask, tf.reduce_sum(product, 0), tf.reduce_sum(upstream, 0)
 
-        return tf.cast(normal * gamma + beta, x.dtype), gradient
+        return (tf.cast(normal * gamma + beta, x.dtype), normal), gradient
 
     # In pure bfloat16 gamma and beta are of that type, and so are their gradients.
     gamma, beta = (tf.cast(tf.convert_to_tensor(weight), tf.float32) for weight in (norm.gamma, norm.beta))
-    return compute(x, y, gamma, beta)
+    outputs, normal = compute(x, y, gamma, beta)
+    note(NormNote(outputs, normal, norm.gamma, norm.beta))
+    return outputs

@@ -1,11 +1,14 @@
 """All weights are learned, by the task's own loss: the way of the BERT paper, best where labels are many."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.assemble import Assembly
 from pipeline.data.batching import training_batches
 from pipeline.data.split import Split
 from pipeline.data.token_batches import maker
+from pipeline.privacy.prepare import prepare
+from pipeline.privacy.secret import forget
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.fit import Lesson, fit
 from pipeline.training.plan import plan_of
@@ -17,5 +20,10 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[
     cut = run.cut(rows)
     plan = plan_of(training, len(rows), run.updates, cut and cut.count)
     make = training_batches if cut is None else maker(cut)
+    if training.privacy.on:
+        make = prepare(run, rows, plan, checkpoints)
     lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score, run.pause, make)
-    return fit(run.model, lesson, checkpoints)
+    progress = fit(run.model, lesson, checkpoints)
+    if progress.finished and training.privacy.on:
+        forget(Path(str(config.run_dir)))
+    return progress

@@ -129,6 +129,11 @@ def _check_searchable(config: Config) -> None:
     )
     require(config.training.epochs, "training.epochs 0 trains nothing: there is nothing to search.")
     require(
+        not config.training.privacy.on,
+        "training.privacy goes without a search, each trial of which tells about the private rows and is not counted: "
+        "search on public rows, and train with best.yaml.",
+    )
+    require(
         config.training.updates is None and config.training.method in ("fine_tune", "auto"),
         "a search halves trials by their epochs: unset training.updates, and training.method but for fine_tune.",
     )

@@ -1,14 +1,17 @@
 """Settings of training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pipeline import tasks
+from pipeline.privacy.config import PrivacyConfig
 from pipeline.settings.bounds import Count, CountOrZero, Decay, NotNegative, Positive, Seed, Share, WholeShare
 from pipeline.settings.read import require
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+
+Trainable = Literal["all", "head", "bias", "last"]
 
 
 @dataclass
@@ -91,6 +94,13 @@ class TrainingConfig:
     """Bit-for-bit repeatable operations on accelerators, at some cost in speed."""
     seed: Seed = 0
     """Decides initial weights, data order and dropout."""
+    trainable: Trainable = "all"
+    """Which weights method fine_tune changes, beside the new ones of pooling and head: all; none (head); biases, those
+    of layer normalisation too (Ben Zaken et al., 2022); all of the last trainable_layers transformer layers. Fewer need
+    less time and memory, and with few labels or training.privacy may do better."""
+    trainable_layers: Count = 2
+    """Transformer layers that trainable last changes."""
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
 
 
 @dataclass
@@ -191,6 +201,10 @@ def check_self_training(config: "Config") -> None:
 def check_method(config: "Config") -> None:
     """Other methods than fine_tune go without what only it knows."""
     method = config.training.method
+    require(
+        method == "fine_tune" or config.training.trainable == "all",
+        f"training.trainable {config.training.trainable} is for training.method fine_tune: unset one of the two.",
+    )
     if method not in ("head", "contrastive"):
         return
     for setting, value, unset in (

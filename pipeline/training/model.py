@@ -129,6 +129,10 @@ class ExactModel(keras.Model):
         """
         raise NotImplementedError
 
+    def finished(self, gradients: list) -> list:
+        """What this device gives to the sum over devices, of the gradients of all its parts."""
+        return gradients
+
     def train_step(self, data, leaving=None):
         """One update; returns the sums of `losses_of` and, with several workers, of "leaving" over all devices."""
 
@@ -143,11 +147,13 @@ class ExactModel(keras.Model):
             compute = tf.function(compute, jit_compile=True, autograph=False)
             self.optimizer.compiled = self.distribute_strategy.num_replicas_in_sync == 1
         losses, gradients = compute(data, totals)
+        gradients = self.finished(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         if worker_count(self.distribute_strategy) > 1:
             # Made here, on this device; reductions refuse a tensor that comes from none.
             losses["leaving"] = tf.identity(leaving)
-        return sum_over_devices(losses)
+        # Of some models nothing is told.
+        return sum_over_devices(losses) if losses else losses
 
     def _all_gradients(self, data, totals):
         """Sums of the losses, and of their gradients, over the parts of a batch."""

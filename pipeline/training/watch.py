@@ -168,7 +168,8 @@ class Watch(keras.callbacks.Callback):
         counts = [count for count, _ in self.pending]
         taken = {name: [float(row[name]) for _, row in self.pending] for name in self.pending[0][1]}
         self.pending.clear()
-        if not all(map(math.isfinite, taken["loss"])):
+        # A private training tells no loss.
+        if not all(map(math.isfinite, taken.get("loss", ()))):
             raise Diverged(
                 f"the loss is not finite any more in {self.title}, before batch {self.progress.step}; lower the "
                 f"learning rate (the last good state: {self.checkpoints.folder})."
@@ -180,8 +181,9 @@ class Watch(keras.callbacks.Callback):
         rate = float(self.model.optimizer.learning_rate)
         log(self.writer, {**means, "learning_rate": rate}, self.steps_before + self.progress.step)
         if not sys.stdout.isatty():
-            print(f"{self.title}  batch {self.progress.step}/{self.steps}  loss {means['batch_loss']:.4f}  "
-                  f"{self._speed():.1f} examples/s", flush=True)  # fmt: skip
+            loss = f"  loss {means['batch_loss']:.4f}" if means else ""
+            place = f"{self.title}  batch {self.progress.step}/{self.steps}"
+            print(f"{place}{loss}  {self._speed():.1f} examples/s", flush=True)
 
 
 def log(writer: tf.summary.SummaryWriter, row: dict[str, float], step: int) -> None:

@@ -1,0 +1,116 @@
+"""What privacy costs: processor time and memory of an ordinary and of a private update, in turns.
+
+python benchmarks/privacy.py --rows 32 --lengths 32 128
+
+The checkpoint is the quickstart's. Each contender is a process of its own; the first updates, in which TensorFlow makes
+its graphs, are not counted. Times are of all threads, user and system.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+CONTENDERS = ("ordinary", "dense", "private", "loop")
+UNCOUNTED = 2
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=32, help="of a batch")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128], help="tokens of each row")
+    parser.add_argument("--updates", type=int, default=5, help="that are counted")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--trainable", default="all", choices=("all", "head", "bias", "last"))
+    parser.add_argument("--contenders", nargs="+", default=CONTENDERS[:3], choices=CONTENDERS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(
+            json.dumps(measured(options.worker, options.rows, options.lengths[0], options.updates, options.trainable))
+        )
+        return
+    print("| tokens | update | CPU s, median | of ordinary | peak memory, GB |\n|---|---|---|---|---|")
+    for length in options.lengths:
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in options.contenders}
+        for _ in range(options.turns):
+            for name in options.contenders:
+                found[name].append(asked(name, length, options))
+        seconds = {name: statistics.median(row["seconds"] for row in rows) for name, rows in found.items()}
+        for name, rows in found.items():
+            memory = max(row["gigabytes"] for row in rows)
+            ratio = seconds[name] / seconds[options.contenders[0]]
+            print(f"| {length} | {name} | {seconds[name]:.2f} | {ratio:.2f} | {memory:.2f} |", flush=True)
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+def asked(name: str, length: int, options: argparse.Namespace) -> dict[str, float]:
+    """What `measured` gives in a process of its own."""
+    words = ["--worker", name, "--lengths", length, "--rows", options.rows, "--updates", options.updates]
+    command = [sys.executable, __file__, *map(str, words), "--trainable", options.trainable]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def measured(name: str, rows: int, length: int, updates: int, trainable: Any) -> dict[str, float]:
+    """CPU seconds an update, and the process's peak of memory.
+
+    Args:
+        name: of CONTENDERS: with lazy embedding updates, with dense ones, private, and private by an update of one row
+            after the other, without noise or clipping, as what it takes at least.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from pipeline.assemble import seed_all
+    from pipeline.backbone.load import load_backbone
+    from pipeline.classifier import build_classifier
+    from pipeline.command_line import read_config
+    from pipeline.privacy.layers import let_note
+    from pipeline.privacy.model import Mechanism, PrivateClassifier
+    from pipeline.tasks.single_label import SingleLabel
+    from pipeline.training.model import TrainableClassifier
+    from pipeline.training.optimizer import make_optimizer
+    from pipeline.training.trainable import freeze
+
+    config = read_config("quickstart")
+    seed_all(config.training)
+    loaded = load_backbone(config.model, config.text, 0, "float32")
+    kind = PrivateClassifier if name == "private" else TrainableClassifier
+    model = build_classifier(loaded, 2, pooling="mean", dtype="float32", model_class=kind)
+    freeze(model.classifier_parts, trainable, 2)
+    training = config.training
+    training.embedding_update = "lazy" if name == "ordinary" else "dense"
+    if isinstance(model, PrivateClassifier):
+        let_note(model.classifier_parts)
+        model.mechanism, training.clip_norm = Mechanism(0.1, 1.0, float(rows), (1, 2)), None
+    if name == "loop":
+        model.accumulation = rows
+    task = SingleLabel(("a", "b"))
+    model.compile(optimizer=make_optimizer(training, model, 100), loss=task.loss(), jit_compile=False)
+    chance = np.random.default_rng(0)
+    ids = chance.integers(1000, 20000, (rows, length)).astype(np.int32)
+    inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": np.ones_like(ids)}
+    targets = np.eye(2, dtype=np.float32)[chance.integers(0, 2, rows)]
+    batch = tf.data.Dataset.from_tensors((inputs, targets, np.ones(rows, np.float32))).repeat()
+    step, batches = model.make_train_function(), iter(batch)
+    for _ in range(UNCOUNTED):
+        step(batches)
+    before = time.process_time()
+    for _ in range(updates):
+        step(batches)
+    seconds = (time.process_time() - before) / updates
+    return {"seconds": seconds, "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+if __name__ == "__main__":
+    main()

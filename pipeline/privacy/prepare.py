@@ -1,0 +1,56 @@
+"""A private training before its first update: its claim, its secret, its batches and its noise."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.data.extra_columns import GROUP
+from pipeline.data.split import Split
+from pipeline.errors import UserError
+from pipeline.privacy.layers import let_note
+from pipeline.privacy.model import Mechanism, PrivateClassifier
+from pipeline.privacy.sampling import PoissonSampling, maker, units_of
+from pipeline.privacy.secret import derived, secret_of
+from pipeline.privacy.statement import Statement, planned, statement_of
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.plan import Plan
+
+if TYPE_CHECKING:
+    from pipeline.assemble import Assembly
+
+
+def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) -> Callable[..., tf.data.Dataset]:
+    """Give the run's model its mechanism, and write what is claimed into the run's folder.
+
+    Returns:
+        What makes the batches of an epoch, called as training_batches.
+
+    Raises:
+        UserError: there are several workers, no noise does, or a run that was begun has lost its secret.
+    """
+    training, run_dir = run.config.training, Path(str(run.config.run_dir))
+    if checkpoints.workers.count > 1:
+        raise UserError("training.privacy is for the devices of one machine: train without a cluster.")
+    members, starts = units_of(rows)
+    # Made once: a run that goes on claims what it did when it began.
+    statement = statement_of(run_dir)
+    if statement is None:
+        unit = f"group of {run.config.data.group_column}" if GROUP in rows.store.columns else "row"
+        units, trained = len(starts) - 1, training.trainable
+        statement = planned(training.privacy, unit, units, training.batch_size, plan.total, trained)
+        statement.save(run_dir)
+    print(f"private: {statement.sentence()}", flush=True)
+    secret = secret_of(run_dir, training.privacy.seed, any(checkpoints.folder.glob("[0-9]*")))
+    assert isinstance(run.model, PrivateClassifier)
+    let_note(run.model.classifier_parts)
+    run.model.mechanism = _mechanism(statement, secret)
+    of_batches = int.from_bytes(derived(secret, "batches"), "little")
+    return maker(PoissonSampling(members, starts, statement.sampling_rate, statement.updates, of_batches))
+
+
+def _mechanism(statement: Statement, secret: bytes) -> Mechanism:
+    first, second, *_ = np.frombuffer(derived(secret, "noise"), "<i8").tolist()
+    return Mechanism(statement.clip_norm, statement.noise_multiplier, statement.batch_size, (first, second))

@@ -1,0 +1,168 @@
+"""The private update against a plain loop over examples, and its noise against what is claimed of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_training import CLASSES, LENGTH, ROWS, TASK, batches
+from tiny import VOCABULARY
+
+import pipeline.poolings
+from pipeline.backbone.encoder import speed_up
+from pipeline.backbone.fresh import build
+from pipeline.classifier import build_classifier
+from pipeline.config import ModelConfig, TrainingConfig
+from pipeline.errors import UserError
+from pipeline.privacy.layers import let_note
+from pipeline.privacy.model import Mechanism, PrivateClassifier
+from pipeline.training.optimizer import make_optimizer
+from pipeline.training.strategy import choose_strategy
+
+CLIP = 0.3
+SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32, max_sequence_length=16, dropout=0.0)
+
+
+def private_model(pooling="mean", noise=0.0, dropout=0.0, sizes=SIZES, **arguments):
+    loaded = build(replace(sizes, dropout=dropout), VOCABULARY, seed=1)
+    random = np.random.default_rng(0)
+    for weight in loaded.backbone.weights:
+        weight.assign(weight + random.normal(0, 0.2, weight.shape))
+    loaded.has_pooler = True
+    speed_up(loaded.backbone)
+    model = build_classifier(
+        loaded, CLASSES, pooling=pooling, dropout=dropout, seed=1, model_class=PrivateClassifier, **arguments
+    )
+    let_note(model.classifier_parts)
+    model.mechanism = Mechanism(CLIP, noise, 4.0, (2**60, -5))
+    return model
+
+
+def compiled(model, trained=TrainingConfig(clip_norm=None, embedding_update="dense")):  # noqa: B008
+    model.compile(optimizer=make_optimizer(trained, model, 8), loss=TASK.loss(0.1), jit_compile=False)
+    return model
+
+
+def batch():
+    """The last one, half of whose rows have no weight."""
+    return list(batches())[-1]
+
+
+def by_a_loop(model, inputs, targets, weights):
+    """The clipped sum over the expected batch: a tape an example. The norm in the middle becomes the model's bound."""
+    gradients, norms = [], []
+    for row in range(ROWS):
+        one = {name: value[row : row + 1] for name, value in inputs.items()}
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model.loss(targets[row : row + 1], model(one)) * weights[row])
+        found = [np.array(tf.convert_to_tensor(g)) for g in tape.gradient(loss, model.trainable_variables)]
+        gradients.append(found)
+        norms.append(np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in found)))
+    clip = float(np.median([norm for norm in norms if norm]))
+    model.mechanism = replace(model.mechanism, clip_norm=clip)
+    factors = [min(1.0, clip / max(norm, 1e-12)) / 4.0 for norm in norms]
+    assert len({factor for factor in factors if factor < 0.25}) > 1 and 0.25 in factors
+    return [sum(f * g for f, g in zip(factors, of_rows, strict=True)) for of_rows in zip(*gradients, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        pytest.param(name, marks=() if name in ("attention", "cls", "fresh", "mean") else pytest.mark.slow)
+        for name in pipeline.poolings.NAMES
+    ],
+)
+def test_the_clipped_sum_is_that_of_a_loop_over_examples(pooling):
+    model = compiled(private_model(pooling))
+    data = batch()
+    expected = by_a_loop(model, *data)
+    losses, found = tf.function(model._gradients, autograph=False)(data, [tf.constant(4.0)])
+    assert losses == {}
+    for a, b, variable in zip(found, expected, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, err_msg=variable.path)
+    assert len(expected) > 35
+
+
+def test_rows_of_long_texts_take_the_other_way_to_the_same_norm():
+    """A kernel of 16 x 16 is smaller than the pairs of more than 8 rows; here there are 4, then 14."""
+    for length in (4, 14):
+        model = compiled(private_model())
+        inputs, targets, weights = batch()
+        ids = np.resize(inputs["token_ids"], (ROWS, length))
+        inputs = {"token_ids": ids, "segment_ids": ids % 2, "padding_mask": np.ones_like(ids)}
+        weights = tf.ones_like(weights)
+        expected = by_a_loop(model, inputs, targets, weights)
+        _, found = model._gradients((inputs, targets, weights), [tf.constant(4.0)])
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_parts_of_a_batch_give_the_same_sum():
+    model = compiled(private_model(pooling="cls"))
+    data = batch()
+    _, whole = model._all_gradients(data, [tf.constant(4.0)])
+    model.accumulation = 4
+    _, parts = tf.function(model._all_gradients)(data, [tf.constant(4.0)])
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_dropout_masks_are_the_same_in_both_passes():
+    """Else the factors would be of other gradients than those that they bound."""
+    model = compiled(private_model(dropout=0.4))
+    for row in range(2):
+        data = tf.nest.map_structure(lambda tensor, row=row: tensor[row : row + 1], batch())
+        _, found = tf.function(model._gradients)(data, [tf.constant(1.0)])
+        norm = np.sqrt(sum((g.numpy().astype(np.float64) ** 2).sum() for g in found))
+        assert norm <= CLIP * (1 + 1e-5)
+
+
+def test_weights_of_a_layer_that_notes_nothing_are_refused():
+    model = private_model()
+    model.classifier_parts.head.__class__ = type(model.classifier_parts.head).__bases__[0]
+    with pytest.raises(UserError, match=r"of logits/kernel, logits/bias: use another model\.pooling"):
+        compiled(model)._gradients(batch(), [tf.constant(4.0)])
+
+
+def added(strategy, noise, accumulation=1, several=1, updates=1):
+    """What updates add to each variable that they change, by plain gradient descent."""
+    with strategy.scope():
+        model = private_model(noise=noise, sizes=replace(SIZES, num_layers=1))
+        model.accumulation = accumulation
+        model.compile(optimizer=Descent(1.0), loss=TASK.loss(), jit_compile=False, steps_per_execution=several)
+        model.optimizer.build(model.trainable_variables)
+    before = [value.copy() for value in model.get_weights()]
+    model.run_updates(batches().take(updates), updates, [])
+    found = [(a - b).ravel() for a, b in zip(model.get_weights(), before, strict=True)]
+    return np.concatenate([part for part in found if part.any()])
+
+
+class Descent(make_optimizer.__annotations__["return"]):
+    """AdamW's sums over devices with the plainest of updates."""
+
+    def update_step(self, gradient, variable, rates):
+        variable.assign_sub(rates.learning_rate * gradient)
+
+
+def test_noise_is_added_once_with_the_deviation_that_is_claimed():
+    """By two devices, each in two parts."""
+    found = added(choose_strategy("mirrored"), 500.0, accumulation=2)
+    # The norm of the gradients' sum is at most 8 * CLIP / 4: nothing beside this.
+    claimed = 500.0 * CLIP / 4.0
+    assert len(found) > 2500
+    assert abs(found.std() / claimed - 1) < 0.05 and abs(found.mean() / claimed) < 0.06
+
+
+def test_devices_and_several_updates_at_a_time_give_the_same_weights():
+    one = added(choose_strategy("one"), 0.5, updates=2)
+    np.testing.assert_allclose(added(choose_strategy("mirrored"), 0.5, updates=2), one, atol=1e-5)
+    np.testing.assert_allclose(added(choose_strategy("one"), 0.5, several=2, updates=2), one, atol=1e-5)
+
+
+def test_no_two_updates_and_no_two_variables_have_the_same_noise():
+    mechanism = Mechanism(1.0, 1.0, 1.0, (2**63 - 2, 7))
+    draws = [mechanism.draw([64], tf.constant(u, tf.int64), n).numpy() for u in (0, 1, 2) for n in (0, 1)]
+    assert len(np.unique(draws)) > 0.99 * 6 * 64
+    again = mechanism.draw([64], tf.constant(1, tf.int64), 1).numpy()
+    np.testing.assert_array_equal(again, draws[3])
+    assert LENGTH and not np.array_equal(replace(mechanism, seed=(0, 7)).draw([64], tf.constant(1, tf.int64), 1), again)
