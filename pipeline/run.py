@@ -170,10 +170,8 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
 
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
     start = without_releases(start)
-    data = read_rows(start, run_dir, workers)
+    start, data = with_fusion(start, read_rows(start, run_dir, workers), workers)
     task = data.task.served(config.evaluation, config.export)
-    start, data = with_fusion(start, data, workers)
-    # Texts without labels are given theirs first.
     start, data = self_trained(start, data, Place(strategy, workers, pause))
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.

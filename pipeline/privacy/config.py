@@ -70,7 +70,7 @@ def check_privacy(config: "Config") -> None:
         ("distillation.teacher", config.distillation.teacher, None, "what the teacher has learned is not counted"),
         ("evaluation.cross_validation", config.evaluation.cross_validation, 0, "its models would learn without noise"),
         ("evaluation.threshold", config.evaluation.threshold == "tuned", False, "training rows tell the rare label"),
-        ("data.numeric_columns and the like", wanted_features(data), [], "means, deviations and names are of the private rows"),
+        ("data.numeric_columns etc.", wanted_features(data), [], "means and names are of the private rows"),
         ("corpus.train", config.corpus.train, None, "pre-training is without noise: do it in a run of its own"),
         ("model.pooled_layers", model.pooled_layers, 1, "norms of gradients are known of the last layer's vectors"),
     ):  # fmt: skip
