@@ -27,7 +27,7 @@ def judge(
 
     Args:
         folder: of the checkpoint, as transformers loads it.
-        texts: one or two lists of n strings.
+        texts: lists of n strings, as the encoder takes them.
         predictions: ours, float32 [n, K].
         encoder: of ours.
         task: what the logits mean.
@@ -40,7 +40,8 @@ def judge(
     Raises:
         UserError: a larger difference.
     """
-    found = _answers(folder, texts, encoder.sequence_length)
+    read = [[text.decode() for text in column.numpy()] for column in encoder.texts(*map(list, texts))]
+    found = _answers(folder, read, encoder.sequence_length)
     if found is None:
         return {}
     tokens, logits = found
