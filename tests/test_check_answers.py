@@ -136,6 +136,7 @@ def test_more_memory_than_allowed_is_a_failed_request(faulty):
     assert "OOM" in found(faulty, "greedy")["any_bytes"]
 
 
+@pytest.mark.slow
 def test_a_model_that_never_answers_is_ended_at_the_time_limit(tmp_path):
     def forever(text):
         # Grows not, and its end depends on what it was given.

@@ -295,7 +295,8 @@ def test_parts_of_few_chunks_give_the_weights_of_the_whole_batch():
     assert_equal_weights(whole, parts)
 
 
-@pytest.mark.parametrize("lazy", ["lazy", pytest.param("dense", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lazy", ["lazy", "dense"])
 def test_two_devices_give_the_weights_of_one(lazy):
     one = trained(tf.distribute.get_strategy(), lazy=lazy)
     assert_equal_weights(one, trained(choose_strategy("mirrored"), lazy=lazy, budget=7))

@@ -218,6 +218,7 @@ def test_a_run_becomes_a_folder_and_a_preset(tmp_path, capsys):
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "pooling", "others"),
     [("bert", "mean", "fresh or gelu"), ("electra-small", "fresh", "gelu")],

@@ -308,6 +308,7 @@ def test_a_pool_of_labelled_texts_alone_is_refused(planted, tmp_path, capsys):
     assert "no text to choose from that has no label yet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["number", "multi_label"])
 def test_other_tasks(tmp_path, task, capsys):
     """Numbers far off are named; labels of a row are judged one by one."""

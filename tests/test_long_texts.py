@@ -95,6 +95,7 @@ def test_the_bytes_of_a_piece_are_those_that_were_read(long, columns):
             assert ends.max() == max(len(text.rstrip().encode()) for text in row[-1:]) or columns == 2
 
 
+@pytest.mark.slow
 def test_export_answers_as_the_model(tmp_path):
     model, long = make_model("mean"), LongTexts.of("head_tail", 0.25)
     encoder = TextEncoder(VOCABULARY, sequence_length=12, long=long)

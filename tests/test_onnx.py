@@ -112,6 +112,7 @@ def test_int8_is_near_and_other_weights_are_noticed(tmp_path, runtime):
         assert not (tmp_path / "other.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_version_as_onnx_too(tmp_path, runtime, capsys):
     config = write_config(tmp_path, training={"epochs": 1}, export={"onnx": "float32", "signatures": []})
     assert not main(["--config", str(config), "--run_dir", str(tmp_path / "run"), "--evaluation.baseline", "none"])

@@ -140,6 +140,7 @@ def workbook(path, rows):
     return path
 
 
+@pytest.mark.slow
 def test_formats_that_training_reads(model, labels, tmp_path, capsys):
     lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
     cells = "text \n" + "".join(f"{text}\n" for text in TEXTS)
@@ -317,6 +318,7 @@ class _Served:
     """A client in front of nothing."""
 
     inputs = ["text"]  # noqa: RUF012
+    columns = ()
 
     def pinned(self):
         return self

@@ -153,6 +153,7 @@ def test_noise_is_added_once_with_the_deviation_that_is_claimed():
     assert abs(found.std() / claimed - 1) < 0.05 and abs(found.mean() / claimed) < 0.06
 
 
+@pytest.mark.slow
 def test_devices_and_several_updates_at_a_time_give_the_same_weights():
     one = added(choose_strategy("one"), 0.5, updates=2)
     np.testing.assert_allclose(added(choose_strategy("mirrored"), 0.5, updates=2), one, atol=1e-5)

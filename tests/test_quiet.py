@@ -77,6 +77,7 @@ def test_who_wants_to_see_it_all_does():
     assert sorted(process.stderr.splitlines()) == sorted([*NOISE, *REAL, "python"])
 
 
+@pytest.mark.slow
 def test_a_command_says_nothing_but_what_it_is_asked(tmp_path):
     export_tiny(tmp_path)
     arguments = [str(tmp_path), "the team and the coach"]

@@ -72,6 +72,7 @@ def test_nothing_of_the_original_reaches_the_run(kept):
     assert "[EMAIL]" in (kept / "self_training" / "texts.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_written_of_texts_is_redacted_though_rows_are_stored_as_they_are(tmp_path):
     folder = run(tmp_path, False, export={"signatures": []})
     assert {Path(name).parts[0] for name in files_with_secrets(folder)} == {"data"}

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pytest
 import tensorflow as tf
+from serving_double import ServingDouble
 from test_export import TASK, VOCABULARY, make_model
 from test_resume import assert_same_end
 from test_training import ROWS, assert_equal_weights, batches, tiny_model
@@ -17,6 +18,8 @@ from tiny import FILLER, SUBJECTS, write_config
 from export import load
 from export.cells import array_of
 from export.chunks import ChunkedClassifier
+from export.client import Client
+from export.client import main as client
 from export.examples import cells_of
 from export.fused import FusedClassifier
 from export.kit import main as kit
@@ -274,7 +277,7 @@ SETTINGS = {
     },
     "model": {"fusion": "concat"},
     "training": {"epochs": 7, "columns_learning_rate": 0.003},
-    "export": {"signatures": ["explain", "embed"], "warmup_batch_sizes": [2]},
+    "export": {"signatures": ["explain"], "warmup_batch_sizes": [2], "verify_examples": 8},
 }  # fmt: skip
 
 
@@ -336,7 +339,42 @@ def test_files_with_the_columns_are_answered(run, tmp_path, capsys):
     (tmp_path / "wrong.csv").write_text("text,genre\ngoal,drama\n")
     assert predict([str(run.saved_model), "--input", str(tmp_path / "wrong.csv")]) == 2
     assert "price" in capsys.readouterr().err
-    assert kit([str(run.run_dir), "--out", str(tmp_path / "kit")]) in (0, None)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+def test_the_client_asks_with_the_columns(run, tmp_path, capsys, protocol):
+    rows = write_interaction(tmp_path / "new.csv", 20)
+    # A server names the inputs, and a file has their names.
+    text = rows.read_text().replace("Release Date", "Release_Date")
+    rows.write_text(text)
+    expected = load(run.saved_model)(*zip(*_rows(rows), strict=True))
+    with ServingDouble(run.run_dir / "saved_model", "films") as double:
+        target = getattr(double, protocol)
+        options = ["--target", target, "--protocol", protocol, "--model", "films", "--format", "jsonl"]
+        assert client([*options, "--input", str(rows)]) == 0
+        answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [answer["predicted_label"] for answer in answers] == expected.labels
+        with Client(target, protocol=protocol, model="films") as asked:
+            names = asked.inputs
+            (row, *_) = _rows(rows)
+            cells = dict(zip(["text", "price", "genre", "Release_Date", "image"], row, strict=True))
+            cells["image"] = json.loads(cells["image"]) if cells["image"] else None
+            found = asked(*([cells[name]] for name in names))
+            np.testing.assert_allclose(found.scores, expected.scores[:1], atol=1e-4)
+
+
+def _rows(path):
+    """Cells in the order of the model's inputs."""
+    with open(path, newline="") as file:
+        return [[row[n] for n in ("text", "price", "genre", "Release_Date", "image")] for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_a_kit_asks_with_a_cell_for_each_input(run, tmp_path):
+    assert kit([str(run.run_dir), "--out", str(tmp_path / "kit")]) == 0
+    said = (tmp_path / "kit" / "deploy.md").read_text()
+    (body,) = [line for line in said.splitlines() if '"instances"' in line][:1]
+    assert all(f'"{name}"' in body for name in ("text", "price", "genre", "Release_Date", "image"))
 
 
 def test_what_is_recorded_and_described_has_the_columns(run):

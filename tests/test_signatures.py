@@ -147,6 +147,7 @@ def test_explain_names_pieces_and_bytes_and_adds_up(exported, loaded, model, enc
     np.testing.assert_allclose(found["attributions"][row].sum(), difference[0], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_pairs_say_which_text_a_piece_is_of(encoder, tmp_path):
     folder = export_model(make_model("mean"), encoder, TASK, tmp_path, TWO_TEXTS)
     first, second = ["a é", "b " * 30, ""], ["x", "cd", "é z"]

@@ -177,6 +177,7 @@ def rare_run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_tuned_threshold_is_served_scored_and_said(rare_run):
     found = json.loads((rare_run / "run" / "metrics.json").read_text())
     decision = found["test"]["decision"]
