@@ -52,6 +52,7 @@ def versions(folder):
     return sorted(path.name for path in (folder / "run" / "saved_model").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["../here/tiny.yaml", "../here/run/config.yaml"])
 def test_a_run_is_exported_again_from_another_folder(copied, tmp_path, monkeypatch, capsys, config):
     (tmp_path / "elsewhere").mkdir()
