@@ -18,6 +18,11 @@ probable), or to the value (see export.explain); `pieces`, string [batch, L]; `b
 bytes of the text that a token is of; `completeness_gap`, float32 [batch]; `label`, string [batch], the name explained,
 also where serving_default abstains, and `score`, or `value`; pairs: `segment_ids`, int32 [batch, L], 1 for tokens of
 `text_b`.
+A model of rows with columns, or of more than two texts, has an input for each in place of `text`, by its name: numbers
+float32 [batch] and vectors float32 [batch, size], NaN where they are missing; categories and dates string [batch], ""
+where they are missing. explain then also gives `column_attributions`, float32 [batch, columns], in the order of the
+metadata, and `read`, string [batch], what was tokenized, where that is put together of several cells; `begin` and `end`
+are bytes of it.
 Special tokens and padding have attribution 0 and no bytes; padding, up to L, comes last and has the piece "". Of a
 text the first 100,000 bytes are read, or 1,000,000 where text.long is not head.
 
