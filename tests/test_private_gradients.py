@@ -97,6 +97,7 @@ def test_rows_of_long_texts_take_the_other_way_to_the_same_norm():
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_give_the_same_sum():
     model = compiled(private_model(pooling="cls"))
     data = batch()

@@ -230,6 +230,7 @@ def test_signatures_that_a_model_cannot_have():
         chosen(SignatureOptions(["other"]), TASK, fused=True)
 
 
+@pytest.mark.slow
 def test_weights_stored_in_bfloat16_answer_as_the_rounded_model(model, encoder, tmp_path):
     served = serving_copy(model, "float32", weights="bfloat16")
     folder = export_with(SignatureOptions(), served, encoder, tmp_path, weights="bfloat16")
