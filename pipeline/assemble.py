@@ -20,7 +20,7 @@ from pipeline.data.token_batches import TokenBatches, cut_by_tokens
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchForward, BatchPredictor
 from pipeline.features import Features
-from pipeline.fusion import Fusion, Kind
+from pipeline.fusion import Kind
 from pipeline.identity import Identity, backbone_identity
 from pipeline.methods import MANY_ROWS
 from pipeline.methods import method as method_named
@@ -253,8 +253,7 @@ def _model(config: Config, data: DataSplits, loaded: LoadedBackbone, dtype: str)
     if config.text.long == "chunks":
         model = over_chunks(model, config.model.chunk_pooling, seed, dtype)
     if fusion := _fusion(config, data):
-        layer = Fusion(fusion["kind"], fusion["units"], seed + 3, name="fusion")
-        model = over_columns(model, layer, fusion["width"])
+        model = over_columns(model, **fusion, seed=seed)
     return model  # pyright: ignore[reportReturnType]  Of model_class.
 
 
@@ -293,7 +292,7 @@ def _fusion(config: Config, data: DataSplits) -> dict[str, Any]:
     method = config.training.method
     # Then auto tries nothing.
     method = "fine_tune" if method == "auto" and len(data.to_learn or ()) >= MANY_ROWS else method
-    width = sum(column.width for column in data.features.beside)
+    width = data.features.width
     if not width:
         return {}
     kind: Kind = "gated" if config.model.fusion == "gated" else "concat"

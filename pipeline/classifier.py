@@ -14,6 +14,7 @@ from pipeline.chunk_pooling import ChunkPooling, Kind
 from pipeline.errors import UserError
 from pipeline.features.columns import COLUMNS
 from pipeline.fusion import Fusion
+from pipeline.fusion import Kind as FusionKind
 from pipeline.layer_mean import MeanOfLayers
 from pipeline.long_texts import CHUNKS
 from pipeline.poolings import Pooling, pooling_class
@@ -104,9 +105,8 @@ def build_classifier(
     pooled = pooler(_states(loaded, pooled_layers, chosen.first_only), backbone.input["padding_mask"])
     # A pooler that is not used has no gradient.
     backbone.pooled_dense.trainable = chosen.uses_pooler
-    model = model_class(inputs=backbone.input, outputs=head(before(pooled)), name="classifier")
-    model.classifier_parts = Parts(backbone, pooling, pooler, pooled_layers, before, head, pooled)
-    return model
+    parts = Parts(backbone, pooling, pooler, pooled_layers, before, head, pooled)
+    return _put_together(model_class, backbone.input, parts)
 
 
 def over_chunks(model: keras.Model, kind: Kind, seed: int = 0, dtype: str | None = None) -> keras.Model:
@@ -125,32 +125,37 @@ def over_chunks(model: keras.Model, kind: Kind, seed: int = 0, dtype: str | None
     pooling = ChunkPooling(kind, seed + 2, dtype=dtype, name="chunk_pooling")
     parts: Parts = replace(model.classifier_parts, chunk_pooling=pooling)
     inputs = {**parts.backbone.input, CHUNKS: keras.Input((), dtype="int32", name=CHUNKS)}
-    parts = replace(parts, pooled=parts.of_texts(parts.pooled, inputs))
-    made = type(model)(inputs=inputs, outputs=parts.head(parts.dropout(parts.pooled)), name="classifier")
-    made.classifier_parts = parts
-    return made
+    return _put_together(type(model), inputs, replace(parts, pooled=parts.of_texts(parts.pooled, inputs)))
 
 
-def over_columns(model: keras.Model, fusion: Fusion, width: int) -> keras.Model:
+def over_columns(
+    model: keras.Model, width: int, kind: FusionKind = "concat", units: int = 0, seed: int = 0
+) -> keras.Model:
     """A classifier of texts with columns beside them out of one of texts, of the same layers but for its head.
 
     Args:
         model: from `build_classifier` or `over_chunks`.
-        fusion: between its pooling and its dropout.
         width: numbers of a row's columns.
+        kind, units: of the Fusion between its pooling and its dropout.
+        seed: of the Fusion's weights.
 
     Returns:
         Inputs: the model's, and columns, float32 [batch, width]; output: logits, float32 [batch, C].
     """
     parts: Parts = model.classifier_parts
     columns = keras.Input((width,), dtype="float32", name=COLUMNS)
+    fusion = Fusion(kind, units, seed + 3, name="fusion")
     # As wide as what is fused.
     head = keras.layers.Dense.from_config(parts.head.get_config())
     parts = replace(parts, fusion=fusion, head=head, pooled=fusion(parts.pooled, columns))
-    inputs = {**model.input, COLUMNS: columns}
-    made = type(model)(inputs=inputs, outputs=parts.head(parts.dropout(parts.pooled)), name="classifier")
-    made.classifier_parts = parts
-    return made
+    return _put_together(type(model), {**model.input, COLUMNS: columns}, parts)
+
+
+def _put_together(model_class: type[keras.Model], inputs: dict, parts: Parts) -> keras.Model:
+    """A classifier of its parts."""
+    model = model_class(inputs=inputs, outputs=parts.head(parts.dropout(parts.pooled)), name="classifier")
+    model.classifier_parts = parts
+    return model
 
 
 def _states(loaded: LoadedBackbone, pooled_layers: int, first_only: bool) -> dict:
@@ -243,8 +248,7 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
     if parts.chunk_pooling:
         copy = over_chunks(copy, parts.chunk_pooling.kind, dtype=dtype)
     if parts.fusion:
-        fusion = Fusion(parts.fusion.kind, parts.fusion.units, name=parts.fusion.name)
-        copy = over_columns(copy, fusion, model.input[COLUMNS].shape[-1])
+        copy = over_columns(copy, model.input[COLUMNS].shape[-1], parts.fusion.kind, parts.fusion.units)
     mine: Parts = copy.classifier_parts
     for old, new in zip([*parts.layers, parts.head], [*mine.layers, mine.head], strict=True):
         copy_weights(old, new)

@@ -346,7 +346,7 @@ def test_suspicious_rows_are_left_out_once_and_for_all(planted, tmp_path, capsys
     report = (tmp_path / "run" / "report.html").read_text()
     assert f"{len(dropped)} of 182 training rows" in report
     # A run that is taken up again does not judge them again, and goes on with the same.
-    monkeypatch.setattr("pipeline.labels.drop._checked", None)
+    monkeypatch.setattr("pipeline.labels.drop._dropped", None)
     assert run.main([*begun, "--export.force", "true"]) == 0
     again = capsys.readouterr().out
     assert "training is already complete" in again and f"{182 - len(dropped)} train, 20 validation rows" in again

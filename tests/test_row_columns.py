@@ -29,11 +29,10 @@ from pipeline.classifier import over_chunks, over_columns, serving_copy
 from pipeline.command_line import checked
 from pipeline.config import DataConfig, TrainingConfig
 from pipeline.data.load import load as load_data
-from pipeline.features import ALONE, Features, input_names
+from pipeline.features import Features, input_names
 from pipeline.features.column_values import numbers_of, spec_of, value_of, words_of
-from pipeline.features.columns import Category, Date, Number, Vector, Wanted, column_from
+from pipeline.features.columns import Category, Date, Number, Vector, Wanted, column_from, metadata_of
 from pipeline.features.rows import RowEncoder
-from pipeline.fusion import Fusion
 from pipeline.long_texts import LongTexts
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.pause import Pause
@@ -150,7 +149,7 @@ def test_a_row_encoder_reads_what_a_signature_takes_and_what_a_run_keeps():
     words = RowEncoder(Features(("text",), columns[:2], "text"), VOCABULARY, sequence_length=24)
     assert words.texts(*kept[:3])[0].numpy().tolist() == [b"price: 2.5, genre: a, a b c", b"genre: b, b"]
     assert "columns" not in words(*kept[:3]) and encoder.fingerprint != words.fingerprint
-    alone = RowEncoder(Features(("text",), columns, ALONE), VOCABULARY, sequence_length=24)
+    alone = RowEncoder(Features(("text",), columns, "concat"), VOCABULARY, sequence_length=24)
     assert alone.texts(*kept)[0].numpy().tolist() == [b"a b c", b"b"]
 
 
@@ -172,7 +171,7 @@ def test_features_come_back_from_their_metadata():
     columns = (Number("n", 1.0, 2.0, True), Category("c", ("x",)), Date("d", clock=True), Vector("v", (1.0, 2.0)))
     features = Features(("a", "b"), columns, "gated")
     assert Features.from_metadata(json.loads(json.dumps(features.metadata()))) == features
-    assert [column_from(json.loads(json.dumps(column.metadata()))) for column in columns] == list(columns)
+    assert [column_from(json.loads(json.dumps(metadata_of(column)))) for column in columns] == list(columns)
 
 
 def test_statistics_are_of_the_training_rows_alone(tmp_path):
@@ -191,7 +190,7 @@ def test_statistics_are_of_the_training_rows_alone(tmp_path):
 @pytest.mark.parametrize("policy", ["float32", "bfloat16"])
 def test_the_served_form_computes_what_is_trained(kind, policy):
     texts, columns = ["a b c", "d", "e f g h i"], tf.constant(np.random.default_rng(1).normal(size=(3, 5)), tf.float32)
-    model = over_columns(make_model("mean"), Fusion(kind, 0 if kind == "gated" else 6, 4, name="fusion"), 5)
+    model = over_columns(make_model("mean"), 5, kind, 0 if kind == "gated" else 6)
     encoder = RowEncoder(Features(("text",)), VOCABULARY, sequence_length=24)
     inputs = encoder(texts) | {"columns": columns}
     copy = serving_copy(model, policy)
@@ -209,7 +208,7 @@ def test_chunks_and_columns_go_together():
     long = LongTexts.of("chunks", max_chunks=4)
     encoder = RowEncoder(features, VOCABULARY, True, 12, long=long)
     chunked = over_chunks(make_model("mean"), "mean")
-    model = over_columns(chunked, Fusion("concat", 3, name="fusion"), 3)
+    model = over_columns(chunked, 3, units=3)
     inputs = encoder(["a b " * 20, "c"], ["1.0", "2.0"], ["a", "b"])
     served = ChunkedClassifier(FusedClassifier(model))
     np.testing.assert_allclose(served.logits(served.pooled(inputs)), model(inputs, training=False), atol=1e-5)
@@ -302,7 +301,7 @@ def test_text_and_column_decide_together(run):
 def test_the_export_takes_a_named_input_a_column_and_is_never_at_a_loss(run):
     classifier = load(run.saved_model)
     assert classifier.inputs == ["text", "price", "genre", "Release_Date", "image"]
-    specs = {name: spec.dtype for name, spec in classifier._specs.items()}
+    specs = {name: spec.dtype for name, spec in classifier._serve.structured_input_signature[1].items()}
     assert specs["price"] == specs["image"] == tf.float32 and specs["genre"] == specs["Release_Date"] == tf.string
     text = "goal the of a"
     whole = classifier(text, 3.5, "drama", "2021-03-04", [0.1, 0.2, 0.3])
@@ -388,7 +387,9 @@ def test_what_is_recorded_and_described_has_the_columns(run):
 @pytest.mark.slow
 def test_a_stopped_run_of_columns_ends_as_if_it_had_not(tmp_path):
     def made(name):
-        config = read_config(str(write_config(tmp_path / name, **SETTINGS | {"export": {"enabled": False}})))
+        config = read_config(
+            str(write_config(tmp_path / name, **SETTINGS | {"export": {"enabled": False}}))
+        )
         config.data.train, config.training.epochs = str(write_interaction(tmp_path / "rows.csv", 200)), 2
         config.model.fusion, config.run_dir = "auto", str(tmp_path / name / "run")
         return config
@@ -433,7 +434,7 @@ def test_words_of_numbers_are_short():
 
 def trained(strategy, accumulation=1):
     with strategy.scope():
-        model = over_columns(tiny_model(layers=1), Fusion("concat", 4, 1, name="fusion"), 3)
+        model = over_columns(tiny_model(layers=1), 3, units=4)
         model.accumulation = accumulation
         optimizer = make_optimizer(TrainingConfig(learning_rate=0.01, clip_norm=0.05), model, total_steps=8)
         model.compile(optimizer=optimizer, loss=TASK.loss(0.1), jit_compile=False)

@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline.features.columns import Column, Wanted, column_from
+from pipeline.features.columns import Column, Wanted, column_from, metadata_of
 
 TEXT_INPUTS = {1: ("text",), 2: ("text_a", "text_b")}
 """Names of the inputs of one text a row, and of a pair."""
-
-ALONE = "alone"
-"""In place of a fusion: the columns are passed over."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Features:
     Args:
         text_columns: one column of the data, two for pairs of texts, or more, which are read as one text.
         columns: numbers, categories, dates and vectors beside the texts, with what the training rows say of them.
-        fusion: how they come together with the text, as in model.fusion, or ALONE.
+        fusion: how they come together with the text, as in model.fusion.
     """
 
     text_columns: tuple[str, ...] = ("text",)
@@ -59,7 +56,12 @@ class Features:
     @property
     def beside(self) -> tuple[Column, ...]:
         """The columns that go into the model as numbers."""
-        return () if self.fusion in ("text", ALONE) else self.columns
+        return () if self.fusion == "text" else self.columns
+
+    @property
+    def width(self) -> int:
+        """How many numbers they are."""
+        return sum(column.width for column in self.beside)
 
     def read_as_text(self, column: Column) -> bool:
         """Whether a column is put into words before the text."""
@@ -73,7 +75,7 @@ class Features:
         """JSON-able: "inputs" and what `from_metadata` needs."""
         found = {"inputs": self.inputs, "text_columns": list(self.text_columns)}
         if self.columns:
-            found |= {"fusion": self.fusion, "columns": [column.metadata() for column in self.columns]}
+            found |= {"fusion": self.fusion, "columns": list(map(metadata_of, self.columns))}
         return found
 
     @classmethod

@@ -1,17 +1,15 @@
 """model.fusion auto: how columns come to the text, by what a linear layer learns from the checkpoint as it is."""
 
-import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from pipeline.assemble import seed_all
 from pipeline.config import Config
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.features import ALONE, Features
-from pipeline.files import write_text
+from pipeline.decided import decided
+from pipeline.features import Features
 from pipeline.labels.vectors import frozen
 from pipeline.methods.learned import learn
 from pipeline.tasks.task import Task
@@ -21,17 +19,6 @@ FILE = "fusion.json"
 # Rows that are looked at, evenly spread.
 MOST_ROWS = 4000
 TEXT = "the text alone"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen, and of which rows."""
-
-    fusion: str
-    losses: dict[str, float]
-    """A held-out row's, by the way; of the text alone too."""
-    data: str
-    """DataSplits.fingerprint."""
 
 
 def with_fusion(config: Config, data: DataSplits, workers: Workers) -> tuple[Config, DataSplits]:
@@ -48,43 +35,33 @@ def with_fusion(config: Config, data: DataSplits, workers: Workers) -> tuple[Con
         return config, replace(data, features=replace(features, fusion=config.model.fusion))
     if not features.columns or train is None:
         return replace(config, model=replace(config.model, fusion="concat")), data
-    path = Path(str(config.run_dir)) / FILE
-    with workers.chief_first():
-        if workers.chief and _kept(path, data) is None:
-            write_text(path, json.dumps(asdict(_choose(config, data, train)), indent=1))
-    choice = _kept(path, data)
-    assert choice is not None, "the chief has written it"
-    # To ask a model has drawn numbers, and a run that is taken up again does not ask.
-    seed_all(config.training)
-    said = ", ".join(f"{name} {loss:.3f}" for name, loss in choice.losses.items())
-    print(f"model.fusion auto: {choice.fusion}, by the loss on held-out training rows ({said})", flush=True)
-    warnings, gained = data.warnings, choice.losses[TEXT] - choice.losses[choice.fusion]
+    choice = decided(config, data, workers, FILE, lambda: _choose(config, data, train))
+    fusion, losses = choice["fusion"], choice["losses"]
+    said = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+    print(f"model.fusion auto: {fusion}, by the loss on held-out training rows ({said})", flush=True)
+    warnings, gained = data.warnings, losses[TEXT] - losses[fusion]
     if gained <= 0:
         warning = (
             f"the columns beside the text are of no use to a linear layer on the checkpoint's vectors: its loss on "
-            f"held-out rows is {choice.losses[choice.fusion]:.3f} with them and {choice.losses[TEXT]:.3f} without."
+            f"held-out rows is {losses[fusion]:.3f} with them and {losses[TEXT]:.3f} without."
         )
         print(f"warning: {warning}")
         warnings = [*warnings, warning]
-    config = replace(config, model=replace(config.model, fusion=choice.fusion))
-    return config, replace(data, features=replace(features, fusion=choice.fusion), warnings=warnings)
+    config = replace(config, model=replace(config.model, fusion=fusion))
+    return config, replace(data, features=replace(features, fusion=fusion), warnings=warnings)
 
 
-def _kept(path: Path, data: DataSplits) -> Choice | None:
-    """What was decided for these rows before; None: nothing was."""
-    found = Choice(**json.loads(path.read_text())) if path.is_file() else None
-    return found if found and found.data == data.fingerprint else None
-
-
-def _choose(config: Config, data: DataSplits, train: Split) -> Choice:
+def _choose(config: Config, data: DataSplits, train: Split) -> dict[str, Any]:
+    """The way, and what a held-out row loses by each, and with the text alone."""
     every = -(-len(train) // MOST_ROWS)
     rows = replace(train, rows=train.rows[::every])
     features = data.features
-    ways = {TEXT: replace(features, fusion=ALONE)}
-    ways |= {name: replace(features, fusion=name) for name in _possible(features)}
-    losses = {name: _loss(config, data.task, rows, way) for name, way in ways.items()}
-    best = min(_possible(features), key=lambda name: losses[name])
-    return Choice(best, losses, data.fingerprint)
+    vectors = {name: frozen(config, replace(features, fusion=name))(rows) for name in _possible(features)}
+    # Behind the text's vector stand the columns' numbers.
+    width = replace(features, fusion="concat").width
+    ways = {TEXT: vectors["concat"][:, : vectors["concat"].shape[1] - width], **vectors}
+    losses = {name: _loss(config, data.task, rows, found) for name, found in ways.items()}
+    return {"fusion": min(vectors, key=lambda name: losses[name]), "losses": losses}
 
 
 def _possible(features: Features) -> list[str]:
@@ -96,9 +73,9 @@ def _possible(features: Features) -> list[str]:
     return names
 
 
-def _loss(config: Config, task: Task, rows: Split, features: Features) -> float:
+def _loss(config: Config, task: Task, rows: Split, vectors: np.ndarray) -> float:
     """Of a row that was held out, on average."""
-    learned = learn(task, rows, frozen(config, features)(rows), config.training.seed)
+    learned = learn(task, rows, vectors, config.training.seed)
     values = rows.targets()
     try:
         return float(np.mean(task.row_losses(values, learned.held_out)))

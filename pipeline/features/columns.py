@@ -58,10 +58,6 @@ class Number:
         values = np.array([float(cell) for cell in cells if cell])
         return cls(name, *_centre(np.sign(values) * np.log1p(np.abs(values))), len(values) < len(cells))
 
-    def metadata(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"kind": self.kind, **asdict(self)}
-
 
 @dataclass(frozen=True)
 class Category:
@@ -97,10 +93,6 @@ class Category:
         kept = tuple(sorted(one for one in common if counts[one] >= LEAST_ROWS))
         return cls(name, kept, len(kept) < len(counts), missing > 0)
 
-    def metadata(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"kind": self.kind, **asdict(self), "names": list(self.names)}
-
 
 @dataclass(frozen=True)
 class Date:
@@ -135,10 +127,6 @@ class Date:
         days = np.array([(moment.date() - EPOCH).days for moment in moments], np.float64)
         clock = any(moment.hour or moment.minute for moment in moments)
         return cls(name, *_centre(days), clock, len(moments) < len(cells))
-
-    def metadata(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"kind": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -186,17 +174,19 @@ class Vector:
         scale = float(np.sqrt((centred**2).mean())) or 1.0
         return cls(name, tuple(values.mean(axis=0).tolist()), scale, len(values) < len(cells))
 
-    def metadata(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"kind": self.kind, **asdict(self), "means": list(self.means)}
-
 
 Column = Number | Category | Date | Vector
 KINDS: tuple[type[Column], ...] = (Number, Category, Date, Vector)
 
 
+def metadata_of(column: Column) -> dict[str, Any]:
+    """JSON-able: what `column_from` needs."""
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(column).items()}
+    return {"kind": column.kind, **settings}
+
+
 def column_from(metadata: dict[str, Any]) -> Column:
-    """The inverse of a column's `metadata`."""
+    """The inverse of `metadata_of`."""
     settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in metadata.items()}
     kinds = {kind.kind: kind for kind in KINDS}
     return kinds[settings.pop("kind")](**settings)

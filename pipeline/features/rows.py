@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from pipeline.features import Features
 from pipeline.features.column_values import numbers_of, spec_of, value_of, words_of
-from pipeline.features.columns import COLUMNS
+from pipeline.features.columns import COLUMNS, Column
 from pipeline.text import TextEncoder
 
 
@@ -34,12 +34,12 @@ class RowEncoder(TextEncoder):
     def __call__(self, *cells, fixed_length: bool = False) -> dict[str, tf.Tensor]:
         """See TextEncoder, and the class."""
         found = super().__call__(*self.texts(*cells), fixed_length=fixed_length)
-        return found | ({COLUMNS: self.numbers(*cells)} if self.width else {})
+        return found | ({COLUMNS: self.numbers(*cells)} if self.features.width else {})
 
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:
         """What a call gives."""
-        beside = {COLUMNS: tf.TensorSpec([None, self.width], tf.float32)} if self.width else {}
+        beside = {COLUMNS: tf.TensorSpec([None, self.features.width], tf.float32)} if self.features.width else {}
         return super().specs | beside
 
     @property
@@ -49,11 +49,6 @@ class RowEncoder(TextEncoder):
         count = len(features.text_columns)
         texts = [tf.TensorSpec([None], tf.string, name) for name in inputs[:count]]
         return texts + [spec_of(*pair) for pair in zip(features.columns, inputs[count:], strict=True)]
-
-    @property
-    def width(self) -> int:
-        """Numbers of a row."""
-        return sum(column.width for column in self.features.beside)
 
     def texts(self, *cells) -> list[tf.Tensor]:
         """What is tokenized, string [batch] each: columns in words come before the first text; more than two texts are
@@ -66,7 +61,7 @@ class RowEncoder(TextEncoder):
                 for name, text in zip(names, texts, strict=True)
             ]
             texts = [tf.strings.join(named)]
-        words = [words_of(c, v) for c, v in self._values(cells) if self.features.read_as_text(c)]
+        words = [words_of(*pair) for pair in self._values(cells, self.features.read_as_text)]
         texts = [tf.strings.join([*words, texts[0]]), *texts[1:]] if words else texts
         if not self.features.composed:
             return texts
@@ -75,10 +70,11 @@ class RowEncoder(TextEncoder):
 
     def numbers(self, *cells) -> tf.Tensor:
         """float32 [batch, width], what else the model reads."""
-        return tf.concat([numbers_of(*pair) for pair in self._values(cells)], axis=1)
+        return tf.concat([numbers_of(*pair) for pair in self._values(cells, lambda _: True)], axis=1)
 
-    def _values(self, cells: Sequence):
+    def _values(self, cells: Sequence, wanted: Callable[[Column], bool]):
+        """Columns that are wanted, with their values."""
         columns = self.features.columns
         given = cells[len(self.features.text_columns) :]
         pairs = zip(columns, map(tf.convert_to_tensor, given), strict=True)
-        return [(column, value_of(column, cell)) for column, cell in pairs]
+        return [(column, value_of(column, cell)) for column, cell in pairs if wanted(column)]

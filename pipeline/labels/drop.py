@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.assemble import seed_all
 from pipeline.config import Config
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.files import write_text
+from pipeline.decided import decided
 from pipeline.labels.check import Checked
 from pipeline.labels.table import write_table
 from pipeline.labels.vectors import frozen
@@ -34,23 +33,13 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
     """
     if not config.training.drop_suspicious or data.train is None:
         return data
-    folder, train = Path(str(config.run_dir)), data.train
-    with workers.chief_first():
-        if workers.chief and _kept(folder, data) is None:
-            checked = _checked(config, data, train)
-            dropped = _spared(train, checked.doubts.wrong)
-            rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
-            write_table(folder / TABLE, checked.columns, (cells for row, cells in rows if dropped[row]))
-            content = {"data": data.fingerprint, "rows": np.flatnonzero(dropped).tolist()}
-            write_text(folder / FILE, json.dumps(content))
-    rows = _kept(folder, data) or []
-    # To ask a model has drawn numbers, and a run that is taken up again does not ask.
-    seed_all(config.training)
+    train, table = data.train, Path(str(config.run_dir)) / TABLE
+    rows = decided(config, data, workers, FILE, lambda: {"rows": _dropped(config, data, train, table)})["rows"]
     left = np.delete(train.rows, rows)
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     warning = (
         f"training.drop_suspicious: {len(rows)} of {len(train)} training rows ({len(rows) / len(train):.1%}) are left "
-        f"out, as their labels are likely to be wrong; {folder / TABLE} has them for you to look at."
+        f"out, as their labels are likely to be wrong; {table} has them for you to look at."
     )
     return replace(
         data,
@@ -61,19 +50,15 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
     )
 
 
-def _kept(folder: Path, data: DataSplits) -> list[int] | None:
-    """What was decided for these rows before; None: nothing was."""
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    found = json.loads(path.read_text())
-    return found["rows"] if found["data"] == data.fingerprint else None
-
-
-def _checked(config: Config, data: DataSplits, train: Split) -> Checked:
+def _dropped(config: Config, data: DataSplits, train: Split, table: Path) -> list[int]:
+    """The training rows to leave out; they are written down for people too."""
     task = data.task
     learned = learn(task, train, frozen(config, data.features)(train), config.training.seed)
-    return Checked(task, train, task.doubts(train.targets(), learned.held_out), {}, learned.strength)
+    checked = Checked(task, train, task.doubts(train.targets(), learned.held_out), {}, learned.strength)
+    dropped = _spared(train, checked.doubts.wrong)
+    rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
+    write_table(table, checked.columns, (cells for row, cells in rows if dropped[row]))
+    return np.flatnonzero(dropped).tolist()
 
 
 def _spared(train: Split, wrong: np.ndarray) -> np.ndarray:

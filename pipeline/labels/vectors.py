@@ -8,7 +8,6 @@ from pipeline.classifier import build_classifier, over_chunks, over_columns, poo
 from pipeline.config import Config
 from pipeline.evaluation.predict import BatchForward
 from pipeline.features import Features
-from pipeline.fusion import Fusion
 from pipeline.training.numerics import choose_dtype
 
 # At a time; like lengths are found among more of them.
@@ -20,7 +19,7 @@ def frozen(config: Config, features: Features) -> BatchForward:
     it the numbers of columns beside the text.
 
     Args:
-        features: what is read of the rows, of which it may pass over columns.
+        features: what is read of the rows.
         config: settled; a pooling with weights of its own, which nothing has trained, becomes the mean of the tokens.
 
     Raises:
@@ -37,8 +36,8 @@ def frozen(config: Config, features: Features) -> BatchForward:
         model = over_chunks(model, "mean", dtype=dtype)
     if config.model.backbone is None:
         print("note: the model has no checkpoint, and random weights tell texts apart by their words alone.")
-    if width := sum(column.width for column in features.beside):
-        model = over_columns(model, Fusion(name="fusion"), width)
+    if features.width:
+        model = over_columns(model, features.width)
     encoder = loaded.text_encoder(config.text.lowercase, config.text.length, config.text.long_texts, features)
     return BatchForward(pooled_model(model), encoder, BATCH)
 

@@ -16,7 +16,6 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.classifier import build_classifier, divide_logits, head_of, over_chunks, over_columns, take_head
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
-from pipeline.fusion import Fusion
 from pipeline.identity import Identity
 from pipeline.tasks.task import Task
 from pipeline.training.checkpoint import load_finished
@@ -95,8 +94,7 @@ def load_run_classifier(settings: Settings, loaded: LoadedBackbone, dtype: str |
     if "pooling" in identity.long:
         model = over_chunks(model, identity.long["pooling"], dtype=dtype)
     if identity.fusion:
-        fusion = Fusion(identity.fusion["kind"], identity.fusion["units"], name="fusion")
-        model = over_columns(model, fusion, identity.fusion["width"])
+        model = over_columns(model, **identity.fusion)
     if settings.epochs:
         return model, load_finished(settings.folder / "checkpoints", model)
     if loaded.classifier is None:
