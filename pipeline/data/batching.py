@@ -178,6 +178,30 @@ def rows_reader(
     return read
 
 
+def numbered_batches(
+    split: Split,
+    encoder: TextEncoder,
+    task: Task,
+    options: BatchOptions,
+    rows_of: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    numbers: range,
+) -> tf.data.Dataset:
+    """A batch for each number, as `training_batches` gives them but for the shapes, of rows that follow from it alone.
+
+    Args:
+        rows_of: as of `rows_reader`.
+        numbers: without a step.
+    """
+    read = rows_reader(split, task, options, rows_of)
+
+    def batch(number: tf.Tensor) -> tuple:
+        texts, targets, weights = read(number)
+        inputs = encoder(*texts, fixed_length=options.lengths is not None)
+        return inputs if options.lengths == () else trim(inputs, options.lengths), targets, weights
+
+    return tf.data.Dataset.range(numbers.start, numbers.stop).map(batch)
+
+
 def _batches_of_like_length(inputs: dict[str, tf.Tensor], batch_size: int, draw: tf.Tensor) -> tf.Tensor:
     """int32 [batches, batch_size], the rows of a window in batches of like length, in an order that `draw` decides."""
     lengths = token_counts(inputs)

@@ -5,13 +5,13 @@ batches; which rows of one length stand on which side of a cut, and the order of
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.batching import LENGTH_MULTIPLE, BatchOptions, order_of_pass, rows_reader, trim
+from pipeline.data.batching import LENGTH_MULTIPLE, BatchOptions, numbered_batches, order_of_pass
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
@@ -112,13 +112,8 @@ def batches_by_tokens(
         own = slice(index * size, (index + 1) * size)
         return np.resize(rows, size * workers)[own], (np.arange(size * workers) < len(rows))[own]
 
-    read = rows_reader(split, task, options, of_worker)
-
-    def batch(number: tf.Tensor) -> tuple:
-        texts, targets, weights = read(number)
-        return trim(encoder(*texts)), targets, weights
-
-    return untuned(tf.data.Dataset.range(skip, len(batches)).map(batch).prefetch(4))
+    options, numbers = replace(options, lengths=None), range(skip, len(batches))
+    return untuned(numbered_batches(split, encoder, task, options, of_worker, numbers).prefetch(4))
 
 
 def _pass(cut: TokenBatches, split: Split, options: BatchOptions, epoch: int, number: int) -> list[np.ndarray]:

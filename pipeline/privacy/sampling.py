@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.batching import BatchOptions, rows_reader, shaped, steps_per_epoch, trim
+from pipeline.data.batching import BatchOptions, numbered_batches, shaped, steps_per_epoch
 from pipeline.data.extra_columns import GROUP
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
@@ -95,16 +95,11 @@ def sampled_batches(
         rows = sampling.rows(number)
         return np.resize(rows if len(rows) else [0], size).astype(np.int64), np.arange(size) < len(rows)
 
-    read = rows_reader(split, task, options, of_update)
-
-    def batch(number: tf.Tensor) -> tuple:
-        texts, targets, weights = read(number)
-        inputs = encoder(*texts, fixed_length=options.lengths is not None)
-        if options.lengths != ():
-            inputs = trim(inputs, options.lengths)
+    def of_one_size(inputs: dict, targets: tf.Tensor, weights: tf.Tensor) -> tuple:
         return shaped(inputs, size), tf.ensure_shape(targets, [size, task.outputs]), tf.ensure_shape(weights, [size])
 
-    return untuned(tf.data.Dataset.range(first + skip, end).map(batch).prefetch(4))
+    batches = numbered_batches(split, encoder, task, options, of_update, range(first + skip, end))
+    return untuned(batches.map(of_one_size).prefetch(4))
 
 
 def maker(sampling: PoissonSampling) -> Callable[..., tf.data.Dataset]:
