@@ -8,7 +8,7 @@ from tiny import write_rows
 
 from pipeline.config import DataConfig, EvaluationConfig
 from pipeline.data.load import load
-from pipeline.evaluation.baseline import NAME, baseline, unspaced
+from pipeline.evaluation.baseline import NAME, baselines, unspaced
 from pipeline.evaluation.evaluate import evaluate
 
 CHINESE = [("今天 天气很好", "good"), ("服务太差了", "bad"), ("非常满意", "good"), ("再也不来了", "bad")]
@@ -25,7 +25,7 @@ def rows_of(folder, settings=None, rows=120):
 def test_it_learns_what_words_tell(tmp_path):
     data = rows_of(tmp_path)
     always = np.tile(np.eye(3)[0], (len(data.test), 1))
-    found = baseline({"test": always}, data.train, [data.test], data.task)
+    (found,) = baselines({"test": always}, data.train, [data.test], data.task)
     assert found.scores["test"]["accuracy"] > 0.9
     by, low, high = found.better["test"]
     right = data.test.targets() == 0
@@ -38,7 +38,7 @@ def test_a_model_that_is_clearly_better_is_not_warned_of(tmp_path):
     data = rows_of(tmp_path)
     # Labels at random: only who knows them is right.
     shuffled = replace(data.train, of_store=Shuffled(data.train.of_store))
-    found = baseline({"test": np.eye(3)[data.test.targets()]}, shuffled, [data.test], data.task)
+    (found,) = baselines({"test": np.eye(3)[data.test.targets()]}, shuffled, [data.test], data.task)
     assert found.better["test"][1] > 0 and found.warning("test") is None
 
 

@@ -66,37 +66,31 @@ class Baseline:
         )
 
 
-def baseline(predicted: dict[str, np.ndarray], train: Split, splits: list[Split], task: Task) -> Baseline:
-    """Learn from the training rows, and compare with a model.
+def baselines(
+    predicted: dict[str, np.ndarray], train: Split, splits: list[Split], task: Task, columns: tuple[Column, ...] = ()
+) -> list[Baseline]:
+    """Learn from the training rows, and compare with a model: a linear one over TF-IDF, and where there are columns
+    beside the text gradient boosting on them, alone and with TF-IDF.
 
     Args:
         predicted: the model's predictions, float32 [n, K], by the name of a split.
         train: the rows.
         splits: to score.
         task: as it is served.
-    """
-    vectors = tfidf(train)
-    made = task.baseline_predictions(vectors(train), train.targets(), [vectors(split) for split in splits])
-    return _scored(NAME, made, predicted, splits, task)
-
-
-def boosted_baselines(
-    predicted: dict[str, np.ndarray], train: Split, splits: list[Split], task: Task, columns: tuple[Column, ...]
-) -> list[Baseline]:
-    """As `baseline`, of gradient boosting on the columns beside the text, alone and with TF-IDF; none without columns.
-
-    Args:
         columns: of the rows.
     """
+    vectors = tfidf(train)
+    texts = [vectors(split) for split in (train, *splits)]
+    made = task.baseline_predictions(texts[0], train.targets(), texts[1:])
+    found = [_scored(NAME, made, predicted, splits, task)]
     if not columns:
-        return []
-    alone = column_matrix(train, columns)
-    found = []
-    for name, vectors in ((COLUMNS_NAME, alone), (TOGETHER_NAME, with_texts(train, alone, tfidf(train)))):
-        others = [vectors(split) for split in splits]
+        return found
+    matrix = column_matrix(train, columns)
+    alone = [matrix(split) for split in (train, *splits)]
+    for name, (rows, *others) in ((COLUMNS_NAME, alone), (TOGETHER_NAME, with_texts(alone, texts))):
         # On a busy machine its threads wait for each other, many times as long as one works.
         with threadpool_limits(1):
-            made = task.baseline_predictions(vectors(train), train.targets(), others, boosted=True)
+            made = task.baseline_predictions(rows, train.targets(), others, boosted=True)
         found.append(_scored(name, made, predicted, splits, task))
     return found
 

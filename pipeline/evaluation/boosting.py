@@ -44,23 +44,21 @@ def column_matrix(train: Split, columns: tuple[Column, ...]) -> Callable[[Split]
     return matrix
 
 
-def with_texts(train: Split, columns: Callable[[Split], np.ndarray], texts: Callable[[Split], Any], seed: int = 0):
-    """`column_matrix`'s rows with DIMENSIONS of TF-IDF's behind them, as `column_matrix` gives them.
+def with_texts(columns: list[np.ndarray], texts: list[Any], seed: int = 0) -> list[np.ndarray]:
+    """Matrices of rows, float64 [n, F], with DIMENSIONS of TF-IDF's behind them.
 
     Args:
-        train: the training rows.
-        columns: of `column_matrix`.
-        texts: from the rows of a split to a sparse matrix.
-        seed: of the decomposition.
+        columns: of `column_matrix`, the training rows' first.
+        texts: of the same rows, sparse.
+        seed: of the decomposition, which is the training rows'.
     """
     from sklearn.decomposition import TruncatedSVD
 
-    of_train = texts(train)
-    size = min(DIMENSIONS, min(of_train.shape) - 1)
+    size = min(DIMENSIONS, min(texts[0].shape) - 1)
     if size < 1:
         return columns
-    reduced = TruncatedSVD(size, random_state=seed).fit(of_train)
-    return lambda split: np.concatenate([columns(split), reduced.transform(texts(split))], axis=1)
+    reduced = TruncatedSVD(size, random_state=seed).fit(texts[0])
+    return [np.concatenate([own, reduced.transform(text)], axis=1) for own, text in zip(columns, texts, strict=True)]
 
 
 def _cells(split: Split, columns: tuple[Column, ...]) -> tuple[np.ndarray, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baseline, boosted_baselines
+from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baselines
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.groups import scores_by_group
 from pipeline.evaluation.lengths import scores_by_length
@@ -71,8 +71,7 @@ def evaluate(
         found.scores[shown.name] |= {"by_length": by_length} if by_length else {}
     train = data.train
     if train is not None and splits and _compares(config, train):
-        found.baseline = baseline(predictions, train, splits, task)
-        found.boosted = boosted_baselines(predictions, train, splits, task, data.features.columns)
+        found.baseline, *found.boosted = baselines(predictions, train, splits, task, data.features.columns)
     return found
 
 
