@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pipeline.data.cell_values import is_missing
+
 
 def fed(columns: Mapping[str, Sequence[Any]], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays by the names of a signature's inputs.
@@ -51,7 +53,7 @@ def _bytes(cell: Any) -> bytes:
 
 
 def _number(cell: Any) -> float:
-    if cell is None or (isinstance(cell, str | bytes) and not cell.strip()):
+    if is_missing(cell):
         return math.nan
     try:
         return float(cell)
@@ -60,7 +62,7 @@ def _number(cell: Any) -> float:
 
 
 def _vector(cell: Any, size: int) -> list[float]:
-    if cell is None or (isinstance(cell, str | bytes) and not cell.strip()):
+    if is_missing(cell):
         return [math.nan] * size
     parts = cell.split() if isinstance(cell, str | bytes) else list(cell)
     if len(parts) != size:

@@ -8,6 +8,7 @@ import numpy as np
 
 from export.failures import BadAnswer, RequestFailed, quoted
 from export.transport import Columns, Model, Reply, Signature, Spec
+from pipeline.data.cell_values import is_missing
 
 
 def rows_of(inputs: Mapping[str, Any]) -> dict[str, list]:
@@ -108,10 +109,11 @@ def _numbers(values: list[Any], spec: Spec) -> list[Any]:
     size = spec.shape[1] if spec.shape is not None and len(spec.shape) == 2 else None
 
     def number(value: Any) -> Any:
-        missing = value is None or (isinstance(value, str) and not value.strip())
-        if size is None:
-            return math.nan if missing else float(value) if isinstance(value, str) else value
-        return [math.nan] * size if missing else [float(p) for p in value.split()] if isinstance(value, str) else value
+        if is_missing(value) and not isinstance(value, bytes):
+            return math.nan if size is None else [math.nan] * size
+        if not isinstance(value, str):
+            return value
+        return float(value) if size is None else [float(part) for part in value.split()]
 
     try:
         return [number(value) for value in values]

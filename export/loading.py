@@ -89,6 +89,7 @@ class Classifier:
             self.metadata = read_metadata(self.version)
             self.task, self.inputs = tasks.from_metadata(self.metadata), self.metadata["inputs"]
             self.features = Features.from_metadata(self.metadata)
+            self._beside = self.features.wanted("the column")
             # First what is one string or number a text, in the order of a table's columns.
             self._order = [*self.task.answer_names, *self._serve.structured_outputs]
         except Exception as error:  # TensorFlow raises whatever its file systems and parsers raise
@@ -228,8 +229,7 @@ class Classifier:
 
     def _columns(self, columns: Sequence[str] | None) -> Sequence[str]:
         if columns is None:
-            read = self.metadata.get("read", {}).get("text_columns")
-            return [*read, *(column.name for column in self.features.columns)] if read else self.inputs
+            return self.features.cells
         if isinstance(columns, str) or len(columns) != len(self.inputs):
             raise ModelError(f"{self.version} takes {' and '.join(self.inputs)}: give a list of as many columns.")
         return columns
@@ -243,20 +243,14 @@ class Classifier:
                 raise ModelError(f"{place}: {text!r:.50} is no text but {type(text).__name__}.")
         texts = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in row[:count]]
         try:
-            wanted = zip(self.features.wanted("the column"), row[count:], strict=True)
-            return *texts, *(one.read(cell) for one, cell in wanted)
+            return *texts, *(one.read(cell) for one, cell in zip(self._beside, row[count:], strict=True))
         except ValueError as error:
             raise ModelError(f"{place} {error}.") from None
 
     def _ask(self, signature, rows: list[tuple[bytes, ...]]) -> dict[str, tf.Tensor]:
         columns = dict(zip(self.inputs, zip(*rows, strict=True), strict=True))
-        if self.features.columns:
-            return signature(**{name: tf.constant(v) for name, v in fed(columns, self._specs).items()})
-        return signature(**{name: tf.constant(column) for name, column in columns.items()})
-
-    @property
-    def _specs(self) -> dict[str, tf.TensorSpec]:
-        return self._serve.structured_input_signature[1]
+        cells = fed(columns, signature.structured_input_signature[1])
+        return signature(**{name: tf.constant(values) for name, values in cells.items()})
 
 
 def _single(texts: Sequence[Any]) -> bool:

@@ -20,7 +20,7 @@ from export.fused import FusedClassifier, UnsupportedModel
 from export.graph import operations, read_graph
 from export.recorded import write_recorded
 from export.server.releases import minimum_version
-from export.signatures import TOKENS, SignatureOptions, build_signatures, chosen
+from export.signatures import SignatureOptions, build_signatures, chosen, tokens_suffice
 from export.verify import verify
 from export.versions import METADATA, version_number
 from export.warmup import write_warmup
@@ -91,7 +91,7 @@ def export_verified(
     """
 
     def check(folder: Path) -> None:
-        asked_tokens = encoder if set(encoder.specs) == set(TOKENS) else None
+        asked_tokens = encoder if tokens_suffice(encoder) else None
         texts = dict(zip(features.inputs, held_out.texts, strict=True))
         verify(folder, texts, held_out.predictions, held_out.tolerance, task, asked_tokens)
         write_recorded(folder, texts, held_out.predictions, held_out.tolerance, settings.recorded_examples)
@@ -143,9 +143,7 @@ def export_model(
         served = ServedModel(model, encoder, task, settings.weights)
         served.save(hidden, features, settings.signatures)
         description = _describe(served, features, operations(read_graph(hidden))) | settings.metadata
-        description["optional_signatures"] = chosen(
-            settings.signatures, task, served.fused, set(encoder.specs) == set(TOKENS)
-        )
+        description["optional_signatures"] = chosen(settings.signatures, task, served.fused, tokens_suffice(encoder))
         metadata_file = hidden / METADATA
         metadata_file.parent.mkdir()
         metadata_file.write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -15,6 +15,7 @@ from export.answers import Answer, Answers
 from export.checked import checked, columns_of, merged, nothing, rows_of
 from export.failures import BadAnswer, NotServed, RequestFailed, TryAgain, out_of_time, quoted
 from export.transport import Columns, Model, Reply, Signature, Spec, Tls, connect
+from pipeline.features import TEXT_INPUTS
 from pipeline.features.columns import Category, Column, Number, Vector, Wanted
 
 Found = TypeVar("Found")
@@ -187,7 +188,7 @@ class Client:
         """The inputs, where they are more than one text or two: each a column of its name. A server does not say which
         of them are texts."""
         inputs = (self._known or self._ask_known(self._begin())).signature.inputs
-        if set(inputs) in ({"text"}, {"text_a", "text_b"}):
+        if sorted(inputs) in map(list, TEXT_INPUTS.values()):
             return []
         return [Wanted(name, _kind_of(spec), "the input") for name, spec in inputs.items()]
 

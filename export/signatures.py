@@ -119,7 +119,7 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
         "explain": of_texts(lambda texts: _explain(served, texts, options.explain_steps)),
     } | {name: optional(name) for name in task.optional_signatures}
     always = ("serving_default", task.example_signature)
-    wanted = chosen(options, task, served.fused, set(served.encoder.specs) == set(TOKENS))
+    wanted = chosen(options, task, served.fused, tokens_suffice(served.encoder))
     return {name: signatures[name] for name in (*always, *wanted)}
 
 
@@ -173,11 +173,16 @@ def _widened(values: tf.Tensor, width: int) -> tf.Tensor:
     return tf.ensure_shape(tf.pad(values, [[0, 0], [0, width - tf.shape(values)[1]]]), [None, width])
 
 
-def chosen(options: SignatureOptions, task: Task, fused: bool, tokens_suffice: bool = True) -> list[str]:
+def tokens_suffice(encoder: TextEncoder) -> bool:
+    """Whether one sequence of tokens is all that a model reads of a row."""
+    return set(encoder.specs) == set(TOKENS)
+
+
+def chosen(options: SignatureOptions, task: Task, fused: bool, of_tokens: bool = True) -> list[str]:
     """The optional signatures that are written, in their order.
 
     Args:
-        tokens_suffice: whether one sequence of tokens is all that the model reads of a row.
+        of_tokens: whether tokens suffice the model.
     """
     wanted = OPTIONAL if options.names is None else options.names
     unknown = [name for name in wanted if name not in OPTIONAL]
@@ -191,7 +196,7 @@ def chosen(options: SignatureOptions, task: Task, fused: bool, tokens_suffice: b
     if options.names is not None and need_labels:
         raise UserError(f"export.signatures {', '.join(need_labels)}: a model of the task {task.name} has none.")
     # A text in chunks has any number of them, and tokens say nothing of columns.
-    no_place = [] if tokens_suffice else ["predict_tokens"]
-    if options.names is not None and not tokens_suffice and "predict_tokens" in wanted:
+    no_place = [] if of_tokens else ["predict_tokens"]
+    if options.names is not None and not of_tokens and "predict_tokens" in wanted:
         raise UserError("export.signatures predict_tokens has one sequence of tokens a row: this model reads more.")
     return [name for name in OPTIONAL if name in wanted and name not in (*need_bert, *need_labels, *no_place)]
