@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from pipeline.assemble import seed_all
 from pipeline.config import Config
 from pipeline.data.load import DataSplits
@@ -30,7 +32,8 @@ def decided(
             write_text(path, json.dumps({"data": data.fingerprint, **decide()}, indent=1))
     found = _kept(path, data)
     assert found is not None, "the chief has written it"
-    # To ask a model has drawn numbers, and a run that is taken up again does not ask.
+    # To ask a model has drawn numbers and taken names of layers, and a run that is taken up again does not ask.
+    keras.utils.clear_session()
     seed_all(config.training)
     return found
 

@@ -388,7 +388,7 @@ def test_what_is_recorded_and_described_has_the_columns(run):
 def test_a_stopped_run_of_columns_ends_as_if_it_had_not(tmp_path):
     def made(name):
         config = read_config(
-            str(write_config(tmp_path / name, **SETTINGS | {"export": {"enabled": False}}))
+            str(write_config(tmp_path / name, **SETTINGS | {"export": {"enabled": False, "signatures": []}}))
         )
         config.data.train, config.training.epochs = str(write_interaction(tmp_path / "rows.csv", 200)), 2
         config.model.fusion, config.run_dir = "auto", str(tmp_path / name / "run")
