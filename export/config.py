@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.extras import require
+from pipeline.extras import require as require_extra
 from pipeline.settings.bounds import Count, CountOrZero, Positive, Share
+from pipeline.settings.read import require
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -47,12 +48,40 @@ class ExportConfig:
     """Points of the integral of the signature explain: time and exactness."""
     abstain_below: Share = 0.0
     """Score below which the answer's label is `abstain_label`; 0: never. One label a row only."""
+    abstain_error: Share = 0.0
+    """In place of abstain_below: the largest share of wrong ones among the answers that are given. The validation rows
+    choose the smallest score that keeps it with 95 % confidence; 0: unused. One label a row only."""
     abstain_label: str = ""
     """The label of an answer that is none; not the name of a label."""
+    coverage: Share = 0.0
+    """Adds the signature set: for each text the labels that together hold the right one in this share of the rows, by
+    thresholds that the validation rows choose (conformal prediction); 0: none. One label a row only."""
+    coverage_by: Literal["row", "label"] = "row"
+    """Whether the coverage holds over all rows, or for each label by a threshold of its own, in larger sets."""
+    fit: bool = False
+    """Answers say how well a text fits what the model was trained on: `fit`, from 0 to 1, is the share of validation
+    rows that fit no better, by the distance of pooled vectors."""
+    outside: Share = 0.0
+    """Share of texts of the model's own kind that are answered as any; those that fit less than all of these have the
+    label `outside_label`. 0: all are. Implies fit. Labels only."""
+    outside_label: str = "outside"
+    """The label of a text that does not fit; not the name of a label."""
+
+
+def check_answers(config: "Config") -> None:
+    """What decides answers is there: validation rows for thresholds, training rows for what fits."""
+    data, export = config.data, config.export
+    fit = export.fit or bool(export.outside)
+    for setting, asked in (("abstain_error", export.abstain_error), ("coverage", export.coverage), ("fit", fit)):
+        require(
+            not asked or data.validation or (data.train and data.validation_fraction),
+            f"export.{setting} needs validation rows: set data.validation or data.validation_fraction.",
+        )
+    require(not fit or data.train, "export.fit needs the rows that the model was trained on: set data.train.")
 
 
 def check_onnx(config: "Config") -> None:
     """What writes and reads ONNX is there before anything is trained."""
     if config.export.enabled and config.export.onnx != "none":
         for module in ("onnx", "onnxruntime"):
-            require("onnx", module)
+            require_extra("onnx", module)

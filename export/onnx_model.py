@@ -127,7 +127,7 @@ def verify_onnx(path: Path, encoder: TextEncoder, held_out: HeldOut, scale: floa
         UserError: the extra is missing.
         ExportDiffers: a larger one.
     """
-    session, texts, predictions = onnx_session(path), held_out.texts, held_out.predictions
+    session, texts, predictions = onnx_session(path), held_out.texts, held_out.expected.predictions
 
     def ask(part: Sequence[Sequence[str]]) -> np.ndarray:
         inputs = {name: tensor.numpy() for name, tensor in encoder(*part, fixed_length=False).items()}
@@ -136,7 +136,9 @@ def verify_onnx(path: Path, encoder: TextEncoder, held_out: HeldOut, scale: floa
     single = [ask([[column[i]] for column in texts])[0] for i in range(min(8, len(predictions)))]
     off = [np.abs(ask(texts) - predictions), np.abs(np.array(single) - predictions[: len(single)])]
     largest = float(max(part.max() for part in off))
-    found, allowed = (largest, held_out.tolerance) if scale is None else (float(off[0].mean()), INT8_MEAN * scale)
+    found, allowed = (
+        (largest, held_out.expected.tolerance) if scale is None else (float(off[0].mean()), INT8_MEAN * scale)
+    )
     # A comparison with NaN is false: it must not pass.
     if not found <= allowed:
         kind = "a prediction is" if scale is None else "predictions are in the mean"

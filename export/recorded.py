@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.expected import Expected
 from export.versions import ModelError
 
 FILE = Path("assets.extra") / "recorded.json"
@@ -27,26 +28,30 @@ class Recorded:
     """Largest difference of a prediction that is taken as equal."""
     inputs: list[str] = field(default_factory=list)
     """Their names; none: those of texts, sorted."""
+    fit: list[float] | None = None
+    """[n], of a model whose answers have it."""
+
+    @property
+    def expected(self) -> Expected:
+        """To compare answers with."""
+        fit = None if self.fit is None else np.array(self.fit, np.float32)
+        return Expected(np.array(self.predictions, np.float32), self.tolerance, fit)
 
 
-def write_recorded(
-    folder: Path,
-    cells: Mapping[str, Sequence[str]],
-    predictions: np.ndarray,
-    tolerance: float,
-    count: int,
-) -> None:
+def write_recorded(folder: Path, cells: Mapping[str, Sequence[str]], expected: Expected, count: int) -> None:
     """Keep `count` of the answered rows, evenly spread; nothing is written for 0.
 
     Args:
-        cells: as export.verify takes them.
+        cells, expected: as export.verify takes them.
     """
-    rows = np.unique(np.linspace(0, len(predictions) - 1, min(count, len(predictions))).astype(int))
+    known = len(expected.predictions)
+    rows = np.unique(np.linspace(0, known - 1, min(count, known)).astype(int))
     if not len(rows):
         return
-    kept = np.asarray(predictions, np.float32)[rows]
+    kept = np.asarray(expected.predictions, np.float32)[rows]
+    fit = None if expected.fit is None else np.asarray(expected.fit, np.float32)[rows].tolist()
     texts = [[str(column[i]) for i in rows.tolist()] for column in cells.values()]
-    recorded = Recorded(texts, kept.tolist(), tolerance, list(cells))
+    recorded = Recorded(texts, kept.tolist(), expected.tolerance, list(cells), fit)
     path = folder / FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(asdict(recorded), indent=1), encoding="utf-8")

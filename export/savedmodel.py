@@ -11,23 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from export.check import require
 from export.chunks import ChunkedClassifier
+from export.expected import Expected
 from export.fused import FusedClassifier, UnsupportedModel
 from export.graph import operations, read_graph
 from export.recorded import write_recorded
 from export.server.releases import minimum_version
 from export.signatures import SignatureOptions, build_signatures, chosen, tokens_suffice
+from export.typicality import FitOfVectors
 from export.verify import verify
 from export.versions import METADATA, version_number
 from export.warmup import write_warmup
 from pipeline.errors import UserError
 from pipeline.features import ONE_TEXT, Features
+from pipeline.tasks.outside import FIT
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
+from pipeline.typicality import Typicality
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,8 @@ class HeldOut:
 
     texts: Sequence[Sequence[str]]
     """One list of n strings, or two for a model of pairs."""
-    predictions: np.ndarray
-    """float32 [n, K], as Task.activation gives them."""
-    tolerance: float
-    """Largest difference of a prediction that is taken as equal."""
+    expected: Expected
+    """Predictions as Task.activation gives them, and what goes with them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class ExportSettings:
         metadata: JSON-able; added to assets.extra/metadata.json.
         warmup_batch_sizes: of the requests that a server warms up with (see export.warmup).
         recorded_examples: texts kept beside the model with their answers (see export.recorded).
+        typicality: what `fit` follows from, of a task whose answers have it.
     """
 
     signatures: SignatureOptions = field(default_factory=SignatureOptions)
@@ -59,6 +61,7 @@ class ExportSettings:
     metadata: dict[str, Any] = field(default_factory=dict)
     warmup_batch_sizes: Sequence[int] = ()
     recorded_examples: int = 16
+    typicality: Typicality | None = None
 
 
 DEFAULT_SETTINGS = ExportSettings()
@@ -93,8 +96,8 @@ def export_verified(
     def check(folder: Path) -> None:
         asked_tokens = encoder if tokens_suffice(encoder) else None
         texts = dict(zip(features.inputs, held_out.texts, strict=True))
-        verify(folder, texts, held_out.predictions, held_out.tolerance, task, asked_tokens)
-        write_recorded(folder, texts, held_out.predictions, held_out.tolerance, settings.recorded_examples)
+        verify(folder, texts, held_out.expected, task, asked_tokens)
+        write_recorded(folder, texts, held_out.expected, settings.recorded_examples)
         write_warmup(folder, texts, settings.warmup_batch_sizes, encoder)
         require(folder)
 
@@ -140,7 +143,7 @@ def export_model(
     # Servers take only numbered folders for versions.
     hidden = directory / f".new-{uuid.uuid4().hex}"
     try:
-        served = ServedModel(model, encoder, task, settings.weights)
+        served = ServedModel(model, encoder, task, settings.weights, settings.typicality)
         served.save(hidden, features, settings.signatures)
         description = _describe(served, features, operations(read_graph(hidden))) | settings.metadata
         description["optional_signatures"] = chosen(settings.signatures, task, served.fused, tokens_suffice(encoder))
@@ -160,7 +163,14 @@ class ServedModel(tf.Module):
     A Keras model as attribute would be saved with its layers and every variable twice (keras-team/keras#23553).
     """
 
-    def __init__(self, model: keras.Model, encoder: TextEncoder, task: Task, weights: str | None = None):
+    def __init__(
+        self,
+        model: keras.Model,
+        encoder: TextEncoder,
+        task: Task,
+        weights: str | None = None,
+        typicality: Typicality | None = None,
+    ):
         super().__init__(name="served_model")
         self.encoder, self.task = encoder, task
         try:
@@ -176,12 +186,17 @@ class ServedModel(tf.Module):
                 f"note: the export runs the Keras graph as it is, slower on CPUs and without the signatures embed and "
                 f"explain: {reason}"
             )
+        if task.fit and (typicality is None or not self.fused):
+            raise UserError(f"export.fit needs the model's pooled vectors: {self.why_unfused or 'there are none'}.")
+        self.fit = FitOfVectors(typicality) if task.fit and typicality else None
         # Each one graph for all signatures that use it.
         tokens = encoder.specs
         if self.fused:
             self.pooled = tf.function(self.forward.pooled, input_signature=[tokens], autograph=False)
         self.predictions_of_tokens = tf.function(self._of_tokens, input_signature=[tokens], autograph=False)
         self.predictions = tf.function(lambda texts: self.predictions_of_tokens(self.encoder(*texts)), autograph=False)
+        if self.fit:
+            self._judged = tf.function(self._predictions_and_fit, input_signature=[tokens], autograph=False)
 
     def save(self, folder: Path, features: Features, signatures: SignatureOptions) -> None:
         """Write the SavedModel."""
@@ -189,6 +204,25 @@ class ServedModel(tf.Module):
         options = tf.saved_model.SaveOptions(save_debug_info=False, experimental_custom_gradients=False)
         functions = build_signatures(self, features, signatures)
         tf.saved_model.save(self, str(folder), signatures=functions, options=options)
+
+    def answer(self, texts: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The outputs of serving_default."""
+        if self.fit:
+            return self.answer_to_tokens(self.encoder(*texts))
+        return self.task.answered(self.predictions(texts))
+
+    def answer_to_tokens(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The same, of what the encoder gives."""
+        if self.fit:
+            return self.task.answered(*self._judged(inputs))
+        return self.task.answered(self.predictions_of_tokens(inputs))
+
+    def _predictions_and_fit(self, inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """float32 [batch, K] and [batch] of what the encoder gives."""
+        pooled = self.pooled(inputs)
+        assert self.fit, "answer_to_tokens has seen to it"
+        predictions = self.task.activation(tf.cast(self.forward.logits(pooled), tf.float32))
+        return tf.ensure_shape(predictions, [None, self.task.outputs]), tf.ensure_shape(self.fit(pooled), [None])
 
     def _of_tokens(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """float32 [batch, K] of what the encoder gives."""
@@ -213,6 +247,7 @@ class _Unfused(tf.Module):
 def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[str, Any]:
     return {
         **served.task.metadata(),
+        **({FIT: served.task.fit.metadata()} if served.task.fit else {}),
         **features.metadata(),
         "sequence_length": served.encoder.sequence_length,
         "tokenization": served.encoder.fingerprint,

@@ -8,10 +8,13 @@ classify (a number: regress): `inputs`, serialized tf.Example [batch] with featu
 string [batch, C], and `scores`, float32 [batch, C], both in the order of `label_names` (a number: `outputs`, float32
 [batch, 1]). A feature that is missing, has numbers in place of bytes or not exactly one value counts as an empty text,
 and so does everything in bytes that are no tf.Example (see export.examples).
+Where export.fit asks for it also `fit`, float32 [batch], from 0 to 1 (see pipeline.typicality).
 predict_tokens: `token_ids`, `segment_ids` and `padding_mask`, int32 [batch, L], L being the model's sequence_length, to
 the outputs of serving_default. Any numbers are taken (see export.tokens).
-top_k, embed and explain take what serving_default takes.
+top_k, set, embed and explain take what serving_default takes.
 top_k (tasks with labels): `top_labels`, string [batch, k], and `top_scores`, float32 [batch, k], best first.
+set (one label a row, where export.coverage asks for it): `set_labels`, string [batch, m], the labels that together hold
+the right one so often, best first, "" behind the last; m is as many as there can be. `set_size`, int32 [batch].
 embed: `embedding`, float32 [batch, H], what the last layer sees.
 explain: `attributions`, float32 [batch, L], what each token adds to the log-odds of the label (of several the most
 probable), or to the value (see export.explain); `pieces`, string [batch, L]; `begin` and `end`, int32 [batch, L], the
@@ -49,7 +52,7 @@ from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 
 TOKENS = ("token_ids", "segment_ids", "padding_mask")
-OPTIONAL = ("predict_tokens", "top_k", "embed", "explain")
+OPTIONAL = ("predict_tokens", "top_k", "set", "embed", "explain")
 NEED_FUSED = ("embed", "explain")
 
 
@@ -97,7 +100,7 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
     def predict_tokens(token_ids, segment_ids, padding_mask):
         segments = served.forward.num_segments if served.fused else len(names)
         inputs = known_tokens(token_ids, segment_ids, padding_mask, served.encoder, segments)
-        return task.answer(served.predictions_of_tokens(inputs))
+        return served.answer_to_tokens(inputs)
 
     tokens = (tf.TensorSpec([None, served.encoder.sequence_length], tf.int32, name) for name in TOKENS)
 
@@ -105,7 +108,7 @@ def build_signatures(served, features: Features, options: SignatureOptions) -> d
         return of_texts(lambda texts: task.optional_answer(name, served.predictions(texts), options.top_k))
 
     signatures = {
-        "serving_default": of_texts(lambda texts: task.answer(served.predictions(texts))),
+        "serving_default": of_texts(served.answer),
         task.example_signature: of(
             lambda inputs: task.example_answer(
                 served.predictions(cells_of(inputs, cells) if cells else texts_of(inputs, names))
@@ -184,7 +187,9 @@ def chosen(options: SignatureOptions, task: Task, fused: bool, of_tokens: bool =
     Args:
         of_tokens: whether tokens suffice the model.
     """
-    wanted = OPTIONAL if options.names is None else options.names
+    # That there is `set` is another setting's to say.
+    asked = [name for name in ("set",) if name in task.optional_signatures]
+    wanted = OPTIONAL if options.names is None else [*options.names, *asked]
     unknown = [name for name in wanted if name not in OPTIONAL]
     if unknown:
         raise UserError(f"export.signatures: there is no {unknown[0]!r}; choose from {', '.join(OPTIONAL)}.")

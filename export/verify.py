@@ -8,12 +8,14 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from export.cells import fed
+from export.expected import Expected
 from export.graph import read_graph, signatures
 from export.server.ask import ask, call_of
 from export.server.sandbox import AT_EXPORT
 from export.versions import ModelError
 from export.warmup import serialized_examples
 from pipeline.errors import UserError
+from pipeline.tasks.outside import FIT
 from pipeline.tasks.task import Outputs, Task
 
 # All at once, an odd number, and each alone: no answer may depend on its neighbours.
@@ -33,8 +35,7 @@ Answers = dict[str, tuple[str, Outputs]]
 def verify(
     folder: Path,
     cells: Mapping[str, Sequence[str]],
-    predictions: np.ndarray,
-    tolerance: float,
+    expected: Expected,
     task: Task,
     encoder: Callable | None = None,
 ) -> float:
@@ -48,8 +49,7 @@ def verify(
     Args:
         folder: the SavedModel.
         cells: n strings for each input of the model, by its name: texts, or cells of columns as a run keeps them.
-        predictions: float32 [n, K], recorded.
-        tolerance: largest difference of a prediction.
+        expected: of the n rows, recorded.
         task: what the predictions are.
         encoder: the TextEncoder, for predict_tokens; None: that signature is not asked.
 
@@ -59,9 +59,9 @@ def verify(
     Raises:
         ExportDiffers: a difference above the tolerance, another label, or the process failed.
     """
-    if not len(predictions):
+    if not len(expected.predictions):
         raise ExportDiffers("the export cannot be verified without texts: give at least one.")
-    return compare(_answers(folder, cells, encoder), list(cells.values()), predictions, tolerance, task)
+    return compare(_answers(folder, cells, encoder), list(cells.values()), expected, task)
 
 
 def rounding_tolerance(rounded: np.ndarray, exact: np.ndarray, scale: float = 1.0) -> float:
@@ -79,14 +79,12 @@ def rounding_tolerance(rounded: np.ndarray, exact: np.ndarray, scale: float = 1.
     return float(np.clip(3 * np.abs(rounded - exact).max(), 0.02 * scale, 0.1 * scale))
 
 
-def compare(
-    answers: Answers, texts: Sequence[Sequence[str]], predictions: np.ndarray, tolerance: float, task: Task
-) -> float:
+def compare(answers: Answers, texts: Sequence[Sequence[str]], expected: Expected, task: Task) -> float:
     """Compare answers with recorded predictions.
 
     Args:
         answers: serving_default's first.
-        texts, predictions, tolerance, task: as in `verify`.
+        texts, expected, task: as in `verify`.
 
     Returns:
         The largest difference found.
@@ -94,7 +92,7 @@ def compare(
     Raises:
         ExportDiffers: a difference above the tolerance, or outputs that do not follow from the predictions.
     """
-    predictions = np.asarray(predictions, np.float32)
+    predictions, tolerance = np.asarray(expected.predictions, np.float32), expected.tolerance
     wanted = (len(texts[0]), predictions.shape[-1])
     worst, own = 0.0, predictions
     for number, (way, (signature, outputs)) in enumerate(answers.items()):
@@ -109,6 +107,8 @@ def compare(
         if fault is not None:
             row, what = fault
             raise ExportDiffers(f"the export {what}, for {_shown(texts, row)} ({way}).")
+        if FIT in outputs and expected.fit is not None:
+            _compare_fit(way, np.asarray(outputs[FIT]), texts, expected)
         for name in ("embedding", "attributions", "column_attributions"):
             if name in outputs and not np.isfinite(outputs[name]).all():
                 raise ExportDiffers(f"the export's {name} are not all finite ({way}).")
@@ -130,6 +130,17 @@ def _largest_difference(
             f"{differences[row]:.2g} where {tolerance:g} is allowed."
         )
     return float(differences.max())
+
+
+def _compare_fit(way: str, found: np.ndarray, texts: Sequence[Sequence[str]], expected: Expected) -> None:
+    wanted = np.asarray(expected.fit)[: len(found)]
+    differing = ~(np.abs(found - wanted) <= expected.fit_tolerance)
+    if differing.any():
+        row = int(np.argmax(differing))
+        raise ExportDiffers(
+            f"the export has another fit than the evaluated model ({way}): {found[row]:.5f} for {_shown(texts, row)}, "
+            f"the model {wanted[row]:.5f}, where a difference of {expected.fit_tolerance:g} is allowed."
+        )
 
 
 def _check_spans(found: Outputs, texts: Sequence[Sequence[str]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from export.expected import Expected
 from export.onnx_model import export_onnx
 from export.savedmodel import ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
@@ -22,6 +23,7 @@ from pipeline.evaluation.calibration import Calibration, find_calibration
 from pipeline.evaluation.made_texts import made_texts
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.evaluation.transformers_judge import judge
+from pipeline.fitting import Fitting, find_fitting
 from pipeline.privacy.statement import Statement, statement_of
 from pipeline.tasks.task import Task
 
@@ -41,6 +43,7 @@ class Served:
             there are no rows, made ones.
         predictions: of these texts, float32 [n, K].
         calibration: of its probabilities; None: they are as they were trained.
+        fitting: how well texts fit, where answers have it; None: they have not.
         validated: its predictions for the validation rows, where they are known; None: not yet.
         privacy: what its training claims; None: it was not private.
     """
@@ -50,6 +53,7 @@ class Served:
     texts: tuple[list[str], ...]
     predictions: np.ndarray
     calibration: Calibration | None = None
+    fitting: Fitting | None = None
     validated: np.ndarray | None = None
     privacy: Statement | None = None
 
@@ -61,11 +65,13 @@ class Served:
     def about(self) -> dict[str, str]:
         """For the report."""
         found = {"calibration": str(self.calibration)} if self.calibration else {}
+        found |= {"fit": str(self.fitting)} if self.fitting else {}
         return found | ({"privacy": self.privacy.sentence()} if self.privacy else {})
 
     def metrics(self) -> dict[str, Any]:
         """For metrics.json."""
         found = {"calibration": self.calibration.summary()} if self.calibration else {}
+        found |= {"fit": self.fitting.summary()} if self.fitting else {}
         return found | ({"privacy": self.privacy.metadata()} if self.privacy else {})
 
 
@@ -89,7 +95,8 @@ def serve(run: Assembly) -> Served:
         _judge(run, texts, trained)
     calibration, validated = _calibrate(run, model, predict)
     privacy = statement_of(Path(str(run.config.run_dir)))
-    return Served(model, predict, texts, predict.texts(texts), calibration, validated, privacy)
+    fitting = find_fitting(run, model, texts)
+    return Served(model, predict, texts, predict.texts(texts), calibration, fitting, validated, privacy)
 
 
 def _calibrate(
@@ -164,13 +171,16 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
         task: with what the evaluation has added.
         scores: of each split, for the metadata.
     """
+    if task.fault:
+        raise UserError(f"{task.fault} Nothing was exported; the scores are written.")
     options, run_dir = run.config.export, Path(str(run.config.run_dir))
     predictions = served.predictions
     tolerance = (options.tolerance or 1e-4) * task.scale
     if options.tolerance is None and run.serving_dtype == "bfloat16":
         exact = run.predictor(serving_copy(served.model, "float32"), run.serving_encoder)
         tolerance = rounding_tolerance(predictions, exact.texts(served.texts), task.scale)
-    held_out = HeldOut(served.texts, predictions, tolerance)
+    fit = served.fitting and served.fitting.of_texts
+    held_out = HeldOut(served.texts, Expected(predictions, tolerance, fit))
     version = export_verified(
         served.model,
         run.serving_encoder,
@@ -189,6 +199,7 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
             },
             options.warmup_batch_sizes,
             options.recorded_examples,
+            served.fitting and served.fitting.typicality,
         ),
     )
     print(f"exported and verified: {version}")

@@ -171,7 +171,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
     start = without_releases(start)
     start, data = with_fusion(start, read_rows(start, run_dir, workers), workers)
-    task = data.task.served(config.evaluation, config.export)
+    task = task_of_answers(config, data)
     start, data = self_trained(start, data, Place(strategy, workers, pause))
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
@@ -217,6 +217,18 @@ def read_rows(config: Config, run_dir: Path, workers):
     rows = ", ".join(f"{len(split)} {split.name}" for split in data.splits)
     print(f"{rows or 'no'} rows, {data.task.describe()}")
     return without_statistics(data) if config.training.privacy.on else data
+
+
+def task_of_answers(config: Config, data):
+    """The task of a run, its DataSplits', with the settings of its answers.
+
+    Raises:
+        UserError: there are too few validation rows to decide them.
+    """
+    task = data.task.served(config.evaluation, config.export)
+    if fault := task.too_few(len(data.validation or ())):
+        raise UserError(fault)
+    return task
 
 
 def warn(data, found: list[str], keep: bool) -> None:

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from export.expected import Expected
 from export.graph import operations, read_graph
 from export.recorded import write_recorded
 from export.server.ask import Replies
@@ -53,7 +54,7 @@ def save(model: HandMade, folder: Path, **more) -> Path:
     tf.saved_model.save(model, str(folder), signatures, options)
     (folder / "assets.extra").mkdir()
     describe(folder)
-    write_recorded(folder, {"text": TEXTS}, model.probabilities(TEXTS).numpy(), 1e-5, 3)
+    write_recorded(folder, {"text": TEXTS}, Expected(model.probabilities(TEXTS).numpy(), 1e-5), 3)
     write_warmup(folder, {"text": TEXTS}, [1, 4], lambda text, fixed_length: {})
     return folder
 

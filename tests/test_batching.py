@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scheduler import serve
 from tiny import VOCABULARY
-from tiny_export import LABELS, export_tiny, tiny_model
+from tiny_export import LABELS, export_tiny, some_typicality, tiny_model
 
 from export.graph import read_graph, signatures
 from export.loading import Classifier
@@ -19,6 +19,8 @@ from pipeline.features import ONE_TEXT, TWO_TEXTS
 from pipeline.long_texts import LongTexts
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
+from pipeline.tasks.outside import Outside
+from pipeline.tasks.sets import Sets
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 
@@ -28,18 +30,23 @@ CASES = {
     "several labels of pairs": (MultiLabel(LABELS), TWO_TEXTS),
     "numbers": (Number(10.0, 2.0), ONE_TEXT),
 }
+# Beside these, what takes longer.
+SLOW = {
+    "chunks": (SingleLabel(LABELS), ONE_TEXT),
+    "sets and fit": (SingleLabel(LABELS, sets=Sets(0.9, (0.3,), 100), fit=Outside(0.4, "outside")), ONE_TEXT),
+}
 
 
-@pytest.fixture(scope="module", params=[*CASES, pytest.param("chunks", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def served(request):
     """The signatures of a model, as functions, and the names of its texts."""
-    task, features = CASES.get(request.param, (SingleLabel(LABELS), ONE_TEXT))
+    task, features = (CASES | SLOW)[request.param]
     model, encoder = tiny_model(task.outputs)
     if request.param == "chunks":
         model = over_chunks(model, "attention")
         encoder = TextEncoder(VOCABULARY, True, LENGTH, long=LongTexts.of("chunks", max_chunks=4))
     # The functions hold the model's weights only as long as it lives.
-    model = ServedModel(model, encoder, task)
+    model = ServedModel(model, encoder, task, typicality=some_typicality(model, encoder) if task.fit else None)
     return model, build_signatures(model, features, SignatureOptions(explain_steps=4)), features.inputs
 
 

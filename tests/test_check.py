@@ -13,6 +13,7 @@ from hand_made import LABELS, TEXTS, HandMade, edit, write_logs
 from tiny import VOCABULARY
 
 from export import check as checking
+from export.expected import Expected
 from export.graph import read_graph
 from export.recorded import read_recorded, write_recorded
 from export.savedmodel import ExportSettings, HeldOut, ServedModel, export_model, export_verified
@@ -81,7 +82,7 @@ def test_recorded_answers(sound, tmp_path):
     recorded = read_recorded(sound)
     assert recorded.texts == [["a", "some words", "a much longer text"]]
     np.testing.assert_array_equal(recorded.predictions, HandMade().probabilities(recorded.texts[0]).numpy().tolist())
-    write_recorded(tmp_path, {"text": TEXTS}, np.ones([5, 3]), 1e-5, 0)
+    write_recorded(tmp_path, {"text": TEXTS}, Expected(np.ones([5, 3]), 1e-5), 0)
     assert read_recorded(tmp_path) is None
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "recorded.json").write_text('{"texts": [["a"]]}')
@@ -275,7 +276,7 @@ def test_an_export_that_breaks_a_rule_is_refused_and_removed(bert, tmp_path, mon
     with pytest.raises(
         UserError, match=r"would not serve the export as it should: weights once: [0-9,]+ bytes are saved"
     ):
-        export_verified(model, encoder, TASK, tmp_path, HeldOut([texts], expected, 1e-5), settings=FEW)
+        export_verified(model, encoder, TASK, tmp_path, HeldOut([texts], Expected(expected, 1e-5)), settings=FEW)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,7 +314,7 @@ def test_in_the_tensorflow_of_a_server(bert, tmp_path):
     texts = ["the team and the bank", "a rocket", ""]
     expected = tf.nn.softmax(model(encoder(texts), training=False)).numpy()
     settings = ExportSettings(warmup_batch_sizes=[1, 8])
-    held_out = HeldOut([texts], expected, 1e-5)
+    held_out = HeldOut([texts], Expected(expected, 1e-5))
     version = export_verified(model, encoder, TASK, tmp_path / "saved_model", held_out, settings=settings)
     packages = ["tensorflow==2.20.0", "tensorflow-text==2.20.1"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "tf"), *packages]

@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 from export import predict, savedmodel
+from export.expected import Expected
 from export.fused import FusedClassifier, UnsupportedModel
 from export.loading import Classifier
 from export.savedmodel import ExportSettings, HeldOut, export_model, export_verified
@@ -305,7 +306,7 @@ def answers(exported, encoder) -> dict:
 
 def test_verify_accepts_the_models_own_answers(answers, exported, model, encoder, monkeypatch):
     monkeypatch.setattr("export.verify._answers", lambda *_: answers)
-    assert verify(exported, {"text": TEXTS}, live(model, encoder, TEXTS), 1e-5, TASK) < 1e-5
+    assert verify(exported, {"text": TEXTS}, Expected(live(model, encoder, TEXTS), 1e-5), TASK) < 1e-5
     sizes = ("all in one batch", "batches of 7", "one by one")
     others = ["classify", "embed", "explain", "predict_tokens", "top_k"]
     assert sorted(answers) == [*others[:4], *sorted(f"serving_default, {size}" for size in sizes), "top_k"]
@@ -326,13 +327,18 @@ def test_verify_refuses_whatever_differs(change, message, answers, exported, mod
     change(changed["serving_default, one by one"][1])
     monkeypatch.setattr("export.verify._answers", lambda *_: changed)
     with pytest.raises(ExportDiffers, match=message):
-        verify(exported, {"text": TEXTS}, live(model, encoder, TEXTS), 1e-5, TASK)
+        verify(exported, {"text": TEXTS}, Expected(live(model, encoder, TEXTS), 1e-5), TASK)
 
 
 def test_verify_refuses_other_names_in_classify(answers, exported, model, encoder, monkeypatch):
     monkeypatch.setattr("export.verify._answers", lambda *_: {"classify": answers["classify"]})
     with pytest.raises(ExportDiffers, match="names"):
-        verify(exported, {"text": TEXTS}, live(model, encoder, TEXTS), 1e-5, SingleLabel(("no", "yes", "déjà vu")))
+        verify(
+            exported,
+            {"text": TEXTS},
+            Expected(live(model, encoder, TEXTS), 1e-5),
+            SingleLabel(("no", "yes", "déjà vu")),
+        )
 
 
 def test_an_export_with_a_changed_weight_is_refused_and_removed(model, encoder, tmp_path, monkeypatch):
@@ -349,7 +355,7 @@ def test_an_export_with_a_changed_weight_is_refused_and_removed(model, encoder, 
     monkeypatch.setattr(savedmodel.ServedModel, "save", tamper)
     expected = live(model, encoder, TEXTS)
     with pytest.raises(ExportDiffers, match=r"serving_default.*for '.*' it gives .* the model .* 1e-05 is allowed"):
-        export_verified(model, encoder, TASK, tmp_path, HeldOut([TEXTS], expected, 1e-5), settings=SETTINGS)
+        export_verified(model, encoder, TASK, tmp_path, HeldOut([TEXTS], Expected(expected, 1e-5)), settings=SETTINGS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -363,7 +369,7 @@ def test_in_bfloat16_a_model_is_held_to_what_rounding_does_to_it(off, allowed):
 def test_a_process_that_fails_is_reported_with_its_last_words(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(ExportDiffers, match=r"fresh process could not answer.*saved_model\.pb"):
-        verify(tmp_path, {"text": TEXTS}, np.zeros((len(TEXTS), 3), np.float32), 1e-5, TASK)
+        verify(tmp_path, {"text": TEXTS}, Expected(np.zeros((len(TEXTS), 3), np.float32), 1e-5), TASK)
 
 
 @pytest.mark.slow
@@ -372,9 +378,9 @@ def test_a_system_without_the_library_is_verified_all_the_same(exported, model, 
         raise FileNotFoundError("libtensorflow_cc.so.2")
 
     monkeypatch.setattr("export.verify.ask", missing)
-    assert verify(exported, {"text": TEXTS}, live(model, encoder, TEXTS), 1e-5, TASK, encoder) < 1e-5
+    assert verify(exported, {"text": TEXTS}, Expected(live(model, encoder, TEXTS), 1e-5), TASK, encoder) < 1e-5
     with pytest.raises(ExportDiffers, match="1e-05 is allowed"):
-        verify(exported, {"text": TEXTS}, live(model, encoder, TEXTS[::-1]), 1e-5, TASK)
+        verify(exported, {"text": TEXTS}, Expected(live(model, encoder, TEXTS[::-1]), 1e-5), TASK)
 
 
 @pytest.mark.slow
@@ -382,7 +388,7 @@ def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
     model = make_model(pooling="mean")
     texts = [TEXTS, TEXTS[::-1]]
     expected = tf.sigmoid(model(encoder(*map(tf.constant, texts)), training=False)).numpy()
-    held_out = HeldOut(texts, expected, 1e-5)
+    held_out = HeldOut(texts, Expected(expected, 1e-5))
     folder = export_verified(model, encoder, MultiLabel(LABELS), tmp_path, held_out, TWO_TEXTS, SETTINGS)
     assert folder == tmp_path / "1"
 

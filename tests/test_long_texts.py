@@ -7,6 +7,7 @@ import tensorflow as tf
 from reference_tokenizer import full_tokenize, truncate_pair
 from test_export import TASK, VOCABULARY, live, make_model
 
+from export.expected import Expected
 from export.explain import pieces_of as pieces_at
 from export.loading import Classifier
 from export.savedmodel import ExportSettings, HeldOut, export_verified
@@ -100,7 +101,7 @@ def test_export_answers_as_the_model(tmp_path):
     model, long = make_model("mean"), LongTexts.of("head_tail", 0.25)
     encoder = TextEncoder(VOCABULARY, sequence_length=12, long=long)
     folder = export_verified(
-        model, encoder, TASK, tmp_path, HeldOut([TEXTS], live(model, encoder, TEXTS), 1e-5),
+        model, encoder, TASK, tmp_path, HeldOut([TEXTS], Expected(live(model, encoder, TEXTS), 1e-5)),
         settings=ExportSettings(SignatureOptions(["predict_tokens"]), warmup_batch_sizes=[1]),
     )  # fmt: skip
     metadata = Classifier(folder).metadata

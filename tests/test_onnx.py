@@ -8,6 +8,7 @@ import tensorflow as tf
 from tiny import VOCABULARY, write_config
 from tiny_export import LABELS
 
+from export.expected import Expected
 from export.savedmodel import HeldOut
 from export.verify import ExportDiffers
 from pipeline.backbone.activations import ACTIVATIONS
@@ -58,7 +59,7 @@ def make_model(outputs=3, activation="gelu", embedding_dim=None, epsilon=1e-12, 
 
 def held_out(model, task=TASK, texts=(TEXTS,), tolerance=1e-5):
     predictions = task.activation(model(ENCODER(*texts), training=False)).numpy()
-    return HeldOut(texts, predictions, tolerance * task.scale)
+    return HeldOut(texts, Expected(predictions, tolerance * task.scale))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from test_export import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, forbidden_operations, live, make_model
 
+from export.expected import Expected
 from export.explain import integrated_gradients, quadrature
 from export.fused import FusedClassifier
 from export.loading import Classifier
@@ -316,10 +317,10 @@ def test_verify_refuses_signatures_that_differ(name, key, value, message, model,
                     "begin": [[0] * 24] * 4, "end": [[0] * 24] * 4},
     }  # fmt: skip
     monkeypatch.setattr("export.verify._answers", lambda *_: {way: (way, found) for way, found in answers.items()})
-    assert verify("", {"text": TEXTS}, rows, 1e-5, TASK, encoder) == 0
+    assert verify("", {"text": TEXTS}, Expected(rows, 1e-5), TASK, encoder) == 0
     answers[name][key] = [value, *answers[name][key][1:]]
     with pytest.raises(ExportDiffers, match=message):
-        verify("", {"text": TEXTS}, rows, 1e-5, TASK, encoder)
+        verify("", {"text": TEXTS}, Expected(rows, 1e-5), TASK, encoder)
 
 
 @pytest.mark.slow

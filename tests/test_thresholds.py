@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from tiny import FILLER, SUBJECTS, write_config
 
 from export import load
 from export.compare import main as compare
+from export.config import ExportConfig
 from export.versions import find_version, read_metadata
 from pipeline import tasks
 from pipeline.config import Config, DataConfig, EvaluationConfig, ModelConfig
@@ -23,7 +23,7 @@ from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
 
-TUNED, EXPORT = EvaluationConfig(threshold="tuned"), SimpleNamespace(abstain_below=0.0, abstain_label="")
+TUNED, EXPORT = EvaluationConfig(threshold="tuned"), ExportConfig()
 
 
 def test_no_threshold_has_a_better_f1():
@@ -123,7 +123,7 @@ def test_where_a_threshold_cannot_be_tuned_it_is_refused():
     with pytest.raises(UserError, match=r"for two labels, or any number of labels a row; there are 3 labels here"):
         SingleLabel(("a", "b", "c")).served(TUNED, EXPORT)
     with pytest.raises(UserError, match=r"tuned and export\.abstain_below both decide"):
-        SingleLabel(("a", "b")).served(TUNED, SimpleNamespace(abstain_below=0.5, abstain_label=""))
+        SingleLabel(("a", "b")).served(TUNED, ExportConfig(abstain_below=0.5))
     data = DataConfig(train="rows.csv", validation_fraction=0)
     with pytest.raises(UserError, match=r"evaluation\.threshold tuned needs validation rows"):
         check(Config(model=ModelConfig(backbone="x"), data=data, evaluation=TUNED))

@@ -34,6 +34,19 @@ def tiny_model(outputs: int, seed: int = 7):
     return model, TextEncoder(VOCABULARY, True, 16)
 
 
+def some_typicality(model, encoder):
+    """What is typical of TEXTS, in three classes."""
+    import tensorflow as tf
+
+    from pipeline.classifier import pooled_model
+    from pipeline.tasks.task import Groups
+    from pipeline.typicality import find_typicality
+
+    texts = [text.encode("utf-8", "replace") for text in TEXTS]
+    vectors = pooled_model(model)(encoder(tf.constant(texts))).numpy()
+    return find_typicality(vectors, Groups(np.ones(len(TEXTS), int), np.arange(len(TEXTS)) % 3, ()), vectors)
+
+
 def export_tiny(directory: Path, seed: int = 7, pair: bool = False, task=None, **options) -> Path:
     """A version of a tiny model; without explain, which takes longest to trace, unless `settings` say so."""
     from export.savedmodel import ExportSettings, export_model

@@ -71,6 +71,7 @@ def check_privacy(config: "Config") -> None:
         ("evaluation.cross_validation", config.evaluation.cross_validation, 0, "its models would learn without noise"),
         ("evaluation.threshold", config.evaluation.threshold == "tuned", False, "training rows tell the rare label"),
         ("data.numeric_columns etc.", wanted_features(data), [], "means and names are of the private rows"),
+        ("export.fit", config.export.fit or bool(config.export.outside), False, "means would be of the private rows"),
         ("corpus.train", config.corpus.train, None, "pre-training is without noise: do it in a run of its own"),
         ("model.pooled_layers", model.pooled_layers, 1, "norms of gradients are known of the last layer's vectors"),
     ):  # fmt: skip

@@ -4,10 +4,12 @@ A kind is a subclass of `task.Task` in the file of its name, registered by that 
 TensorFlow before a loss or a graph is asked for.
 """
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+from pipeline.tasks.outside import FIT, Outside
 
 if TYPE_CHECKING:
     from pipeline.config import Config, DataConfig
@@ -76,6 +78,7 @@ def from_metadata(metadata: dict[str, Any]) -> "Task":
         UserError: it is not of this project's making.
     """
     try:
-        return kind(metadata["task"]).from_metadata(metadata)
+        task = kind(metadata["task"]).from_metadata(metadata)
+        return replace(task, fit=Outside(**metadata[FIT])) if FIT in metadata else task
     except (KeyError, TypeError) as error:
         raise UserError(f"the model's metadata does not describe its task ({error}): export it anew.") from error

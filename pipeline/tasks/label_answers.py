@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.markdown import code_span
+from pipeline.tasks.outside import FIT
 from pipeline.tasks.task import Outputs
 
 
@@ -86,7 +87,8 @@ def label_inconsistency(
         return None
     if "probabilities" in outputs:
         wanted = task.answer_of(outputs["probabilities"])
-        for row, (got, label) in enumerate(zip(outputs["label"], wanted["label"], strict=True)):
+        labels = task.fit.labels_of(wanted["label"], outputs[FIT]) if task.fit else wanted["label"]
+        for row, (got, label) in enumerate(zip(outputs["label"], labels, strict=True)):
             if got != label:
                 return row, f"names {got!r} where it should be {label!r}"
         differing = np.asarray(outputs["score"], np.float32) != wanted["score"]

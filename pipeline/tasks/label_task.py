@@ -3,15 +3,20 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from pipeline.errors import UserError
 from pipeline.evaluation.formatting import listed
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_scores as metrics
+from pipeline.tasks.outside import Outside
 from pipeline.tasks.task import Outputs, RowScores, Task
+
+if TYPE_CHECKING:
+    from export.config import ExportConfig
 
 # scikit-learn's, of the linear model over TF-IDF: its rows have norm 1.
 BASELINE_C = 10.0
@@ -112,8 +117,19 @@ class LabelTask(Task):
 
     # To a served model.
 
+    def outside_of(self, export: "ExportConfig") -> Outside | None:
+        """What the settings say of texts that do not fit.
+
+        Raises:
+            UserError: their label is one of the task's.
+        """
+        found = Outside.wanted(export)
+        if found and found.below and found.label in self.names:
+            raise UserError(f"export.outside_label {found.label!r} is the name of a label: give another.")
+        return found
+
     @property
-    def answer_names(self) -> tuple[str, ...]:
+    def row_outputs(self) -> tuple[str, ...]:
         return "label", "score"
 
     @property
@@ -121,7 +137,7 @@ class LabelTask(Task):
         return ("top_k",)
 
     @property
-    def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+    def answer_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
         return answers.label_specs(len(self.names))
 
     def example_answer(self, predictions) -> dict[str, Any]:

@@ -105,10 +105,11 @@ class MultiLabel(LabelTask):
 
     @classmethod
     def check(cls, config) -> None:
-        if config.export.abstain_below:
-            raise UserError(
-                "export.abstain_below is for one label a row; with several labels use evaluation.threshold."
-            )
+        for setting in ("abstain_below", "abstain_error", "coverage"):
+            if getattr(config.export, setting):
+                raise UserError(
+                    f"export.{setting} is for one label a row; with several labels use evaluation.threshold."
+                )
         if config.training.class_weights != "none":
             raise UserError("training.class_weights is for one label a row: unset it.")
         if config.data.label_separator is not None and config.data.label_columns:
@@ -408,9 +409,10 @@ class MultiLabel(LabelTask):
     # To a served model.
 
     def served(self, evaluation, export) -> Self:
+        fit = self.outside_of(export)
         if evaluation.threshold == "tuned":
-            return replace(self, tuning=True)
-        return replace(self, threshold=evaluation.threshold)
+            return replace(self, tuning=True, fit=fit)
+        return replace(self, threshold=evaluation.threshold, fit=fit)
 
     def metadata(self) -> dict[str, Any]:
         tuned = {} if self.thresholds is None else {"thresholds": list(self.thresholds)}

@@ -14,6 +14,7 @@ from pipeline.evaluation.formatting import number
 from pipeline.labels.confident import Doubts, doubt_numbers
 from pipeline.tasks.label_page import shown_texts
 from pipeline.tasks.label_scores import refuse_not_numbers
+from pipeline.tasks.outside import Outside
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, RowScores, ScoreTable, Task, Tile
 
 # A split takes its share of the rows of each of so many parts of the training values' range.
@@ -110,6 +111,9 @@ class Number(Task):
             ("data.labels", config.data.labels),
             ("training.label_smoothing", config.training.label_smoothing),
             ("export.abstain_below", config.export.abstain_below),
+            ("export.abstain_error", config.export.abstain_error),
+            ("export.coverage", config.export.coverage),
+            ("export.outside", config.export.outside),
             ("evaluation.threshold tuned", config.evaluation.threshold == "tuned"),
         ):
             if value:
@@ -366,7 +370,7 @@ class Number(Task):
     # To a served model.
 
     def served(self, evaluation, export) -> Self:
-        return replace(self, coverage=evaluation.interval)
+        return replace(self, coverage=evaluation.interval, fit=Outside.wanted(export))
 
     def metadata(self) -> dict[str, Any]:
         names = ("mean", "deviation", "half_width", "coverage")
@@ -377,13 +381,13 @@ class Number(Task):
         return cls(metadata["mean"], metadata["deviation"], metadata["half_width"], metadata["coverage"])
 
     @property
-    def answer_names(self) -> tuple[str, ...]:
+    def row_outputs(self) -> tuple[str, ...]:
         return ("value",) if self.half_width is None else ("value", "low", "high")
 
     @property
-    def output_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
+    def answer_specs(self) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
         return {
-            "serving_default": dict.fromkeys(self.answer_names, ("float32", ())),
+            "serving_default": dict.fromkeys(self.row_outputs, ("float32", ())),
             "regress": {"outputs": ("float32", (1,))},
         }
 

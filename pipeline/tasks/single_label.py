@@ -8,7 +8,6 @@ import numpy as np
 
 from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
-from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number, one_line, percent, quoted
 from pipeline.evaluation.interval import wilson
 from pipeline.labels.confident import Doubts, doubt_classes
@@ -16,8 +15,13 @@ from pipeline.markdown import code_span
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
+from pipeline.tasks.abstention import Abstention, best_promise, find_abstention
+from pipeline.tasks.abstention import fewest_rows as fewest_for_abstention
+from pipeline.tasks.assurance import assurance_lines, assurance_tiles, assurance_warnings
+from pipeline.tasks.confusions import confused_pairs, shown_matrix
 from pipeline.tasks.label_task import BASELINE_C, LabelTask
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
+from pipeline.tasks.sets import Sets, fewest_rows, find_sets
 from pipeline.tasks.soft_labels import ColumnReader
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
 from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
@@ -29,11 +33,11 @@ WIDE_INTERVAL = 0.05
 POOR_CALIBRATION = 0.1
 # The gap is not looked at on fewer rows: there the calibration error is mostly noise.
 CALIBRATION_ROWS = 200
-# A table of cells up to here, one small square a cell above.
-MATRIX_CLASSES = 30
 # From this many classes on, confusions are hard to find in the matrix by eye.
 PAIRS_CLASSES = 8
 PAIRS_SHOWN = 12
+# Shares of wrong answers that are tried where the one that was asked for cannot be promised.
+PROMISES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 class Reader(LabelReader):
@@ -65,6 +69,16 @@ class SingleLabel(LabelTask):
     """Whether validation rows decide `decision`."""
     tuned_on: tuple[int, int] | None = field(default=None, compare=False, kw_only=True)
     """Number of the rarer class, and its validation rows, once they have."""
+    abstain_error: float = field(default=0.0, compare=False, kw_only=True)
+    """Largest share of wrong answers for which validation rows choose `abstain_below`; 0: they do not."""
+    abstention: Abstention | None = field(default=None, kw_only=True)
+    """What they have chosen."""
+    promised: Abstention | None = field(default=None, compare=False, kw_only=True)
+    """Where they could not: what they can promise at the least error."""
+    coverage: tuple[float, bool] = field(default=(0.0, False), compare=False, kw_only=True)
+    """Share of rows whose set shall hold the right label, and whether that is asked of each label; 0: no sets."""
+    sets: Sets | None = field(default=None, kw_only=True)
+    """What the validation rows have chosen."""
 
     name = "single_label"
     problem_type = "single_label_classification"
@@ -117,15 +131,32 @@ class SingleLabel(LabelTask):
         return np.bincount(values, minlength=len(self.names))
 
     def calibrated(self, values: np.ndarray, predictions: np.ndarray) -> Self:
-        """With the threshold of the best F1 of the rarer class, where it is tuned and a row has that class."""
-        if not self.tuning:
+        """With what the settings ask the validation rows for: the threshold of the best F1 of the rarer class, where a
+        row has that class; a score from which to answer; sets."""
+        if not (self.tuning or self.abstain_error or self.coverage[0]):
             return self
         metrics.refuse_not_numbers(predictions)
+        task = self._with_decision(values, predictions) if self.tuning else self
+        if self.abstain_error:
+            task = task._with_abstention(values, predictions)
+        share, by_label = self.coverage
+        return replace(task, sets=find_sets(values, predictions, share, by_label)) if share else task
+
+    def _with_decision(self, values: np.ndarray, predictions: np.ndarray) -> Self:
         rare = self._rarer(self.class_counts(values))
         truth = np.asarray(values) == rare
         found = best_f1_threshold(truth, predictions[:, rare]) if truth.any() else None
         decision = None if found is None else (rare, found)
         return replace(self, decision=decision, tuned_on=(rare, int(truth.sum())))
+
+    def _with_abstention(self, values: np.ndarray, predictions: np.ndarray) -> Self:
+        decided = self.decide(predictions)
+        score = np.asarray(predictions, np.float32)[np.arange(len(decided)), decided]
+        found = find_abstention(score, decided != values, self.abstain_error)
+        if found:
+            return replace(self, abstain_below=found.threshold, abstention=found, promised=None)
+        larger = [error for error in PROMISES if error > self.abstain_error]
+        return replace(self, abstention=None, promised=best_promise(score, decided != values, larger))
 
     def _rarer(self, counts: np.ndarray) -> int:
         """Number of the class with fewer training rows, or `counts` where these are unknown; of equals the second."""
@@ -229,6 +260,8 @@ class SingleLabel(LabelTask):
             scores["top_5_accuracy"] = _top_accuracy(labels, probabilities, 5)
         if self.abstain_below:
             scores["selective"] = self._selective(labels, probabilities)
+        if self.sets:
+            scores["sets"] = self.sets.scores(labels, probabilities)
         scores |= self._decision_scores()
         scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
         return scores | {"per_class": metrics.by_class(self.names, per_class)}
@@ -277,8 +310,10 @@ class SingleLabel(LabelTask):
 
     def _selective(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
         """coverage, the share of rows that are answered; accuracy of these, None where there are none."""
-        answered = np.asarray(probabilities, np.float32).max(axis=1) >= np.float32(self.abstain_below)
-        right = self.decide(probabilities)[answered] == labels[answered]
+        decided = self.decide(probabilities)
+        score = np.asarray(probabilities, np.float32)[np.arange(len(labels)), decided]
+        answered = score >= np.float32(self.abstain_below)
+        right = (decided == labels)[answered]
         return {
             "abstain_below": self.abstain_below,
             "coverage": float(answered.mean()),
@@ -311,6 +346,7 @@ class SingleLabel(LabelTask):
             f"macro F1 {baseline['macro_f1']:.3f}",
             f"loss {scores['loss']:.4f}, calibration error (ECE) {scores['ece']:.4f}",
             *self._decision_lines(),
+            *assurance_lines(scores),
             *pages.left_out_of_averages(scores),
         ]
         return pages.score_table(scores, ("macro", "weighted"), lines)
@@ -345,6 +381,7 @@ class SingleLabel(LabelTask):
         if self.tuned_on is not None:
             rare, rows = self.tuned_on
             warnings += tuning_warnings([self.names[rare]], [rows])
+        warnings += assurance_warnings(scores, name, self.abstention, self._without_threshold())
         of_classes = pages.class_findings(scores, name)
         return warnings + of_classes[0], notes + of_classes[1]
 
@@ -373,6 +410,7 @@ class SingleLabel(LabelTask):
         if self.decision is not None:
             label = quoted(self.names[self.decision[0]])
             tiles.append(Tile("Threshold", number(self.decision[1]), f"of {label}, tuned on the validation rows"))
+        tiles += assurance_tiles(scores)
         if validation:
             note = f"accuracy; macro F1 {percent(validation['macro_f1'])}"
             tiles.append(Tile("Validation", percent(validation["accuracy"]), note))
@@ -380,7 +418,7 @@ class SingleLabel(LabelTask):
             "one": "class",
             "classes": pages.worst_first(scores["per_class"]),
             "scores": scores,
-            "matrix": _matrix(scores),
+            "matrix": shown_matrix(scores),
             "pairs": confused_pairs(scores, PAIRS_SHOWN) if len(self.names) >= PAIRS_CLASSES else [],
             "mistakes": [pages.mistake(item, self.names) for item in mistakes],
             "sure": "",
@@ -400,7 +438,52 @@ class SingleLabel(LabelTask):
             )
         if tuning and export.abstain_below:
             raise UserError("evaluation.threshold tuned and export.abstain_below both decide the answer: unset one.")
-        return replace(self, abstain_below=export.abstain_below, abstain_label=export.abstain_label, tuning=tuning)
+        if export.abstain_below and export.abstain_error:
+            raise UserError("export.abstain_below and export.abstain_error both say when to answer: unset one.")
+        return replace(
+            self,
+            abstain_below=export.abstain_below,
+            abstain_label=export.abstain_label,
+            tuning=tuning,
+            abstain_error=export.abstain_error,
+            coverage=(export.coverage, export.coverage_by == "label"),
+            fit=self.outside_of(export),
+        )
+
+    def too_few(self, validation_rows: int) -> str | None:
+        asked = [
+            (setting, value, fewest(value))
+            for setting, value, fewest in (
+                ("abstain_error", self.abstain_error, fewest_for_abstention),
+                ("coverage", self.coverage[0], fewest_rows),
+            )
+            if value
+        ]
+        return next(
+            (
+                f"export.{setting} {value:g} needs at least {least} validation rows, and there are {validation_rows}: "
+                "name more, or ask for less."
+                for setting, value, least in asked
+                if validation_rows < least
+            ),
+            None,
+        )
+
+    @property
+    def fault(self) -> str | None:
+        if not self.abstain_error or self.abstention:
+            return None
+        best = f"what they can promise is {self.promised}" if self.promised else "they can promise nothing"
+        return (
+            f"export.abstain_error {self.abstain_error:g}: no score from which to answer keeps it on the validation "
+            f"rows with 95 % confidence; {best}. Allow more errors, or name more validation rows."
+        )
+
+    def _without_threshold(self) -> list[str]:
+        """Labels that are in every set, for want of validation rows."""
+        if self.sets is None:
+            return []
+        return [name for name, least in zip(self.names, self.sets.thresholds, strict=False) if not least]
 
     def metadata(self) -> dict[str, Any]:
         abstain = {"abstain_below": self.abstain_below, "abstain_label": self.abstain_label}
@@ -408,6 +491,8 @@ class SingleLabel(LabelTask):
             "task": self.name,
             "label_names": list(self.names),
             **(abstain if self.abstain_below else {}),
+            **({"abstention": self.abstention.metadata()} if self.abstention else {}),
+            **({"sets": self.sets.metadata()} if self.sets else {}),
             **self._decision_scores(),
         }
 
@@ -416,7 +501,25 @@ class SingleLabel(LabelTask):
         names, decision = tuple(metadata["label_names"]), metadata.get("decision")
         if decision is not None:
             decision = (names.index(decision["label"]), decision["threshold"])
-        return cls(names, metadata.get("abstain_below", 0.0), metadata.get("abstain_label", ""), decision)
+        below, sets = metadata.get("abstain_below", 0.0), metadata.get("sets")
+        abstention = Abstention(below, **metadata["abstention"]) if "abstention" in metadata else None
+        return cls(
+            names,
+            below,
+            metadata.get("abstain_label", ""),
+            decision,
+            abstention=abstention,
+            sets=Sets.from_metadata(sets) if sets else None,
+        )
+
+    @property
+    def optional_signatures(self) -> tuple[str, ...]:
+        return (*super().optional_signatures, *(("set",) if self.sets else ()))
+
+    def optional_answer(self, name: str, predictions, top_k: int) -> dict[str, Any]:
+        if name == "set" and self.sets:
+            return self.sets.answer(self.names, predictions)
+        return super().optional_answer(name, predictions, top_k)
 
     def answer(self, predictions) -> dict[str, Any]:
         import tensorflow as tf
@@ -450,16 +553,23 @@ class SingleLabel(LabelTask):
     def inconsistency(
         self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
     ) -> tuple[int, str] | None:
+        if self.sets and "set_labels" in outputs:
+            return self.sets.fault(self.names, outputs, predictions, tolerance)
         if self.decision is None or "probabilities" in outputs or "label" not in outputs:
             return super().inconsistency(signature, outputs, predictions, tolerance)
         return answers.decision_inconsistency(self.names, self.decision, outputs, predictions, tolerance)
 
     def answer_notes(self) -> str:
+        notes = [super().answer_notes()]
+        if self.abstention:
+            notes.append(f"Where the `label` is {code_span(self.abstain_label)} the model abstains; {self.abstention}.")
+        if self.sets:
+            notes.append(self.sets.notes())
         if self.decision is None:
-            return super().answer_notes()
+            return " ".join(notes)
         rare, threshold = self.decision
         return (
-            f"{super().answer_notes()} `label` is {code_span(self.names[rare])} from a probability of {threshold:.4g} "
+            f"{' '.join(notes)} `label` is {code_span(self.names[rare])} from a probability of {threshold:.4g} "
             f"on, and else {code_span(self.names[1 - rare])}; `score` is the probability of the `label`."
         )
 
@@ -486,18 +596,6 @@ class SingleLabel(LabelTask):
 
 
 TASK = SingleLabel
-
-
-def confused_pairs(scores: dict, limit: int) -> list[dict]:
-    """The most frequent confusions: dicts of true, predicted, count and share (of the rows of the true class)."""
-    labels = list(scores["per_class"])
-    pairs = [
-        {"true": labels[i], "predicted": labels[j], "count": count, "share": count / sum(row)}
-        for i, row in enumerate(scores["confusion_matrix"])
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    return sorted(pairs, key=lambda pair: (-pair["count"], -pair["share"]))[:limit]
 
 
 def _ranking(labels: np.ndarray, positive: np.ndarray) -> dict[str, float | None]:
@@ -542,14 +640,3 @@ def _calibration_finding(scores: dict) -> list[str]:
         f"The model is too {kind}: it expects to be right on {confidence:.1%} of the rows and is on "
         f"{scores['accuracy']:.1%}. Do not read its probabilities as such."
     ]
-
-
-def _matrix(scores: dict) -> dict[str, Any]:
-    names, counts = list(scores["per_class"]), scores["confusion_matrix"]
-    if len(names) > MATRIX_CLASSES:
-        return {"svg": plots.compact_matrix(counts, names), "names": names}
-    rows = [
-        [{"count": count, "share": count / max(sum(row), 1), "right": i == j} for j, count in enumerate(row)]
-        for i, row in enumerate(counts)
-    ]
-    return {"svg": None, "names": names, "rows": rows}

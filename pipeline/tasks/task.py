@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from pipeline.tasks.outside import FIT, Outside
+
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
@@ -147,6 +149,7 @@ class ScoreTable:
     lines: list[str]
 
 
+@dataclass(frozen=True)
 class Task(ABC):
     """One kind of task with what the training rows say about it; immutable.
 
@@ -154,6 +157,8 @@ class Task(ABC):
     targets of rows as `Targets.values` gives them.
     """
 
+    fit: Outside | None = field(default=None, kw_only=True)
+    """Of the answers of serving_default; None: they do not say how well a text fits."""
     name: ClassVar[str]
     problem_type: ClassVar[str]
     """What transformers calls this kind, in config.json."""
@@ -395,27 +400,52 @@ class Task(ABC):
     def from_metadata(cls, metadata: dict[str, Any]) -> Self:
         """The inverse of `metadata`; other keys are passed over."""
 
+    def too_few(self, validation_rows: int) -> str | None:
+        """Why so few validation rows cannot decide the answers that the settings ask for; None: they can."""
+        return None
+
+    @property
+    def fault(self) -> str | None:
+        """Why the answers cannot be what the settings ask for, once `calibrated`; None: they can."""
+        return None
+
     @abstractmethod
     def answer(self, predictions: "tf.Tensor") -> dict[str, "tf.Tensor"]:
-        """The outputs of serving_default."""
+        """The outputs of serving_default, but for `fit`."""
+
+    def answered(self, predictions: "tf.Tensor", fit: "tf.Tensor | None" = None) -> dict[str, "tf.Tensor"]:
+        """The outputs of serving_default, with the fit of the rows, float32 [batch], where the task has it."""
+        answer = self.answer(predictions)
+        return answer if self.fit is None else self.fit.applied(answer, fit)
 
     @abstractmethod
     def answer_of(self, predictions: np.ndarray) -> Outputs:
-        """The same without TensorFlow, strings as str."""
+        """As `answer`, without TensorFlow, strings as str."""
 
     @property
     @abstractmethod
+    def row_outputs(self) -> tuple[str, ...]:
+        """Of the outputs that `answer` gives, those with one value a text, in the order of a table's columns."""
+
+    @property
     def answer_names(self) -> tuple[str, ...]:
         """Of the outputs of serving_default, those with one value a text, in the order of a table's columns."""
+        return (*self.row_outputs, *((FIT,) if self.fit else ()))
 
     example_signature: ClassVar[str]
     """Name of the signature that takes serialized tf.Examples, as TensorFlow Serving's APIs ask."""
 
     @property
     @abstractmethod
+    def answer_specs(self) -> "dict[str, dict[str, tuple[str, tuple[int, ...]]]]":
+        """dtype and shape behind the batch of what `answer` and `example_answer` give, by signature and output."""
+
+    @property
     def output_specs(self) -> "dict[str, dict[str, tuple[str, tuple[int, ...]]]]":
-        """dtype and shape behind the batch of the outputs of serving_default and `example_signature`, by signature and
-        output."""
+        """The same of the outputs of serving_default and `example_signature`."""
+        specs = self.answer_specs
+        fit = {FIT: ("float32", ())} if self.fit else {}
+        return specs | {"serving_default": specs["serving_default"] | fit}
 
     @abstractmethod
     def example_answer(self, predictions: "tf.Tensor") -> dict[str, "tf.Tensor"]:

@@ -100,12 +100,11 @@ def _compare(subject: Subject, name: str) -> str:
         f"{name}, {way}": (name, {key: _strings(value) for key, value in zip(keys, found, strict=True)})
         for way, found in (("in one batch", together), ("one by one", single))
     }
-    predictions = np.array(recorded.predictions, np.float32)
     try:
-        worst = compare(ways, recorded.texts, predictions, recorded.tolerance, task_of(subject))
+        worst = compare(ways, recorded.texts, recorded.expected, task_of(subject))
     except ExportDiffers as error:
         raise Broken(str(error)) from error
-    return f"{len(predictions)} texts, largest difference {worst:.1e}"
+    return f"{len(recorded.predictions)} texts, largest difference {worst:.1e}"
 
 
 def _strings(values: np.ndarray) -> np.ndarray | list:
