@@ -260,11 +260,12 @@ def serving_copy(model: keras.Model, dtype: str, weights: str | None = None) -> 
     return copy
 
 
-def divide_logits(model: keras.Model, by: float) -> None:
-    """Change the last layer of a classifier from `build_classifier` so that its outputs are divided by a number."""
-    parts: Parts = model.classifier_parts
-    for weight in parts.head.weights:
-        weight.assign(weight / by)
+def rescale_logits(model: keras.Model, scale, shift) -> None:
+    """Change the last layer of a classifier from `build_classifier` so that its outputs become `scale` times them plus
+    `shift`, numbers or float [C]."""
+    head = model.classifier_parts.head
+    head.kernel.assign(head.kernel * ops.cast(scale, head.kernel.dtype))
+    head.bias.assign(head.bias * ops.cast(scale, head.bias.dtype) + ops.cast(shift, head.bias.dtype))
 
 
 def with_hidden_states(model: keras.Model) -> keras.Model:

@@ -15,7 +15,7 @@ from export.savedmodel import ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
 from pipeline.assemble import Assembly
-from pipeline.classifier import divide_logits, serving_copy
+from pipeline.classifier import rescale_logits, serving_copy
 from pipeline.data.sources import read_metadata
 from pipeline.data.split import Split
 from pipeline.errors import UserError
@@ -111,7 +111,7 @@ def _calibrate(
     found = find_calibration(run.data.task, rows.targets(), predictions, run.config.training.seed)
     if found is None:
         return None, predictions
-    divide_logits(model, found.temperature)
+    rescale_logits(model, found.line.scale, found.line.shift)
     print(f"calibrated: {found}")
     return found, None
 

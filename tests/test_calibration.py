@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from tiny import write_config
+from tiny_export import tiny_model
 
 from export import load
 from pipeline import run
-from pipeline.evaluation.calibration import FEWEST_ROWS, find_calibration
+from pipeline.classifier import rescale_logits
+from pipeline.evaluation.calibration import FEWEST_ROWS, Line, find_calibration
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.training.finished_run import as_checkpoint
@@ -41,7 +43,7 @@ def test_the_temperature_of_known_logits_is_found(factor):
     # Its standard error is 0.03 or so, of the logarithm.
     assert found.temperature == pytest.approx(factor, rel=0.1)
     assert found.loss[1] < found.loss[0] and found.ece[1] < 0.03 < found.ece[0]
-    tempered = task.tempered(softmax(factor * logits), factor)
+    tempered = Line.of_temperature(factor).predictions(task, softmax(factor * logits))
     np.testing.assert_allclose(tempered, softmax(logits), atol=1e-5)
     np.testing.assert_array_equal(task.decide(tempered), task.decide(softmax(logits)))
 
@@ -54,9 +56,35 @@ def test_each_label_of_several_counts():
     task = MultiLabel(NAMES)
     found = find_calibration(task, labels, predictions)
     assert found is not None and found.temperature == pytest.approx(2.5, rel=0.1)
-    tempered = task.tempered(predictions, 2.5)
+    tempered = Line.of_temperature(2.5).predictions(task, predictions)
     np.testing.assert_allclose(tempered, 1 / (1 + np.exp(-logits)), atol=1e-4)
     np.testing.assert_array_equal(task.decide(tempered), task.decide(predictions))
+
+
+def test_labels_that_are_off_in_different_ways_get_lines_of_their_own():
+    chance = np.random.default_rng(2)
+    logits, labels = drawn(4000)
+    shift = np.array([1.5, 0.0, -1.5])
+    found = find_calibration(SingleLabel(NAMES), labels, softmax(2 * (logits - shift)))
+    assert found.temperature is None and found.line.scale == pytest.approx(0.5, rel=0.1)
+    np.testing.assert_allclose(found.line.shift - found.line.shift.mean(), shift, atol=0.15)
+    assert "a line a label" in str(found)
+    several = chance.normal(size=(3000, 3))
+    given = (chance.random(several.shape) < 1 / (1 + np.exp(-several))).astype(np.int8)
+    scale = np.array([4.0, 1.0, 0.5])
+    found = find_calibration(
+        MultiLabel(NAMES), given, (1 / (1 + np.exp(-scale * (several - shift)))).astype(np.float32)
+    )
+    np.testing.assert_allclose(found.line.scale, 1 / scale, rtol=0.15)
+    np.testing.assert_allclose(found.line.shift, shift, atol=0.15)
+
+
+def test_a_line_of_the_logits_goes_into_the_last_layer():
+    model, encoder = tiny_model(3)
+    inputs, line = encoder(["goal match", "bank"]), Line(np.array([2.0, 1.0, 0.5]), np.array([0.1, 0.2, -3.0]))
+    before = np.array(model(inputs))
+    rescale_logits(model, line.scale, line.shift)
+    np.testing.assert_allclose(np.array(model(inputs)), before * line.scale + line.shift, atol=1e-4)
 
 
 def test_what_is_right_already_or_cannot_be_told_stays():
@@ -83,7 +111,7 @@ def test_a_run_serves_calibrated_probabilities(tmp_path, capsys):
     assert metrics["validation"]["loss"] < before["validation"]["loss"]
     texts = ["goal match the team", "bank market", "the of a"]
     served, raw = (load(tmp_path / name)(texts).probabilities for name in ("run", "plain"))
-    np.testing.assert_allclose(served, SingleLabel(NAMES).tempered(raw, temperature), atol=1e-4)
+    np.testing.assert_allclose(served, Line.of_temperature(temperature).predictions(SingleLabel(NAMES), raw), atol=1e-4)
     # What is taken elsewhere is what is served.
     (_, bias), (_, plain_bias) = (head(as_checkpoint(tmp_path / name)) for name in ("run", "plain"))
     np.testing.assert_allclose(bias * temperature, plain_bias, atol=1e-6)

@@ -27,8 +27,8 @@ class EvaluationConfig:
     one of the best F1 on the validation rows; with two labels, one a row, that of the rarer one."""
     calibration: Literal["auto", "none"] = "auto"
     """Divide the logits of what is served by the temperature that suits the validation rows, so that of the answers
-    with a probability of 0.9 nine in ten are right; their order stays. auto: from 200 validation rows on, where it is
-    clearly better than none."""
+    with a probability of 0.9 nine in ten are right; or give each label a line of its own, where that is clearly better
+    still. auto: from 200 validation rows on, where it is clearly better than none."""
     interval: PositiveShare = 0.9
     """Share of the values that the prediction interval of a number holds; its width is from the validation rows."""
     mistakes: CountOrZero = 25

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.special import expit
 
 from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
@@ -89,6 +90,7 @@ class MultiLabel(LabelTask):
     """Validation rows of each class, once they have."""
 
     name = "multi_label"
+    independent = True
     problem_type = "multi_label_classification"
     monitors: ClassVar = {"macro_f1": True, "micro_f1": True, "accuracy": True, "weighted_f1": True, "loss": False}
     curves: ClassVar = {
@@ -253,10 +255,13 @@ class MultiLabel(LabelTask):
             "per_class": metrics.by_class(self.names, per_class),
         }
 
-    def tempered(self, predictions: np.ndarray, temperature: float) -> np.ndarray:
+    def logits_of(self, predictions: np.ndarray) -> np.ndarray:
         # As far from 0 and 1 as float32 tells probabilities from these.
         known = np.asarray(predictions, np.float64).clip(np.finfo(np.float32).tiny, 1 - 2**-24)
-        return (1 / (1 + (1 / known - 1) ** (1 / temperature))).astype(np.float32)
+        return np.log(known) - np.log1p(-known)
+
+    def predictions_of_logits(self, logits: np.ndarray) -> np.ndarray:
+        return expit(logits).astype(np.float32)
 
     def row_losses(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:
         """The mean over the labels."""

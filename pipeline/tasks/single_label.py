@@ -266,9 +266,11 @@ class SingleLabel(LabelTask):
         scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
         return scores | {"per_class": metrics.by_class(self.names, per_class)}
 
-    def tempered(self, predictions: np.ndarray, temperature: float) -> np.ndarray:
+    def logits_of(self, predictions: np.ndarray) -> np.ndarray:
         # What float32 took for nothing has a logarithm too.
-        logits = np.log(np.asarray(predictions, np.float64).clip(np.finfo(np.float32).tiny)) / temperature
+        return np.log(np.asarray(predictions, np.float64).clip(np.finfo(np.float32).tiny))
+
+    def predictions_of_logits(self, logits: np.ndarray) -> np.ndarray:
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 

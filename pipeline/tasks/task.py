@@ -164,6 +164,8 @@ class Task(ABC):
     """What transformers calls this kind, in config.json."""
     labelled: ClassVar[bool]
     """Whether the outputs of the last layer are labels, as data.labels names them."""
+    independent: ClassVar[bool] = False
+    """Whether each output is a decision of its own."""
     monitors: ClassVar[Mapping[str, bool]]
     """The scores that can choose an epoch: whether higher is better; the first is the default."""
     curves: ClassVar[Mapping[str, str]]
@@ -326,8 +328,12 @@ class Task(ABC):
     def row_scores(self, values: np.ndarray, predictions: np.ndarray) -> RowScores:
         """The score by which groups of rows are compared."""
 
-    def tempered(self, predictions: np.ndarray, temperature: float) -> np.ndarray:
-        """float32 [n, K], the predictions of logits that are divided by a temperature, of tasks with labels."""
+    def logits_of(self, predictions: np.ndarray) -> np.ndarray:
+        """float64 [n, K], logits that have these predictions, of tasks with labels."""
+        raise NotImplementedError
+
+    def predictions_of_logits(self, logits: np.ndarray) -> np.ndarray:
+        """float32 [n, K], as `activation`, without TensorFlow, of tasks with labels."""
         raise NotImplementedError
 
     def row_losses(self, values: np.ndarray, predictions: np.ndarray) -> np.ndarray:

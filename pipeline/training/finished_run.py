@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import yaml
@@ -13,7 +14,7 @@ from pipeline.backbone.architecture import is_projected
 from pipeline.backbone.families import Family, classifier_family
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier, divide_logits, head_of, over_chunks, over_columns, take_head
+from pipeline.classifier import build_classifier, head_of, over_chunks, over_columns, rescale_logits, take_head
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.identity import Identity
@@ -118,7 +119,7 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
         raise UserError(f"{folder}: its model reads columns beside the text, which no other format has a place for.")
     loaded = load_run_backbone(settings, None, "float32")
     model, _ = load_run_classifier(settings, loaded, "float32")
-    divide_logits(model, _temperature(folder))
+    rescale_logits(model, *_calibration(folder))
     head, projected = head_of(model, settings.task), is_projected(loaded.backbone)
     family = classifier_family(loaded.family, head.pooling, projected) if head else None
     if head is None or family is None:
@@ -149,11 +150,12 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
     )
 
 
-def _temperature(folder: Path) -> float:
-    """By which the run's logits are divided where it is served (evaluation.calibration); 1: by nothing."""
+def _calibration(folder: Path) -> tuple[Any, Any]:
+    """Scale and shift of the run's logits where it is served (evaluation.calibration); 1 and 0 where it is not."""
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return metrics.get("calibration", {}).get("temperature", 1.0)
+    found = metrics.get("calibration", {})
+    return found.get("scale", 1 / found.get("temperature", 1.0)), found.get("shift", 0.0)
 
 
 def _cut_note(identity: Identity) -> tuple[str, ...]:
