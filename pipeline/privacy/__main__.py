@@ -2,6 +2,7 @@
 
     python -m pipeline.privacy scan FILE      what of persons is in a file, by kind
     python -m pipeline.privacy account RUN    what a private run claims, and the same recomputed from its records alone
+    python -m pipeline.privacy audit RUN      how much a training like it tells at least, by an attack
 
 Each command has a --help of its own.
 """
@@ -9,10 +10,10 @@ Each command has a --help of its own.
 import sys
 
 from export.command_line import command_parser
-from pipeline.privacy import account, scan
+from pipeline.privacy import account, audit, scan
 
 # Each takes its arguments and gives the exit status.
-COMMANDS = {"scan": scan.main, "account": account.main}
+COMMANDS = {"scan": scan.main, "account": account.main, "audit": audit.main}
 
 
 def main(arguments: list[str] | None = None) -> int:
