@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from random import Random
@@ -176,6 +177,13 @@ tests:
 def test_what_is_wrong_with_a_suite_is_said(tmp_path, test, sentence):
     with pytest.raises(UserError, match=f"suite.yaml: .*{sentence}"):
         read_suite(write_suite(tmp_path, f"lexicons: {{w: [a]}}\ntests: [{test}]\n"))
+
+
+def test_the_suite_of_the_readme(tmp_path):
+    readme = (Path(perturb.__file__).parent / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    suite = read_suite(write_suite(tmp_path, shown))
+    assert suite.tests[-1].moves == "up" and suite.tests[-1].limit == 0.1 and suite.tests[-1].label == "1"
 
 
 def test_suites_that_are_none(tmp_path):
