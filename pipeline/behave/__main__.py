@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.answers import line_of
-from export.command_line import command_parser
+from export.command_line import command_parser, count, share
 from export.versions import find_version, read_metadata
 from pipeline import tasks
 from pipeline.behave.judge import Judge, Model, Outcome, check_tests
@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
                         f"(default: {DEFAULT})")  # fmt: skip
     parser.add_argument("--label", action="append", type=_renamed, default=[], metavar="NAME=LABEL", help="what a "
                         "label of the suite is called in the model; may be given again")  # fmt: skip
-    parser.add_argument("--limit", type=_share, help="share of failures that a test without a limit of its own may "
+    parser.add_argument("--limit", type=share, help="share of failures that a test without a limit of its own may "
                         "have (default: any)")  # fmt: skip
-    parser.add_argument("--rows", type=_count, default=500, help="held-out rows, drawn at random, and texts of the "
+    parser.add_argument("--rows", type=count, default=500, help="held-out rows, drawn at random, and texts of the "
                         "templates of a test (default: 500)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of rows and changes (default: 0)")
     parser.add_argument("--html", type=Path, nargs="?", metavar="FILE", help="where the page goes (default: "
@@ -68,18 +68,6 @@ def _renamed(word: str) -> tuple[str, str]:
     if not (name and equals and label):
         raise argparse.ArgumentTypeError(f"{word} is not NAME=LABEL, such as positive=1")
     return name, label
-
-
-def _share(word: str) -> float:
-    if not 0 <= (value := float(word)) <= 1:
-        raise argparse.ArgumentTypeError(f"{word} is not between 0 and 1")
-    return value
-
-
-def _count(word: str) -> int:
-    if (value := int(word)) < 1:
-        raise argparse.ArgumentTypeError(f"{word} is less than 1")
-    return value
 
 
 def _behave(options: argparse.Namespace) -> int:
