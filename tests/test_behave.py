@@ -396,6 +396,9 @@ def test_of_a_private_run_no_row_is_shown(tiny_run):
     found = Judge(Model(task, lambda cells: {k: np.asarray(v) for k, v in answer([c[0] for c in cells]).items()}, 1),
                   Suite(tests=[test]), rows, 0).outcome(test, 5)  # fmt: skip
     assert found.tried == 5 and found.examples == []
+    config.data.validation_fraction = config.data.test_fraction = 0
+    with pytest.raises(UserError, match="the run is private, and has no rows but those that it has learned from"):
+        held_out_rows(config, 5, 0)
 
 
 def test_bad_input(tiny_run, tmp_path, capsys):

@@ -54,7 +54,7 @@ def held_out_rows(config: Config, count: int, seed: int) -> Rows | None:
         seed: of the draw.
 
     Raises:
-        UserError: the rows are others than the run began with, or cannot be read.
+        UserError: the rows are others than the run began with, cannot be read, or are private and no other ones there.
     """
     if not any((config.data.train, config.data.validation, config.data.test)):
         return None
@@ -63,6 +63,10 @@ def held_out_rows(config: Config, count: int, seed: int) -> Rows | None:
     # Where the test rows are to stay unseen, they do.
     test = data.test if config.evaluation.score_test else None
     split = test or data.validation or data.train
+    if split is data.train and config.training.privacy.on:
+        # How often answers to them change is of these rows, and no noise is on it.
+        raise UserError("the run is private, and has no rows but those that it has learned from: give a suite whose "
+                        "tests all have templates.")  # fmt: skip
     return None if split is None else _drawn(config, split, count, seed)
 
 
