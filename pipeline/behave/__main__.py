@@ -84,11 +84,11 @@ def _behave(options: argparse.Namespace) -> int:
         "passed": all(one.passed for one in outcomes),
         "tests": [one.summary() for one in outcomes],
     }
-    print_outcomes(found, SHOWN, line_of)
     write_text(options.run / "behaviour.json", json.dumps(found, indent=1, ensure_ascii=False))
     page = options.html or options.run / "behaviour.html"
     write_page(page, options.run.resolve().name, found)
     show_in_report(options.run / "report.html", found)
+    print_outcomes(found, SHOWN, line_of)
     print(f"with the worst failures of each test: {page}")
     return 0 if found["passed"] else 1
 

@@ -39,13 +39,14 @@ def print_outcomes(found: Mapping[str, Any], shown: int, line_of: Callable[[Mapp
         line_of: an answer on one line.
     """
     rows = table_rows(_tried(found))
-    print_table(ScoreTable(HEADER, rows, [], notes(found)), limit=len(rows))
+    lines = notes(found)
     for one in sorted(found["tests"], key=lambda one: -(one["failure_rate"] or 0))[:shown]:
         for example in one["examples"][:1]:
             before = f"{line_of(example['before'])} -> " if "before" in example else ""
             text = " | ".join(example.get("changed", example["texts"]))
             short = printable(text)[:TEXT_SHOWN] + ("..." if len(text) > TEXT_SHOWN else "")
-            print(f"  {printable(one['name'])}: {before}{line_of(example['after'])}  {short}")
+            lines.append(f"  {printable(one['name'])}: {before}{line_of(example['after'])}  {short}")
+    print_table(ScoreTable(HEADER, rows, [], lines), limit=len(rows))
 
 
 def notes(found: Mapping[str, Any]) -> list[str]:
