@@ -12,6 +12,7 @@ from export.loading import Classifier
 from export.recorded import read_recorded
 from pipeline.backbone.convert import convert
 from pipeline.backbone.load import load_checkpoint
+from pipeline.behave.__main__ import main as behave
 from pipeline.command_line import parse
 from pipeline.config import DataConfig
 from pipeline.data.load import load
@@ -80,6 +81,10 @@ def test_what_is_written_of_texts_is_redacted_though_rows_are_stored_as_they_are
     recorded = read_recorded(folder / "saved_model/1")
     assert recorded and any("[EMAIL]" in text for text in recorded.texts[0])
     assert b"[TICKET]" in (folder / "saved_model/1/assets.extra/tf_serving_warmup_requests").read_bytes()
+    # A typo in what is redacted would let it pass.
+    assert behave([str(folder)]) == 0
+    assert "[EMAIL]" in (folder / "behaviour.json").read_text()
+    assert {Path(name).parts[0] for name in files_with_secrets(folder)} == {"data"}
     # Elsewhere the placeholders are tokens still, and nothing puts them there.
     notes = convert(str(folder), tmp_path / "converted")
     assert any("[TICKET] and [EMAIL] and [CARD] and [PHONE] in texts is found by the served model" in n for n in notes)

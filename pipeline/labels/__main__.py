@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.command_line import command_parser
+from export.command_line import command_parser, count, share
 from export.texts import Texts, add_text_arguments, check_text_arguments
 from pipeline.features import Features
 from pipeline.files import full_disk
@@ -68,28 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="labels that are likely to be wrong", allow_abbrev=False)
     check.add_argument("--split", choices=("train", "validation", "test"), default="train", help="whose labels "
                        "(default: train)")  # fmt: skip
-    check.add_argument("--near", type=_cosine, default=None, metavar="COSINE", help="of nearly equal texts under two "
+    check.add_argument("--near", type=share, default=None, metavar="COSINE", help="of nearly equal texts under two "
                        "labels, from 0 to 1 (default: 0.9)")  # fmt: skip
     next_ = commands.add_parser("next", help="which texts to label next", allow_abbrev=False)
     add_text_arguments(next_, "unlabelled", keep=False)
-    next_.add_argument("--count", type=_count, default=50, help="how many (default: 50)")
+    next_.add_argument("--count", type=count, default=50, help="how many (default: 50)")
     for command in (check, next_):
         output = "suspicious.csv" if command is check else "next.csv"
         command.add_argument("run", nargs="?", metavar="RUN", help="folder of a run; none: --config NAME")
         command.add_argument("--output", type=Path, default=Path(output), help=f"csv to write (default: {output})")
     return parser
-
-
-def _cosine(word: str) -> float:
-    if not 0 <= (value := float(word)) <= 1:
-        raise argparse.ArgumentTypeError(f"{word} is not between 0 and 1")
-    return value
-
-
-def _count(word: str) -> int:
-    if (value := int(word)) < 1:
-        raise argparse.ArgumentTypeError(f"{word} is less than 1")
-    return value
 
 
 def _check(options: argparse.Namespace, settings: list[str]) -> None:

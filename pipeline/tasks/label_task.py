@@ -160,6 +160,20 @@ class LabelTask(Task):
     def same_answers(self, old: Outputs, new: Outputs) -> np.ndarray:
         return np.array(old["label"]) == np.array(new["label"])
 
+    def gives(self, outputs: Outputs, label: str) -> np.ndarray:
+        self._place(label)
+        return np.array([label in self.labels_in(given) for given in outputs["label"]], bool)
+
+    def quantity(self, outputs: Outputs, label: str | None) -> np.ndarray:
+        return np.asarray(outputs["probabilities"], np.float64)[:, self._place(label)]
+
+    def _place(self, label: str | None) -> int:
+        """Of a label in `names`."""
+        if label in self.names:
+            return self.names.index(label)
+        known = f"the model's labels are {listed(self.names)}."
+        raise UserError(f"no label is named; {known}" if label is None else f"there is no label {label!r}; {known}")
+
     def compare(self, old: Any, answers: Sequence[Outputs], truth: Sequence[Any] | None) -> dict[str, Any]:
         return comparisons.compare_labels([old, self], answers, truth)
 

@@ -436,6 +436,14 @@ class Number(Task):
         near = 0.1 * self.deviation if self.half_width is None else self.half_width
         return np.abs(np.asarray(old["value"]) - np.asarray(new["value"])) <= near
 
+    def gives(self, outputs: Outputs, label: str) -> np.ndarray:
+        raise UserError(f"the model answers numbers, which have no label {label!r}: give bounds in its place.")
+
+    def quantity(self, outputs: Outputs, label: str | None) -> np.ndarray:
+        if label is not None:
+            raise UserError(f"the model answers numbers, which have no label {label!r}: leave it out.")
+        return np.asarray(outputs["value"], np.float64)
+
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> float:
         return Reader().read(cells)
 

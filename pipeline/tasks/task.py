@@ -489,6 +489,23 @@ class Task(ABC):
         """bool [n]: where two models of this kind of task answer alike."""
 
     @abstractmethod
+    def gives(self, outputs: Outputs, label: str) -> np.ndarray:
+        """bool [n]: which answers, outputs of serving_default, have a label.
+
+        Raises:
+            UserError: the task has no labels, or not this one.
+        """
+
+    @abstractmethod
+    def quantity(self, outputs: Outputs, label: str | None) -> np.ndarray:
+        """float64 [n]: the probability of a label in answers, outputs of serving_default; None: the number that an
+        answer is.
+
+        Raises:
+            UserError: the task has no labels, or not this one; or it has, and none is given.
+        """
+
+    @abstractmethod
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> Any:
         """What the cells of the target's columns say, as `compare` takes it; JSON-able.
 
