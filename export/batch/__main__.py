@@ -27,6 +27,7 @@ of protobuf and pyarrow. All processes must see the input, the model and the out
 import argparse
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -47,6 +48,8 @@ from pipeline.extras import require
 ENGINES = {"local": None, "beam": "apache_beam", "ray": "ray.data", "spark": "pyspark"}
 # Formats whose cells have any type: a column need not have the same in all parts, as formats with types want it.
 UNTYPED = ("jsonl", "tfrecord", "xlsx")
+# What is wrong with the input or the model, in the words of an engine that quotes a traceback.
+MET = re.compile(r"\b(?:UserError|ModelError|ValueError): (.+?)(?: \[while running .*)?$", re.MULTILINE)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,8 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         job = _job(options, sources)
         with held(job, sources, options.redo):
             there = sum(1 for path in job.folder.rglob(f"*.{options.format}") if not path.name.startswith("."))
-            engine = importlib.import_module(f"export.batch.{options.engine}")
-            engine.run(job, sources, options.workers if options.engine in ("local", "ray") else arguments[cut + 1 :])
+            _run(options, job, sources, arguments[cut + 1 :])
             rows, parts = _complete(job, sources)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -146,6 +148,22 @@ def _kind(source: Source, read: ReadOptions) -> str:
     # A .txt file is one or the other, by its first line.
     untold = Path(source.path).is_dir() or (read.format is None and suffixes(source.path)[0] == ".txt")
     return "lines" if untold else format_of(source.path, read)
+
+
+def _run(options: argparse.Namespace, job: Job, sources: list[Source], more: list[str]) -> None:
+    """Answer what is missing, on the engine.
+
+    Raises:
+        UserError: what a process of the engine met, whatever the engine has wrapped it in.
+    """
+    engine = importlib.import_module(f"export.batch.{options.engine}")
+    try:
+        engine.run(job, sources, options.workers if options.engine in ("local", "ray") else more)
+    except Exception as error:
+        sentence = MET.findall(f"{type(error).__name__}: {error}")
+        if not sentence:
+            raise
+        raise UserError(sentence[-1]) from error
 
 
 def _complete(job: Job, sources: list[Source]) -> tuple[int, int]:

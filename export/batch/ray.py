@@ -1,7 +1,7 @@
 """Ray: as many models at a time as wanted, on the machines of a cluster, a GPU each where it has any.
 
-The parts come from the process of the command, a few more than are being answered: memory stays flat whatever the
-input. Ray starts an actor that died anew and gives it its part again.
+The command itself cuts the input into parts and holds those that are being answered: memory stays flat. An actor that
+dies is started anew by Ray, which gives it its part again.
 """
 
 from typing import Any
@@ -46,7 +46,8 @@ def run(job: Job, sources: list[Source], workers: int | None) -> None:
             for part in parts_of(job, source):
                 if not idle:
                     progress.add(_wait(ray, busy, idle))
-                busy[idle[-1].answer.remote(part)] = idle.pop()
+                free = idle.pop()
+                busy[free.answer.remote(part)] = free
         while busy:
             progress.add(_wait(ray, busy, idle))
         progress.end()
