@@ -1,4 +1,4 @@
-"""What the tests of export.batch and of its engines share: inputs, the command, and predict's answers beside its own."""
+"""What the tests of export.batch and of its engines share: inputs, the command, its answers and those of predict."""
 
 import json
 import os

@@ -186,6 +186,7 @@ def test_a_file_that_changes_while_it_is_answered(model, here, tmp_path, capsys,
         ("same.csv", ("--engine", "beam", "--workers", "2"), "is set by its own options, behind --"),
         ("same.csv", ("--", "--runner"), "takes no options behind --"),
         ("header.csv", (), "there is no text to answer"),
+        ("gs://bucket/*.csv", (), "give a path of this machine"),
     ],
 )
 def test_what_is_refused(source, arguments, message, model, here, tmp_path, capsys, monkeypatch):
@@ -195,6 +196,24 @@ def test_what_is_refused(source, arguments, message, model, here, tmp_path, caps
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
     assert message in refused(capsys, model, source, "out", *arguments)
+
+
+def test_answers_beside_the_input_are_no_input(model, here, tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("text\nbank\n")
+    assert "is the folder of the input" in refused(capsys, model, tmp_path / "*.csv", tmp_path)
+    for _ in range(2):
+        assert batch(model, tmp_path / "**" / "*.csv", tmp_path / "out") == 0
+        assert "1 rows are answered in 1 parts" in capsys.readouterr().out
+
+
+def test_a_file_named_as_a_part_keeps_its_answers(model, here, tmp_path, capsys):
+    for name in ("a.csv", "a-000001.csv"):
+        (tmp_path / name).write_text("text\n" + "bank\n" * 6)
+    assert batch(model, tmp_path / "*.csv", tmp_path / "out") == 0
+    os.utime(tmp_path / "a.csv", (1, 1))
+    capsys.readouterr()
+    assert batch(model, tmp_path / "*.csv", tmp_path / "out", "--redo") == 0
+    assert "12 rows are answered in 4 parts, 2 of which were there" in capsys.readouterr().out
 
 
 def test_a_killed_process_is_replaced(model, tmp_path):

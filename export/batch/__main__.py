@@ -16,12 +16,17 @@ changed since, unless with --redo. What it knows of the input is in FOLDER/_inpu
 A parquet file is read where its parts are answered, by row groups. Any other file is read from beginning to end by one
 process, which hands out the rows.
 
-Engines, each an extra (pip install 'bert-pipeline[beam]'), in an environment of its own where it holds other versions
-of protobuf and pyarrow. All processes must see the input, the model and the output under the same paths:
-  local  processes of this machine, --workers of them; one that dies is replaced
-  beam   Apache Beam; behind --, the options of its runner
-  ray    Ray Data; --workers models at a time; the environment variable RAY_ADDRESS names a cluster
-  spark  Spark; behind --, the options of spark-submit
+Engines; all but the first are extras (pip install 'bert-pipeline[beam]'). Beam holds older versions of protobuf and
+pyarrow than the other extras need: give it an environment of its own.
+  local  processes of this machine, --workers of them; one that dies is replaced (on GPUs: one command a GPU, each with
+         its CUDA_VISIBLE_DEVICES and its share of the files)
+  beam   Apache Beam; behind --, the options of its runner. The direct runner is for tests: it holds in memory what is
+         no parquet file, and waits for ever for a worker that has died
+  ray    Ray; --workers models at a time, one a GPU where there are any; RAY_ADDRESS names a cluster
+  spark  Spark; behind --, the options of spark-submit, such as --master local[2,4]: two workers, four tries
+
+All processes need this package, and see the input, the model and the output under the same paths: those of a shared
+file system, or of a mounted bucket. Tried were the engines' own runners on one machine, no cluster, bucket or GPU.
 """
 
 import argparse
@@ -34,7 +39,7 @@ from pathlib import Path
 from export.answered import warn
 from export.answers import answer_columns, prefix_of
 from export.batch.answer import kept_notices
-from export.batch.inputs import Source, sources_of, state_of
+from export.batch.inputs import Source, check_pattern, sources_of, state_of
 from export.batch.job import Job, held, open_texts
 from export.batch.parts import missing_parts
 from export.command_line import command_parser
@@ -60,18 +65,19 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         _check(options, arguments[cut + 1 :])
-        sources = sources_of(options.input)
+        sources = sources_of(options.input, options.output)
         job = _job(options, sources)
         with held(job, sources, options.redo):
-            there = sum(1 for path in job.folder.rglob(f"*.{options.format}") if not path.name.startswith("."))
+            there = set(job.folder.rglob(f"*.{options.format}"))
             _run(options, job, sources, arguments[cut + 1 :])
             rows, parts = _complete(job, sources)
+            before = len(there.intersection(parts))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     warn(kept_notices(job))
-    before = f", {there:,} of which were there" if there else ""
-    print(f"{rows:,} rows are answered in {parts:,} parts{before}: {job.folder}")
+    were = f", {before:,} of which were there" if before else ""
+    print(f"{rows:,} rows are answered in {len(parts):,} parts{were}: {job.folder}")
     return 0
 
 
@@ -100,6 +106,7 @@ def _check(options: argparse.Namespace, more: list[str]) -> None:
         raise UserError(f"the engine {options.engine} takes no options behind --.")
     if options.workers and options.engine not in ("local", "ray"):
         raise UserError(f"--workers: how many the engine {options.engine} has is set by its own options, behind --.")
+    check_pattern(options.input)
     check_text_arguments(options)
     find_version(options.model)
     if ENGINES[options.engine]:
@@ -166,18 +173,19 @@ def _run(options: argparse.Namespace, job: Job, sources: list[Source], more: lis
         raise UserError(sentence[-1]) from error
 
 
-def _complete(job: Job, sources: list[Source]) -> tuple[int, int]:
-    """Rows and parts of the whole input.
+def _complete(job: Job, sources: list[Source]) -> tuple[int, list[Path]]:
+    """How many rows the whole input has, and the files of their answers.
 
     Raises:
         UserError: some are missing.
     """
-    rows = parts = 0
+    rows, parts = 0, []
     for source in sources:
         state = state_of(job.folder, source)
         if state is None or state.parts is None or missing_parts(job, source, state.parts):
             raise UserError(f"{source.path} is not answered to its end: the same command goes on.")
-        rows, parts = rows + (state.rows or 0), parts + state.parts
+        rows += state.rows or 0
+        parts += [job.path(source, number) for number in range(state.parts)]
     if not rows:
         raise UserError("there is no text to answer.")
     return rows, parts

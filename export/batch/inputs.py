@@ -60,16 +60,28 @@ class State:
         return (self.size, self.changed) == (source.size, source.changed)
 
 
-def sources_of(pattern: str) -> list[Source]:
-    """The files that --input names, in the order of their names.
+def check_pattern(pattern: str) -> None:
+    """Refuse an --input that is no file.
+
+    Raises:
+        UserError: it is not.
+    """
+    if "://" in pattern:
+        raise UserError(f"--input {pattern}: give a path of this machine, to which a bucket can be mounted.")
+    if pattern == STANDARD_INPUT:
+        raise UserError("--input -: standard input cannot be read again after a failure; write it to a file.")
+
+
+def sources_of(pattern: str, output: Path) -> list[Source]:
+    """The files that --input names, in the order of their names, without those of the output.
 
     Raises:
         UserError: there is none, or the answers of two would have one name.
     """
-    if pattern == STANDARD_INPUT:
-        raise UserError("--input -: standard input cannot be read again after a failure; write it to a file.")
-    paths = files_of(pattern, "input")
-    root = Path(pattern).parent if paths == [pattern] else _beginning(pattern)
+    paths = [path for path in files_of(pattern, "input") if not _is_in(path, output)]
+    if not paths:
+        raise UserError(f"--output {output} is the folder of the input: give the answers one of their own.")
+    root = Path(pattern).parent if Path(pattern).exists() else _beginning(pattern)
     names: dict[str, str] = {}
     found = []
     for path in paths:
@@ -100,6 +112,10 @@ def _beginning(pattern: str) -> Path:
     """The folder that holds all that a pattern may mean."""
     parts = Path(pattern).parts
     return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+
+
+def _is_in(path: str, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _bare(path: Path) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,15 +138,19 @@ def _begin(job: Job, source: Source, redo: bool) -> None:
             raise UserError(
                 f"{source.path} has changed since it was answered in {job.folder}: --redo answers it again."
             )
-        # At least this name is free of wild cards.
-        for kind in (job.folder, job.folder / STATE):
-            beginning = f"{Path(source.name).name}-"
-            for file in (kind / source.name).parent.glob("*"):
-                if file.name.startswith(beginning) and file.name[len(beginning) :].split(".")[0].isdigit():
-                    file.unlink()
+        _forget(job, source)
         state = None
     if state is None:
         keep(job.folder, source)
+
+
+def _forget(job: Job, source: Source) -> None:
+    """Delete what was answered of a file as it was."""
+    name = rf"{re.escape(Path(source.name).name)}-\d{{6,}}\."
+    for folder, end in ((job.folder, job.options.format), (job.folder / STATE, "notices.json")):
+        for file in (folder / source.name).parent.glob("*"):
+            if re.fullmatch(name + re.escape(end), file.name):
+                file.unlink()
 
 
 def _digest(model: Path) -> str:
