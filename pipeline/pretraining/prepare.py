@@ -292,8 +292,12 @@ def main(arguments: list[str] | None = None) -> int:
             settings["engine"] = partial(importlib.import_module("pipeline.pretraining.beam").run, arguments[cut + 1 :])
         settle(config, "corpus")
         corpora = {}
+        # It needs what is defined here.
+        from pipeline.pretraining.duplicates import left_out
+
+        skipped = left_out(config, values.output, values.workers)
         for name in ("train", "validation"):
-            files, read = reader(config, name)
+            files, read = reader(config, name, skipped)
             folder = Path(values.output, name)
             corpus = corpora[name] = prepare(read, files, tokenization, folder, **settings)
             counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
