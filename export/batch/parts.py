@@ -2,8 +2,8 @@
 
 Part k of a file has its rows from k * part_rows on. A parquet file says how many rows it has, and whoever answers a
 part reads it there: only the row groups that it lies in. A file of any other format is read from beginning to end
-by one process, and its parts hold their rows; as a row is read in far less time than it is answered, one reader feeds
-hundreds of cores. Parts that are there already are not given again.
+by one process, and its parts hold their rows: enough for some 200 cores (benchmarks/README.md). Parts that are there
+already are not given again.
 """
 
 import itertools
