@@ -8,6 +8,8 @@
 Files of any format that export.predict reads are read as it reads them, and answered as it answers them. Each is cut
 into parts of --part_rows rows. FOLDER/NAME-000000.parquet holds the rows of the first part of NAME, in their order,
 answers behind the columns: one row for each row of the input, among them those without text, which have a reason.
+Texts of like length share a forward pass, 4,096 rows at a time: where --part_rows is no multiple of that, a score may
+differ from export.predict's in the last digit that is written.
 
 A part is written under a hidden name and renamed when it is whole. The same command goes on after any failure: parts
 that are there are not answered again. It refuses a folder of another model or of other options, and a file that has

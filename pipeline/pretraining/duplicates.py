@@ -1,7 +1,7 @@
 """Which documents of a corpus are left out as near duplicates of others: corpus.deduplicate.
 
-It is found out once, before tokens are made, and kept in a file beside them. A document's signature takes half a KiB of
-memory, so that a million of them take half a GiB.
+It is found out once, before tokens are made, by processes of this machine whatever the engine, and kept in a file
+beside them. A document's signature takes half a KiB of memory: a million of them half a GiB.
 """
 
 import hashlib
