@@ -2,7 +2,7 @@
 
     python -m export.batch RUN_OR_MODEL --input 'day/*.parquet' --output answers
     python -m export.batch RUN_OR_MODEL --input archive.csv.gz --output answers --workers 8
-    python -m export.batch RUN_OR_MODEL --input 'day/*.parquet' --output answers --engine beam -- \
+    python -m export.batch RUN_OR_MODEL --input 'day/*.parquet' --output answers --engine beam -- \\
         --runner FlinkRunner --flink_master host:8081
 
 Files of any format that export.predict reads are read as it reads them, and answered as it answers them. Each is cut

@@ -1,7 +1,7 @@
 """Tokenize a corpus once, in parallel, for any number of epochs of pre-training.
 
     python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens
-    python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens \
+    python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens \\
         --engine beam -- --runner FlinkRunner --flink_master host:8081
 
 The corpus is divided into shards; each worker process writes one at a time, and a shard takes its name only when it is
