@@ -103,6 +103,12 @@ def columns_of(
     return columns
 
 
+def answer_columns(names: Sequence[str], classes: Sequence[str] = (), top: int = 1) -> list[str]:
+    """The names of all that is written behind the columns of an input: those of `columns_of`, and the reason."""
+    ranks = range(1, min(top, len(classes)) + 1) if top > 1 else ()
+    return [*names, *(f"{kind}_{rank}" for rank in ranks for kind in ("label", "score")), REASON]
+
+
 def prefix_of(columns: Collection[str], added: Collection[str]) -> str:
     """What stands before the names of the columns that are added, so that none is a column of the input."""
     prefix = ""

@@ -15,23 +15,22 @@ reason. The name of --output tells its format: .csv, .tsv, .jsonl, .parquet, .ar
 .xz, .bz2 or .zst.
 """
 
-import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export.answers import REASON, columns_of, line_of, prefix_of
+from export.answered import Input, Window, answered, store, warn, whole_file
+from export.answers import line_of, prefix_of
 from export.command_line import command_parser
 from export.progress import Progress
-from export.texts import Row, Texts, add_text_arguments, check_text_arguments
+from export.texts import Texts, add_text_arguments, check_text_arguments
 from export.versions import find_version
-from pipeline.data.formats import FORMATS, as_text, format_by_name, opened, printable, suffixes, text_writer
+from pipeline.data.formats import FORMATS, as_text, format_by_name, printable, suffixes, text_writer
 
-# Texts taken at a time from a large input; within them, texts of like length share a forward pass.
-WINDOW = 4096
 # Formats of --format, for standard output; "table" is for people.
 PRINTED = ("table", "csv", "tsv", "jsonl")
 
@@ -105,18 +104,8 @@ def _form(options) -> str:
 
 
 def _write_file(predictor, rows: Texts, options) -> None:
-    """Write beside, then rename: an interrupted run leaves no half file."""
-    output = options.output
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            packed = opened(file, suffixes(str(output))[1], "wb")
-            _write(predictor, rows, options, packed)
-            if packed is not file:
-                packed.close()
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(options.output) as file:
+        _write(predictor, rows, options, file)
 
 
 def _write(predictor, rows: Texts, options, file: Any) -> None:
@@ -129,7 +118,8 @@ def _write(predictor, rows: Texts, options, file: Any) -> None:
         elif form == "table":
             windows = _print(_answered(predictor, rows, options), stack.enter_context(text_writer(file)))
         else:
-            windows = _store(_answered(predictor, rows, options), rows, form, file)
+            given = Input(rows.columns, rows.types)
+            windows = store(_answered(predictor, rows, options), given, form, file, partial(_prefix, rows.columns))
         progress, done = Progress(), 0
         for count in windows:
             if not options.output:
@@ -139,55 +129,14 @@ def _write(predictor, rows: Texts, options, file: Any) -> None:
         progress.end()
     if not done:
         raise ValueError("there is no text to answer.")
-    for sentence in rows.notices.sentences():
-        print(f"warning: {sentence}", file=sys.stderr)
+    warn(rows.notices.sentences())
 
 
-def _answered(predictor, rows: Texts, options) -> Iterator[tuple[list[Row], dict[str, list], dict[str, type]]]:
-    """Windows of rows with the columns of their answers, None where there is none, and the types of these columns."""
-    iterator = iter(rows)
-    while window := list(itertools.islice(iterator, WINDOW)):
-        asked = [row.texts for row in window if row.texts]
-        texts = zip(*asked, strict=True) if asked else [()] * len(predictor.inputs)
-        outputs = predictor(*map(list, texts), batch_size=options.batch_size).outputs
-        classes = getattr(predictor.task, "names", ())
-        found = columns_of(outputs, predictor.task.answer_names, classes, options.top)
-        types = {name: str if isinstance(column, list) else float for name, column in found.items()}
-        answers = {}
-        for name, column in found.items():
-            cells = iter(column if isinstance(column, list) else [round(float(value), 6) for value in column])
-            answers[name] = [next(cells) if row.texts else None for row in window]
-        answers[REASON] = [row.reason or None for row in window]
-        yield window, answers, {**types, REASON: str}
+def _answered(predictor, rows: Texts, options) -> Iterator[Window]:
+    return answered(predictor, rows, options.batch_size, options.top)
 
 
-def _store(windows: Iterator, rows: Texts, form: str, file: Any) -> Iterator[int]:
-    """Write windows in a format, answers behind the columns of the input; gives the rows of each."""
-    with ExitStack() as stack:
-        columns: list[str] = []
-        write: Any = None
-        known = 0
-        for window, answers, types in windows:
-            if write is None:
-                prefix = _prefix(rows.columns, answers)
-                types = {f"{prefix}{name}": kind for name, kind in types.items()}
-                columns += [*rows.columns, *types]
-                make = FORMATS[form].write
-                assert make is not None, "_form has seen to it"
-                write = stack.enter_context(make(file, columns, types))
-                known = len(rows.columns)
-            elif len(rows.columns) > known:
-                if form != "jsonl":
-                    new = ", ".join(rows.columns[known:])
-                    raise ValueError(f"{window[0].place}, or a row below: {new}: no row above has it; write a .jsonl.")
-                columns[known:known] = rows.columns[known:]
-                known = len(rows.columns)
-            cells = ([*row.cells, *[None] * (known - len(row.cells))] for row in window)
-            write([[*given, *more] for given, more in zip(cells, zip(*answers.values(), strict=True), strict=True)])
-            yield len(window)
-
-
-def _prefix(columns: list[str], answers: dict) -> str:
+def _prefix(columns: list[str], answers: Collection[str]) -> str:
     """What stands before the names of the answers; where it is something, say so."""
     prefix = prefix_of(columns, answers)
     if prefix:
@@ -197,7 +146,7 @@ def _prefix(columns: list[str], answers: dict) -> str:
     return prefix
 
 
-def _print(windows: Iterator, file: Any) -> Iterator[int]:
+def _print(windows: Iterator[Window], file: Any) -> Iterator[int]:
     """One line a text, whatever the text holds."""
     for window, answers, _ in windows:
         for row, cells in zip(window, zip(*answers.values(), strict=True), strict=True):

@@ -44,18 +44,22 @@ class Row(NamedTuple):
     """It is no row for training: a blank line, or the header once more."""
 
 
-def add_text_arguments(parser: argparse.ArgumentParser, input_name: str = "input", keep: bool = True) -> None:
+def add_text_arguments(
+    parser: argparse.ArgumentParser, input_name: str = "input", keep: bool = True, given: bool | None = None
+) -> None:
     """The input, its text columns and how it is read.
 
     Args:
         parser: of a command.
         input_name: of the option that names a file.
-        keep: whether there are answers to keep a bad row's place in, and texts on the command line.
+        keep: whether there are answers to keep a bad row's place in.
+        given: whether there may be texts on the command line; None: as `keep`.
     """
-    if keep:
+    given = keep if given is None else given
+    if given:
         parser.add_argument("text", nargs="*", help="texts to answer; none: --input or standard input")
     files = "file, pattern of files, folder of label/*.txt, or - for standard input"
-    parser.add_argument(f"--{input_name}", required=not keep, metavar="FILE", help=files)
+    parser.add_argument(f"--{input_name}", required=not given, metavar="FILE", help=files)
     parser.add_argument("--text_column", "--text-column", action="append", help="column of the texts; twice for pairs "
                         "(default: those trained with, or the names of the model's inputs)")  # fmt: skip
     add_read_arguments(parser)
@@ -78,7 +82,7 @@ def check_text_arguments(options: argparse.Namespace, input_name: str = "input")
     read.check_encodings()
     for name in ("delimiter", "quote", "escape"):
         read.character(name)
-    for file in _files(source, input_name):
+    for file in files_of(source, input_name):
         if not Path(file).is_dir():
             format_of(file, read)
 
@@ -94,9 +98,11 @@ class Texts:
         labelled: a column that the input must have besides, if any.
         beside: columns that the model reads beside its texts, of the last of `inputs`; on the command line they are
             missing.
+        within: the rows to give, from 0, of one file whose rows `count_rows` tells; None: all.
 
     Attributes:
         columns: of the input. JSON may bring more on the way, at the end.
+        types: of its columns, as Arrow has them, where its format has types.
         text_columns: those to answer.
         notices: what was met on the way, counted; complete at the end.
 
@@ -112,10 +118,11 @@ class Texts:
         input_name: str = "input",
         labelled: str | None = None,
         beside: Sequence[Wanted] = (),
+        within: range | None = None,
     ):
         self._beside, inputs = beside, inputs[: len(inputs) - len(beside)]
         self._options, self._inputs, self._trained = options, inputs, trained or {}
-        self._labelled, self.notices = labelled, Notices()
+        self._labelled, self.notices, self._within = labelled, Notices(), within
         if options.text_column and len(options.text_column) != len(inputs):
             count = len(options.text_column)
             raise ValueError(f"the model takes {' and '.join(inputs)}; --text_column names {count} column(s).")
@@ -124,9 +131,9 @@ class Texts:
             rows = ((number, self._given(text, names)) for number, text in enumerate(options.text, 1))
             tables = iter([Table("the command line", names, rows, "text", ReadOptions(), self.notices)])
         else:
-            tables = map(self._open, _files(getattr(options, input_name), input_name))
+            tables = map(self._open, files_of(getattr(options, input_name), input_name))
         self._first, self._tables = next(tables), tables
-        self.columns = self._first.columns
+        self.columns, self.types = self._first.columns, self._first.types
         self.text_columns = [*self._text_columns(self._first), *(one.column for one in beside)]
         self._rows = self._all()
 
@@ -160,7 +167,7 @@ class Texts:
             read = dataclasses.replace(read, format=self._format_of_txt(file, read))
         kind = format_of(file, read)
         columns = self._inputs if kind == "lines" else None
-        return open_table(file, self._as_trained(read, kind), columns, self.notices)
+        return open_table(file, self._as_trained(read, kind), columns, self.notices, self._within)
 
     def _format_of_txt(self, file: str, read: ReadOptions) -> str | None:
         """A .txt file is a tsv with a header, as in training, or has one text a line."""
@@ -232,7 +239,7 @@ class Texts:
         return self._options.bad_rows == "keep"
 
 
-def _files(source: str | None, input_name: str) -> list[str]:
+def files_of(source: str | None, input_name: str) -> list[str]:
     """The files of the input, of which a pattern may name several."""
     if source is None or source == STANDARD_INPUT:
         return [STANDARD_INPUT]

@@ -329,7 +329,7 @@ def _parser() -> ArgumentParser:
         case.add_argument("--lowercase", action="store_true", default=True, help="Uncased: no case, no accents.")
         case.add_argument("--cased", dest="lowercase", action="store_false", help="Keep case and accents.")
         # Its other settings say which documents to hold out from training.
-        unused: set[str | int] = {"train", "validation", "validation_fraction", "split_seed"}
+        unused: set[str | int] = {"train", "validation", "validation_fraction", "split_seed", "deduplicate"}
         command.add_class_arguments(CorpusConfig, "corpus", skip=unused)
         commands.add_subcommand(name, command, help=text)
     return parser

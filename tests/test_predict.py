@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_export import export_tiny
 
-from export import answers, client, compare, predict, progress
+from export import answered, answers, client, compare, predict, progress
 from export.loading import Classifier
 from export.savedmodel import ExportSettings
 from pipeline.config import DataConfig
@@ -81,7 +81,7 @@ def test_all_columns_and_rows_are_kept_in_order(model, labels, tmp_path, capsys)
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".arrow", ".feather", ".xlsx", ".csv.gz"])
 def test_the_name_of_the_output_is_its_format(model, labels, tmp_path, capsys, suffix, monkeypatch):
-    monkeypatch.setattr(predict, "WINDOW", 2)
+    monkeypatch.setattr(answered, "WINDOW", 2)
     # The first window has no answer at all.
     rows = "".join(f"{number},{text}\n" for number, text in enumerate(["", "", *TEXTS]))
     output = tmp_path / f"out{suffix}"
@@ -112,7 +112,7 @@ def test_outputs_that_are_refused(output, message, model, capsys):
 
 
 def test_columns_that_only_later_records_have(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(predict, "WINDOW", 500)
+    monkeypatch.setattr(answered, "WINDOW", 500)
     lines = [json.dumps({"text": "bank", "id": i}) for i in range(1100)] + ['{"text": "bank", "note": "late"}']
     source = write(tmp_path / "a.jsonl", "\n".join(lines))
     found = rows_of(capsys, model, "--input", source)

@@ -134,6 +134,9 @@ class CorpusConfig:
     """Where tfds data sets already lie; none: the tfds default."""
     split_seed: Seed = 0
     """Seed of the choice of the documents held out."""
+    deduplicate: bool = field(default=False, repr=False)
+    """Leave out documents of `train` that are nearly the same as an earlier one: that share four fifths of their
+    five-word shingles, by MinHash (see pipeline/data/near_duplicates.py). A vocabulary is learned from all."""
 
 
 def check_columns(config: "Config") -> None:

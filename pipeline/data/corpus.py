@@ -1,11 +1,12 @@
 """Raw text as documents of sentences, streamed from files of any size; no TensorFlow but for TFRecord and tfds."""
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -48,7 +49,32 @@ def training_documents(config: CorpusConfig, split: bool = True) -> Iterator[lis
     return _some(read(files, split=split), files, config)
 
 
-def reader(config: CorpusConfig, name: str) -> tuple[list[str], Callable[..., Iterator[list[str]]]]:
+@dataclass(frozen=True)
+class LeftOut:
+    """Documents that are not read, by the numbers that they have in their files.
+
+    Attributes:
+        path: of a JSON file with them: {"files": {file: [number, ...]}}.
+        digest: of what is in it; two with the same are the same, wherever they are kept.
+    """
+
+    path: str = field(repr=False)
+    digest: str
+
+    def of(self, file: str) -> frozenset[int]:
+        """The numbers of a file's documents, from 0."""
+        return _numbers_left_out(self.path, self.digest).get(file, frozenset())
+
+
+@lru_cache(2)
+def _numbers_left_out(path: str, digest: str) -> dict[str, frozenset[int]]:
+    files = json.loads(Path(path).read_text(encoding="utf-8"))["files"]
+    return {file: frozenset(numbers) for file, numbers in files.items()}
+
+
+def reader(
+    config: CorpusConfig, name: str, left_out: LeftOut | None = None
+) -> tuple[list[str], Callable[..., Iterator[list[str]]]]:
     """The files that training or held-out documents are in, and `read_files` for them.
 
     Of the config it is given only how files are read: what it gives for a file does not depend on the others.
@@ -56,13 +82,16 @@ def reader(config: CorpusConfig, name: str) -> tuple[list[str], Callable[..., It
     Args:
         config: of the corpus.
         name: "train" or "validation".
+        left_out: documents of `config.train` that are not read.
     """
-    settings = replace(config, train=None, validation=None)
-    if config.validation:
-        return files_of(getattr(config, name)), partial(read_files, config=settings)
-    if name == "train" and not config.validation_fraction:
-        return files_of(config.train or []), partial(read_files, config=settings)
-    return files_of(config.train or []), partial(read_files, config=settings, held_out=name == "validation")
+    read = partial(read_files, config=replace(config, train=None, validation=None, deduplicate=False))
+    if config.validation and name == "validation":
+        return files_of(config.validation), read
+    if left_out is not None:
+        read = partial(read, left_out=left_out)
+    if not config.validation and (name == "validation" or config.validation_fraction):
+        read = partial(read, held_out=name == "validation")
+    return files_of(config.train or []), read
 
 
 def read_files(
@@ -71,6 +100,7 @@ def read_files(
     *,
     config: CorpusConfig,
     held_out: bool | None = None,
+    left_out: LeftOut | None = None,
     split: bool = True,
 ) -> Iterator[list[str]]:
     """The documents of files, as `documents` gives them; perhaps none.
@@ -81,6 +111,7 @@ def read_files(
         config: how to read them.
         held_out: True: those that `validation_fraction` and `split_seed` hold out, which a document's text alone
             decides; False: the others; None: all.
+        left_out: those that are not read; None: none.
         split: as of `documents`.
     """
     index, count = part
@@ -88,10 +119,18 @@ def read_files(
         raise ValueError(f"part {index} of {count} is none")
     cut = split_sentences if split else lambda paragraph: [paragraph]
     for file in files:
-        found = islice(_of_file(file, config), config.max_documents)
-        for paragraphs, whole in islice(found, index, None, count):
-            if held_out is None or _is_held_out(paragraphs, config) == held_out:
+        found = enumerate(islice(_of_file(file, config), config.max_documents))
+        skipped = left_out.of(file) if left_out else ()
+        for number, (paragraphs, whole) in islice(found, index, None, count):
+            if number not in skipped and (held_out is None or _is_held_out(paragraphs, config) == held_out):
                 yield paragraphs if whole else [sentence for paragraph in paragraphs for sentence in cut(paragraph)]
+
+
+def numbered(file: str, config: CorpusConfig, part: tuple[int, int]) -> Iterator[tuple[int, list[str]]]:
+    """Documents of a part of a file, their paragraphs or sentences, with their numbers in the file, from 0."""
+    index, count = part
+    found = enumerate(islice(_of_file(file, config), config.max_documents))
+    return ((number, paragraphs) for number, (paragraphs, _) in islice(found, index, None, count))
 
 
 def files_of(source: str | list[str]) -> list[str]:

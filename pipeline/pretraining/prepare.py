@@ -1,6 +1,8 @@
 """Tokenize a corpus once, in parallel, for any number of epochs of pre-training.
 
     python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens
+    python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens \\
+        --engine beam -- --runner FlinkRunner --flink_master host:8081
 
 The corpus is divided into shards; each worker process writes one at a time, and a shard takes its name only when it is
 complete. Run again after it was killed, or after files were added, changed or taken away, it writes only the shards
@@ -16,6 +18,7 @@ stopped, and N workers read N slices of each batch. Training machines read the s
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -29,7 +32,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -73,6 +76,20 @@ class Tokenization:
     rules: TokenizerRules = BERT_RULES
 
 
+class Job(NamedTuple):
+    """A shard to write: which documents, how, and its folder with what is remembered there of all that decides it."""
+
+    read: Reader
+    part: Part
+    tokenization: Tokenization
+    folder: str
+    key: str
+
+
+Engine = Callable[[Sequence[Job]], Iterator[tuple[str, int]]]
+"""Has shards written, and gives name and number of tokens of each that is there."""
+
+
 def prepare(
     read: Reader,
     files: list[str],
@@ -82,6 +99,7 @@ def prepare(
     shards: int | None = None,
     workers: int = 1,
     progress: Callable[[str], None] = lambda line: None,
+    engine: Engine | None = None,
 ) -> TokenCorpus:
     """Write the shards that are missing from `output`, and the list of all.
 
@@ -94,6 +112,7 @@ def prepare(
             `workers`, so that the prepared corpus is the same whatever their number.
         workers: processes; 1: this one.
         progress: is given a line for each finished shard.
+        engine: writes the shards, the same whichever it is; None: `workers`.
 
     Raises:
         UserError: another process writes there; a worker died; and what `read` raises.
@@ -107,15 +126,15 @@ def prepare(
     names = [f"shard-{key[:16]}" for key in keys]
     try:
         with named_in_errors(output), FileLock(output / ".lock", timeout=0):
-            missing = [i for i, name in enumerate(names) if _stored_key(output / name) != keys[i]]
+            missing = [i for i, name in enumerate(names) if stored_key(output / name) != keys[i]]
             if missing:
                 (output / "corpus.json").unlink(missing_ok=True)
             # Of files that are no more as they were, or left by a killed process.
             for old in [*output.glob("shard-*"), *output.glob(".shard-*")]:
                 if old.name not in names:
                     shutil.rmtree(old)
-            jobs = [(read, parts[i], tokenization, str(output / names[i]), keys[i]) for i in missing]
-            for done, (name, tokens) in enumerate(_run(jobs, workers), 1):
+            jobs = [Job(read, parts[i], tokenization, str((output / names[i]).absolute()), keys[i]) for i in missing]
+            for done, (name, tokens) in enumerate((engine or partial(_run, workers=workers))(jobs), 1):
                 progress(f"{name}: {tokens:,} tokens ({len(names) - len(missing) + done} of {len(names)} shards)")
             write_text(output / "corpus.json", json.dumps({"shards": names}))
     except Timeout as error:
@@ -150,10 +169,10 @@ def divided(files: Sequence[str], shards: int | None = None) -> list[Part]:
     ]
 
 
-def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
+def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[str, int]]:
     """Name and tokens of each shard as it is finished."""
     if min(workers, len(jobs)) <= 1:
-        yield from (_write_shard(*job) for job in jobs)
+        yield from map(write_shard, jobs)
         return
     # TensorFlow does not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -161,7 +180,7 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[str, int]]:
     with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_worker) as pool:
         try:
             with _interrupts_held():
-                futures = [pool.submit(_write_shard, *job) for job in jobs]
+                futures = [pool.submit(write_shard, job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
         except KeyboardInterrupt:
@@ -199,13 +218,15 @@ def _worker() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _write_shard(read: Reader, part: Part, tokenization: Tokenization, folder: str, key: str) -> tuple[str, int]:
+def write_shard(job: Job) -> tuple[str, int]:
+    """Name and number of tokens of a shard, which takes its name when it is complete."""
     from pipeline.text import TextEncoder
 
+    part, tokenization = job.part, job.tokenization
     splitter = word_splitter(tokenization.splitter)
     encoder = TextEncoder(tokenization.vocabulary, tokenization.lowercase, rules=tokenization.rules)
-    store = write_store(read(part.files, (part.index, part.count)), encoder, folder, splitter, key)
-    return Path(folder).name, store.meta.tokens
+    store = write_store(job.read(part.files, (part.index, part.count)), encoder, job.folder, splitter, job.key)
+    return Path(job.folder).name, store.meta.tokens
 
 
 def _vocabulary_bytes(tokenization: Tokenization) -> bytes:
@@ -229,9 +250,10 @@ def _key(read: Reader, part: Part, tokenization: Tokenization, vocabulary: bytes
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape") + vocabulary).hexdigest()
 
 
-def _stored_key(folder: Path) -> str | None:
+def stored_key(folder: str | os.PathLike) -> str | None:
+    """The key of a complete shard; None where there is none."""
     try:
-        return json.loads((folder / "meta.json").read_text(encoding="utf-8"))["key"]
+        return json.loads(Path(folder, "meta.json").read_text(encoding="utf-8"))["key"]
     except (OSError, KeyError, json.JSONDecodeError):
         return None
 
@@ -256,16 +278,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--splitter", type=str, default=None, help="Words of Chinese text: jieba, or module:function.")
     parser.add_argument("--output", type=str, required=True, help="Folder for train/ and validation/.")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="Processes.")
+    parser.add_argument("--engine", choices=("local", "beam"), default="local", help="What writes the shards: "
+                        "processes of this machine, or Apache Beam, whose options stand behind --.")  # fmt: skip
     parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: by its size and files.")
-    values = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    values = parser.parse_args(arguments[:cut])
     config = CorpusConfig(**values.corpus.as_dict())
     tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)
     settings = {"shards": values.shards, "workers": values.workers, "progress": print}
     try:
+        if values.engine == "beam":
+            settings["engine"] = partial(importlib.import_module("pipeline.pretraining.beam").run, arguments[cut + 1 :])
         settle(config, "corpus")
         corpora = {}
+        # It needs what is defined here.
+        from pipeline.pretraining.duplicates import left_out
+
+        skipped = left_out(config, values.output, values.workers)
         for name in ("train", "validation"):
-            files, read = reader(config, name)
+            files, read = reader(config, name, skipped)
             folder = Path(values.output, name)
             corpus = corpora[name] = prepare(read, files, tokenization, folder, **settings)
             counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
@@ -308,4 +340,5 @@ def warn_of_empty(config: "CorpusConfig", train: TokenCorpus, validation: TokenC
 if __name__ == "__main__":
     from pipeline.entry import run_command
 
-    run_command(main)
+    # What is sent to other machines is of this module, not of __main__, which is another there.
+    run_command(importlib.import_module("pipeline.pretraining.prepare").main)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import tensorflow as tf
@@ -14,6 +15,7 @@ from pipeline.config import Config, PretrainingConfig, TextConfig
 from pipeline.data.corpus import reader, training_documents
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.pretraining.duplicates import left_out
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
 from pipeline.pretraining.model import PretrainingModel, build_pretraining_model, heads_of
 from pipeline.pretraining.prepare import Tokenization, prepare, warn_of_empty
@@ -168,12 +170,15 @@ def _corpora(
         save_vocabulary(list(encoder.vocabulary), vocabulary)
     tokenization = Tokenization(str(vocabulary), encoder.lowercase, config.pretraining.word_splitter, encoder.rules)
 
+    processes = config.pretraining.workers or os.cpu_count() or 1
+    # Of both it is said once how many documents are left out.
+    skipped = cache(lambda: left_out(config.corpus, run_dir / "corpus", processes))
+
     def tokens(name: str) -> TokenCorpus:
-        processes = config.pretraining.workers or os.cpu_count() or 1
         folder = run_dir / "corpus" / name
         with workers.chief_first():
             if workers.chief:
-                files, read = reader(config.corpus, name)
+                files, read = reader(config.corpus, name, skipped())
                 corpus = prepare(read, files, tokenization, folder, workers=processes)
             else:
                 corpus = TokenCorpus.open(folder)

@@ -18,7 +18,16 @@ from pipeline.data.formats.compression import opened
 from pipeline.data.formats.lines import cells_of, text_writer
 from pipeline.data.formats.notices import Notices
 from pipeline.data.formats.options import ReadOptions, add_read_arguments, options_of
-from pipeline.data.formats.table import FORMATS, Table, format_by_name, format_of, open_table, place_of, suffixes
+from pipeline.data.formats.table import (
+    FORMATS,
+    Table,
+    count_rows,
+    format_by_name,
+    format_of,
+    open_table,
+    place_of,
+    suffixes,
+)
 
 __all__ = [
     "FORMATS",
@@ -30,6 +39,7 @@ __all__ = [
     "add_read_arguments",
     "as_text",
     "cells_of",
+    "count_rows",
     "encodable",
     "escaped",
     "format_by_name",

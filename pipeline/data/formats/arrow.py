@@ -12,8 +12,8 @@ from pipeline.errors import UserError
 BATCH = 10_000
 
 
-def read_parquet(file: File, wanted: list[str] | None) -> Iterator:
-    """Only the wanted columns are read from disk."""
+def read_parquet(file: File, wanted: list[str] | None, rows: range | None = None) -> Iterator:
+    """Only the wanted columns are read from disk, and only the row groups that hold some of `rows`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -28,10 +28,47 @@ def read_parquet(file: File, wanted: list[str] | None) -> Iterator:
         if wanted is not None and set(wanted) <= set(stripped) and all(stripped.count(name) == 1 for name in wanted):
             chosen = [names[stripped.index(name)] for name in wanted]
         yield stripped if chosen is None else wanted
-        batches = table.iter_batches(batch_size=BATCH, columns=chosen)
+        rows = range(table.metadata.num_rows) if rows is None else rows
+        groups, first = _groups(table.metadata, rows)
+        batches = table.iter_batches(batch_size=BATCH, row_groups=groups, columns=chosen)
         if chosen is not None:
             batches = (batch.select(chosen) for batch in batches)
-        yield from _rows(batches, file)
+        yield from _rows(_within(batches, first, rows), file, rows.start)
+
+
+def count_parquet(file: File) -> int:
+    """Its rows, as its footer says."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with file.open_seekable() as stream:
+        try:
+            return pq.ParquetFile(stream).metadata.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file.name} is no parquet file: {error}") from error
+
+
+def _groups(metadata: Any, rows: range) -> tuple[list[int], int]:
+    """The row groups that hold some of the rows, and the number of the first row of the first of them."""
+    groups, first, begin = [], 0, 0
+    for group in range(metadata.num_row_groups):
+        end = begin + metadata.row_group(group).num_rows
+        if begin < rows.stop and end > rows.start:
+            first = first if groups else begin
+            groups.append(group)
+        begin = end
+    return groups, first
+
+
+def _within(batches: Iterator, first: int, rows: range) -> Iterator:
+    """What of batches, whose first row has the number `first`, is in a range of rows."""
+    for batch in batches:
+        begin, end = max(rows.start - first, 0), min(rows.stop - first, batch.num_rows)
+        if end > begin:
+            yield batch.slice(begin, end - begin)
+        first += batch.num_rows
+        if first >= rows.stop:
+            return
 
 
 def read_arrow(file: File, wanted: list[str] | None) -> Iterator:
@@ -51,10 +88,36 @@ def read_arrow(file: File, wanted: list[str] | None) -> Iterator:
         yield from _rows(batches, file)
 
 
-def _rows(batches: Any, file: File) -> Iterator[tuple[int, list]]:
+def types_of(file: File) -> dict[str, Any]:
+    """The types of the columns of a parquet or Arrow file, those that Python's values can be turned into."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with file.open_seekable() as stream:
+        try:
+            if file.start.startswith(b"PAR1"):
+                schema = pq.read_schema(stream)
+            else:
+                opened = pa.ipc.open_file if file.start.startswith(b"ARROW1") else pa.ipc.open_stream
+                schema = opened(stream).schema
+        except (pa.ArrowInvalid, OSError):
+            return {}  # who reads the rows says it
+    return {field.name.strip(): field.type for field in schema if _can_be_made(field.type)}
+
+
+def _can_be_made(kind: Any) -> bool:
     import pyarrow as pa
 
-    number = 0
+    try:
+        pa.array([None], kind)
+    except pa.ArrowException:
+        return False
+    return not pa.types.is_null(kind)
+
+
+def _rows(batches: Any, file: File, number: int = 0) -> Iterator[tuple[int, list]]:
+    import pyarrow as pa
+
     try:
         for batch in batches:
             for start in range(0, batch.num_rows, BATCH):
@@ -68,7 +131,7 @@ def _rows(batches: Any, file: File) -> Iterator[tuple[int, list]]:
 
 @contextmanager
 def write_parquet(stream: BinaryIO, columns: list[str], types: dict) -> Iterator[Callable]:
-    """Types of columns are those of the first rows, where `types` does not give them."""
+    """Types of columns are those of the first rows, where `types` gives neither Python's nor Arrow's."""
     import pyarrow.parquet as pq
 
     with _writer(lambda schema: pq.ParquetWriter(stream, schema), columns, types) as write:
@@ -100,7 +163,7 @@ def _writer(opened: Callable, columns: list[str], types: dict) -> Iterator[Calla
         cells = list(itertools.zip_longest(*rows)) or [()] * len(names)
         arrays = []
         for i, name in enumerate(names):
-            kind = schema.field(i).type if schema else known.get(types.get(name))
+            kind = schema.field(i).type if schema else known.get(types.get(name), types.get(name))
             try:
                 array = pa.array(map(encodable, cells[i]), kind)
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:

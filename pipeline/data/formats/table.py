@@ -25,16 +25,20 @@ class Format:
         suffixes: of file names.
         write: (binary stream, columns, {column: type}) to a context that gives a function to write a list of rows.
         unit: what the number of a row counts.
+        count: a file's rows, where that is known without reading them; `read` then takes a range of them, too.
+        types: of a file's columns, as Arrow has them.
         magic: what its files begin with; none: text.
         packed: compressions that it is read through; None: any.
     """
 
-    read: Callable[[File, list[str] | None], Iterator]
+    read: Callable[..., Iterator]
     suffixes: tuple[str, ...] = ()
     write: Callable[[Any, list[str], dict], Any] | None = None
     unit: str = "line"
     magic: tuple[bytes, ...] = ()
     packed: tuple[str, ...] | None = None
+    count: Callable[[File], int] | None = None
+    types: Callable[[File], dict[str, Any]] | None = None
 
 
 FORMATS = {
@@ -42,9 +46,10 @@ FORMATS = {
     "tsv": Format(delimited.read_tsv, (".tsv", ".txt"), delimited.write_tsv),
     "jsonl": Format(jsonl.read_jsonl, (".jsonl", ".ndjson", ".json"), jsonl.write_jsonl),
     "lines": Format(lines.read_lines),
-    "parquet": Format(arrow.read_parquet, (".parquet",), arrow.write_parquet, "row", (b"PAR1",), ()),
+    "parquet": Format(arrow.read_parquet, (".parquet",), arrow.write_parquet, "row", (b"PAR1",), (),
+                      arrow.count_parquet, arrow.types_of),
     "arrow": Format(arrow.read_arrow, (".arrow", ".feather"), arrow.write_arrow, "row",
-                    (b"ARROW1", b"\xff\xff\xff\xff"), ()),
+                    (b"ARROW1", b"\xff\xff\xff\xff"), (), None, arrow.types_of),
     "xlsx": Format(excel.read_xlsx, (".xlsx",), excel.write_xlsx, "row", (b"PK\x03\x04",), ()),
     "tfrecord": Format(tfrecord.read_tfrecord, (".tfrecord", ".tfrecords"), None, "record"),
     "wiki_doc": Format(wiki.read_wiki_doc),
@@ -61,6 +66,7 @@ class Table:
 
     Attributes:
         columns: names of the cells, without white space at their ends.
+        types: of columns, as Arrow has them, where the format has types.
         notices: what was met on the way, counted.
     """
 
@@ -72,8 +78,9 @@ class Table:
         unit: str,
         options: ReadOptions,
         notices: Notices,
+        types: dict[str, Any] | None = None,
     ):
-        self.source, self.columns, self.notices = source, columns, notices
+        self.source, self.columns, self.notices, self.types = source, columns, notices, types or {}
         self._rows, self._unit, self._options = rows, unit, options
 
     def __iter__(self) -> Iterator[tuple[int, list | str]]:
@@ -93,7 +100,11 @@ class Table:
 
 
 def open_table(
-    source: str, options: ReadOptions, wanted: list[str] | None = None, notices: Notices | None = None
+    source: str,
+    options: ReadOptions,
+    wanted: list[str] | None = None,
+    notices: Notices | None = None,
+    within: range | None = None,
 ) -> Table:
     """Open a file, a folder of label/*.txt or "-", standard input; rows are read as they are taken.
 
@@ -102,12 +113,14 @@ def open_table(
         options: how to read it.
         wanted: the columns whose cells are given, in this order; None: all of the file.
         notices: where to count what should be known.
+        within: the rows to read, from 0, of a file whose rows `count_rows` tells; None: all.
 
     Raises:
         UserError: here or while rows are taken: the file cannot be read, its name or bytes do not tell its format or
             disagree, or a wanted column is missing. The message names file and row.
     """
     notices = Notices() if notices is None else notices
+    types = {}
     if Path(source).is_dir():
         rows, unit = read_folder(source, options, notices), "file"
     else:
@@ -115,13 +128,22 @@ def open_table(
         file = File(source, options, notices)
         _check_bytes(file, kind)
         unit = _unit(file, kind)
-        rows = _explained(FORMATS[kind].read(file, wanted), file)
+        if (types_of := FORMATS[kind].types) is not None and source != STANDARD_INPUT:
+            types = types_of(file)
+        rows = _explained(FORMATS[kind].read(file, wanted, *([] if within is None else [within])), file)
     columns = next(rows)
     if wanted is not None and columns != wanted:
         places = _places(name_of(source), columns, wanted, options)
         rows = ((number, c if isinstance(c, str) else [c[i] for i in places]) for number, c in rows)
         columns = list(wanted)
-    return Table(source, columns, rows, unit, options, notices)
+    return Table(source, columns, rows, unit, options, notices, types)
+
+
+def count_rows(source: str, options: ReadOptions) -> int | None:
+    """The rows of a file, where its format tells them without reading them; else None."""
+    if Path(source).is_dir() or (count := FORMATS[format_of(source, options)].count) is None:
+        return None
+    return count(File(source, options, Notices()))
 
 
 def format_of(source: str, options: ReadOptions, default: str | None = None) -> str:

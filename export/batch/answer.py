@@ -1,0 +1,78 @@
+"""A part of the input answered: what every engine does, in whatever process it likes."""
+
+import functools
+import json
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from export.answered import Input, answered, store, whole_file
+from export.batch.inputs import STATE
+from export.batch.job import Job
+from export.batch.parts import Part
+from pipeline.data.formats import Notices
+from pipeline.files import write_text
+
+_LOADING = threading.Lock()
+
+
+def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: None) -> None:
+    """Answer the rows of a part into its file, which is there whole or not at all.
+
+    It may be done any number of times, also at the same time by several processes: the file is the same.
+
+    Args:
+        job: the batch.
+        part: of a file.
+        progress: called with the number of rows of each window that is answered.
+
+    Raises:
+        ValueError: the file, or a row of it, cannot be used, or has changed since the batch began.
+    """
+    path = job.path(part.source, part.number)
+    if path.exists():
+        return
+    texts = None if part.within is None else job.texts(part.source, part.within)
+    rows, known = (part.rows, part) if texts is None else (texts, texts)
+    windows = answered(_classifier(str(job.model)), rows, job.options.batch_size, job.options.top)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, f".{uuid.uuid4().hex}") as file:
+        form = job.options.format.split(".")[0]
+        for count in store(windows, Input(known.columns, known.types), form, file, job.before):
+            progress(count)
+        part.source.check()
+        _keep_notices(job, part, known.notices)
+
+
+def kept_notices(job: Job) -> list[str]:
+    """What was met in all parts that are answered, as sentences."""
+    found = Notices()
+    for path in sorted((job.folder / STATE).rglob("*.json")):
+        for what, (count, place) in (json.loads(path.read_text(encoding="utf-8")).get("notices") or {}).items():
+            found[what] = [found.get(what, [0, place])[0] + count, found.get(what, [0, place])[1]]
+    return found.sentences()
+
+
+def _keep_notices(job: Job, part: Part, notices: dict) -> None:
+    if notices:
+        path = job.folder / STATE / f"{part.source.name}-{part.number:06d}.notices.json"
+        write_text(path, json.dumps({"notices": notices}))
+
+
+def _classifier(version: str) -> Any:
+    """The model, loaded once a process, whatever threads the engine has."""
+    with _LOADING:
+        return _load(version)
+
+
+@functools.lru_cache(1)
+def _load(version: str) -> Any:
+    # No engine's process trains: see export.loading.Classifier.
+    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from export.loading import Classifier
+
+    return Classifier(Path(version))

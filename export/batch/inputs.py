@@ -1,0 +1,130 @@
+"""The files of a batch: where their answers go, and what a run of the batch has found out about each."""
+
+import glob
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from export.texts import files_of
+from pipeline.data.formats import suffixes
+from pipeline.data.formats.file import STANDARD_INPUT
+from pipeline.errors import UserError
+from pipeline.files import write_text
+
+# Of the output folder; what begins with _ is no data to pyarrow, Spark and Hive.
+STATE = "_inputs"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of the input.
+
+    Attributes:
+        path: of the file, absolute.
+        name: of its answers: its path below the folder that the pattern begins with, without suffixes.
+        size: in bytes (of a folder of texts, that of all of them).
+        changed: when it was modified, in nanoseconds (of a folder, the last of its files).
+    """
+
+    path: str
+    name: str
+    size: int
+    changed: int
+
+    def check(self) -> None:
+        """See that it is still the file that it was when the batch began.
+
+        Raises:
+            UserError: it is not.
+        """
+        if _identity(self.path) != (self.size, self.changed):
+            raise UserError(f"{self.path} has changed while it was answered: let it be written first, and start again.")
+
+
+@dataclass(frozen=True)
+class State:
+    """What is kept of a file, from the first time that it is read."""
+
+    size: int
+    changed: int
+    parts: int | None = None
+    """How many parts it has; None: it has not been read to its end."""
+    rows: int | None = None
+    """How many rows are answered in them."""
+    notices: dict | None = None
+    """What was met behind its last row."""
+
+    def is_of(self, source: Source) -> bool:
+        """Whether the file is still the same."""
+        return (self.size, self.changed) == (source.size, source.changed)
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse an --input that is no file.
+
+    Raises:
+        UserError: it is not.
+    """
+    if "://" in pattern:
+        raise UserError(f"--input {pattern}: give a path of this machine, to which a bucket can be mounted.")
+    if pattern == STANDARD_INPUT:
+        raise UserError("--input -: standard input cannot be read again after a failure; write it to a file.")
+
+
+def sources_of(pattern: str, output: Path) -> list[Source]:
+    """The files that --input names, in the order of their names, without those of the output.
+
+    Raises:
+        UserError: there is none, or the answers of two would have one name.
+    """
+    paths = [path for path in files_of(pattern, "input") if not _is_in(path, output)]
+    if not paths:
+        raise UserError(f"--output {output} is the folder of the input: give the answers one of their own.")
+    root = Path(pattern).parent if Path(pattern).exists() else _beginning(pattern)
+    names: dict[str, str] = {}
+    found = []
+    for path in paths:
+        name = _bare(Path(path).relative_to(root))
+        if name in names:
+            raise UserError(f"{names[name]} and {path} would have answers of one name: give one --output to each.")
+        names[name] = path
+        found.append(Source(os.path.abspath(path), name, *_identity(path)))
+    return found
+
+
+def state_of(folder: Path, source: Source) -> State | None:
+    """What is kept of a file; None: it was not begun."""
+    path = _state_file(folder, source)
+    return State(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def keep(folder: Path, source: Source, **found) -> None:
+    """Keep what was found out about a file."""
+    write_text(_state_file(folder, source), json.dumps(asdict(State(source.size, source.changed, **found))))
+
+
+def _state_file(folder: Path, source: Source) -> Path:
+    return folder / STATE / f"{source.name}.json"
+
+
+def _beginning(pattern: str) -> Path:
+    """The folder that holds all that a pattern may mean."""
+    parts = Path(pattern).parts
+    return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+
+
+def _is_in(path: str, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
+
+def _bare(path: Path) -> str:
+    suffix, compression = suffixes(str(path))
+    return str(path)[: len(str(path)) - len(suffix) - len(compression)]
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Size and time of the last change, of a folder those of its files."""
+    files = [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [Path(path)]
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
