@@ -439,9 +439,8 @@ def test_prediction_logs_of_tensorflow_serving(finished, logged, tmp_path):
         for line in logged["longer"].read_text().splitlines():
             record, log = json.loads(line), log_of()
             log.predict_log.request.model_spec.name = "news"
-            for message, values in (
-                (log.predict_log.request.inputs, record["inputs"]), (log.predict_log.response.outputs, record["outputs"]),
-            ):  # fmt: skip
+            request, response = log.predict_log.request, log.predict_log.response
+            for message, values in ((request.inputs, record["inputs"]), (response.outputs, record["outputs"])):
                 for name, column in values.items():
                     message[name].CopyFrom(tf.make_tensor_proto(column))
             writer.write(log.SerializeToString())

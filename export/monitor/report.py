@@ -107,14 +107,12 @@ def write_prometheus(path: Path, found: dict[str, Any], model: str) -> None:
         path: in the collector's folder; the name must end in .prom for it to be read.
         model: value of the label model_name.
     """
-    features, accuracy, windows = found["features"], found["accuracy"], found["windows"]
+    features, accuracy = found["features"], found["accuracy"]
     of_features = {
         "psi": ("PSI against the reference, less what chance gives.", [f["whole"]["psi"] for f in features]),
-        "jensen_shannon_bits": ("Jensen-Shannon divergence from the reference.", [f["whole"]["js"] for f in features]),
+        "jensen_shannon": ("Jensen-Shannon divergence from the reference, from 0 to 1.", [f["whole"]["js"] for f in features]),
         "moved": ("1 where a feature has moved in some window, or in all rows together.",
                   [int(f["moved"]) for f in features]),
-        "moved_last_window": ("1 where a feature has moved in the last window.",
-                              [int(f["name"] in windows[-1]["moved"]) for f in features]),
     }  # fmt: skip
     single = {
         "rows": ("Rows that were looked at.", found["rows"]),
