@@ -110,7 +110,7 @@ def write_prometheus(path: Path, found: dict[str, Any], model: str) -> None:
     features, accuracy = found["features"], found["accuracy"]
     of_features = {
         "psi": ("PSI against the reference, less what chance gives.", [f["whole"]["psi"] for f in features]),
-        "jensen_shannon": ("Jensen-Shannon divergence from the reference, from 0 to 1.", [f["whole"]["js"] for f in features]),
+        "jensen_shannon": ("Jensen-Shannon divergence from it, from 0 to 1.", [f["whole"]["js"] for f in features]),
         "moved": ("1 where a feature has moved in some window, or in all rows together.",
                   [int(f["moved"]) for f in features]),
     }  # fmt: skip
