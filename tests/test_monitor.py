@@ -224,7 +224,7 @@ def made_rows(chance, rows: int, shift: str = "") -> Rows:
     if shift == "score":
         score = score**2
     if shift == "fit":
-        fit = np.where(chance.random(rows) < 0.2, 1 - fit / 50, fit)
+        fit = np.where(chance.random(rows) < 0.2, fit / 50, fit)
     times = [f"2026-03-{1 + i * 20 // rows:02d}T00:00:00Z" for i in range(rows)]
     return Rows([texts], {"label": labels.tolist(), "score": score, "fit": fit}, times, "row 1")
 
@@ -285,8 +285,8 @@ def test_rows_that_fit_least(planted):
     rows = made_rows(np.random.default_rng(3), 1000)
     found = watched(planted, [rows, rows])
     assert found["least_fitting_by"] == "fit"
-    most = sorted([*rows.outputs["fit"], *rows.outputs["fit"]], reverse=True)[:3]
-    assert [row["fit"] for row in found["least_fitting"]] == most
+    least = sorted([*rows.outputs["fit"], *rows.outputs["fit"]])[:3]
+    assert [row["fit"] for row in found["least_fitting"]] == least
 
 
 def test_what_logs_lack_is_said(planted):

@@ -116,7 +116,7 @@ class Watch:
 
 
 class LeastFitting:
-    """Of all rows those that fit least: by the output `fit`, which is high for them, else by the lowest score.
+    """Of all rows those that fit least: with the lowest `fit`, where the model gives it, else with the lowest score.
 
     Args:
         reference: whose outputs there are.
@@ -131,7 +131,7 @@ class LeastFitting:
         """Look at more rows."""
         if not self._count or self.by not in values:
             return
-        oddness = np.where(kept, values[self.by] * (1 if self.by == "fit" else -1), np.nan)
+        oddness = np.where(kept, -values[self.by], np.nan)
         known = np.flatnonzero(np.isfinite(oddness))
         for row in known[np.argsort(-oddness[known], kind="stable")[: self._count]].tolist():
             shown = {
