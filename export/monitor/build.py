@@ -91,8 +91,9 @@ def of_logs(parts: Iterable[Rows], model: Path | None, inputs: Sequence[str], te
     for rows in parts:
         gathered.append(features(rows))
         if "label" in rows.outputs:
-            labels.update(rows.outputs["label"])
-            codes = (known.setdefault(label, len(known)) for label in rows.outputs["label"])
+            given = list(map(str, rows.outputs["label"]))
+            labels.update(given)
+            codes = (known.setdefault(label, len(known)) for label in given)
             coded.append(np.fromiter(codes, np.int64, len(rows)))
         outputs |= dict.fromkeys(name for name in NUMBERS if name in rows.outputs)
         count += len(rows)
@@ -100,10 +101,10 @@ def of_logs(parts: Iterable[Rows], model: Path | None, inputs: Sequence[str], te
             break
     if count < FEWEST_ROWS:
         raise UserError(f"the logs hold {count} rows with answers, and a reference takes {FEWEST_ROWS} at least.")
-    names = tuple(str(label) for label, _ in labels.most_common(MOST_LABELS))
+    names = tuple(label for label, _ in labels.most_common(MOST_LABELS))
     found = {name: np.concatenate([one[name] for one in gathered if name in one]) for name in gathered[0]}
     if coded:
-        of_code = np.array([names.index(str(label)) if str(label) in names else -1 for label in known])
+        of_code = np.array([names.index(label) if label in names else -1 for label in known])
         found["label"] = of_code[np.concatenate(coded)]
     return make_reference(
         found, names_of_features(inputs, names), made_from=f"{count} rows of logs", inputs=tuple(inputs),

@@ -62,7 +62,7 @@ class Features:
             found |= {feature_name(name, feature, self._inputs): values for feature, values in of_text.items()}
         if self._labels and "label" in rows.outputs:
             known = self._labels
-            found["label"] = np.array([known.get(label, -1) for label in rows.outputs["label"]], np.int64)
+            found["label"] = np.array([known.get(str(label), -1) for label in rows.outputs["label"]], np.int64)
         for name in self._outputs:
             if name in rows.outputs:
                 found[name] = _numbers(name, rows)

@@ -8,6 +8,7 @@ Three kinds are read, told apart by name and beginning:
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,14 +67,14 @@ def read_log(path: str, wanted: Wanted, options: ReadOptions, notices: Notices) 
 
 def _is_request_log(file: File) -> bool:
     """Whether the first object of a file of JSON lines is a request. One longer than what is looked at is told by its
-    first keys."""
+    keys so far."""
     for line in file.start.decode("utf-8", "replace").splitlines():
         if line.startswith("{"):
             try:
                 found = json.loads(line)
                 return "request" in found or ("inputs" in found and "outputs" in found)
             except ValueError:
-                return line.startswith('{"time"') and '"inputs": ' in line
+                return re.search(r'"(inputs|request)" ?:', line) is not None
     return False
 
 
