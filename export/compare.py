@@ -4,9 +4,15 @@
     python -m export.compare runs/a runs/b --data held_out.csv --min_agreement 0.95 --max_accuracy_drop 0.005 --json
 
 Both answer the same texts: how many labels are the same, which changed, what that does to each class, to accuracy and
-F1 where the file has labels, and to latency. The exit status is 0, 1 where a gate failed, and 2 after one sentence on
-what is wrong with the input. The file is of any format that training reads, and read as the new model's training rows
-were, or has one text a line.
+F1 where the file has labels, and to latency. The exit status is 0, 1 where a gate failed, 2 after one sentence on what
+is wrong with the input, and with --error 3 where the rows do not decide. The file is of any format that training reads,
+and read as the new model's training rows were, or has one text a line.
+
+    python -m export.compare runs/a runs/b --data held_out.csv --min_agreement 0.9 --max_accuracy_drop 0.02 --error 0.05
+
+With --error, rows are answered in random order until agreement and accuracy are decided, for the population that they
+are of and not only for themselves: a gate passes or fails wrongly with at most that probability, all gates together. To
+compare versions by what both have answered in use, see export.shadow.
 """
 
 import argparse
@@ -18,15 +24,19 @@ import time
 import numpy as np
 
 from export.command_line import command_parser
+from export.sequential import drop_bounds, share_bounds
 from export.texts import Texts, add_text_arguments, check_text_arguments
 from export.versions import find_version
 from pipeline.data.formats import escaped
 
 SHOWN = 10
+# With --error: rows between two looks.
+LOOK = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, 1 where a gate failed, 2 after one sentence on what is wrong."""
+    """Command line; returns the exit status: 0, 1 where a gate failed, 2 after one sentence on what is wrong, 3
+    where rows do not decide."""
     parser = command_parser("export.compare", __doc__)
 
     def add(name: str, **settings) -> None:
@@ -41,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("max_accuracy_drop", type=float, help="how much accuracy may fall to pass, as 0.005 (default: any)")
     add("max_mae_rise", type=float, help="how much the mean absolute error of a number may rise (default: any)")
     add("max_slowdown", type=float, help="median time of one text, new / old, to pass, as 1.2 (default: any)")
+    add("error", type=float, help="decide agreement and accuracy for the population of the rows, wrongly with this "
+        "probability, as 0.05, and stop when it is clear (default: for these rows alone)")  # fmt: skip
     add("batch_size", type=int, default=32, help="texts a forward pass (default: 32)")
     add("latency_requests", type=int, default=200, help="requests of one text to time; 0: none (default: 200)")
     add("json", action="store_true", help="print everything, with all changed rows, as JSON")
@@ -51,7 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(found, indent=1, ensure_ascii=False) if options.json else _table(found))
-    return 0 if found["passed"] else 1
+    return exit_status(found["gates"])
+
+
+def exit_status(gates: list[dict]) -> int:
+    """0 where all gates have passed, 1 where one has failed, 3 where rows do not decide one."""
+    if all(gate["passed"] for gate in gates):
+        return 0
+    return 1 if any(gate.get("verdict", "failed") == "failed" for gate in gates if not gate["passed"]) else 3
 
 
 def _compare(options: argparse.Namespace) -> dict:
@@ -66,13 +85,20 @@ def _compare(options: argparse.Namespace) -> dict:
         raise ValueError(f"{old.version} takes {' and '.join(old.inputs)}, {new.version} {' and '.join(new.inputs)}.")
     if old.task.name != new.task.name:
         raise ValueError(f"{old.version} is of the task {old.task.name}, {new.version} of {new.task.name}.")
-    texts, truth = _read(options, new)
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    outputs = [model(*columns, batch_size=options.batch_size).outputs for model in (old, new)]
+    texts, truth, numbers = _read(options, new)
+    if options.error is None:
+        outputs = _answers([old, new], texts, options.batch_size)
+    else:
+        order = np.random.default_rng(0).permutation(len(texts)).tolist()
+        texts, numbers = [texts[row] for row in order], [numbers[row] for row in order]
+        truth = None if truth is None else [truth[row] for row in order]
+        outputs = _until_decided(options, [old, new], texts, truth)
+        asked = len(next(iter(outputs[0].values())))
+        texts, truth = texts[:asked], None if truth is None else truth[:asked]
     same = new.task.same_answers(*outputs)
     changed = []
     for row in np.flatnonzero(~same).tolist():
-        found = {"row": row + 1, **dict(zip(new.inputs, texts[row], strict=True))}
+        found = {"row": numbers[row], **dict(zip(new.inputs, texts[row], strict=True))}
         if truth is not None:
             found["label"] = truth[row][0] if isinstance(truth[row], list) and len(truth[row]) == 1 else truth[row]
         changed.append(found | _shown("old", old.task, outputs[0], row) | _shown("new", new.task, outputs[1], row))
@@ -93,7 +119,32 @@ def _compare(options: argparse.Namespace) -> dict:
     return found
 
 
+def _answers(models: list, texts: list[tuple[str, ...]], batch_size: int) -> list[dict[str, np.ndarray]]:
+    """What each model gives."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    return [model(*columns, batch_size=batch_size).outputs for model in models]
+
+
+def _until_decided(
+    options: argparse.Namespace, models: list, texts: list[tuple[str, ...]], truth: list | None
+) -> list[dict[str, np.ndarray]]:
+    """What each gives for the first rows, as many as it takes to decide the gates."""
+    parts, task = [], models[1].task
+    for start in range(0, len(texts), LOOK):
+        parts.append(_answers(models, texts[start : start + LOOK], options.batch_size))
+        outputs = [{name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][side]}
+                   for side in range(2)]  # fmt: skip
+        known = None if truth is None else truth[: start + LOOK]
+        found = {"agreement": float(task.same_answers(*outputs).mean()), "rows": len(next(iter(outputs[0].values())))}
+        found |= task.compare(models[0].task, outputs, known)
+        if all(gate["verdict"] != "undecided" for gate in _gates(found, options) if "verdict" in gate):
+            break
+    return outputs
+
+
 def _check(options: argparse.Namespace) -> None:
+    if options.error is not None and (not 0 < options.error < 1 or options.max_mae_rise is not None):
+        raise ValueError(f"--error {options.error:g}: it is above 0 and below 1, and decides no --max_mae_rise.")
     if not 0 <= options.min_agreement <= 1:
         raise ValueError(f"--min_agreement {options.min_agreement}: it is a share, from 0 to 1.")
     if options.batch_size < 1 or options.latency_requests < 0:
@@ -111,8 +162,9 @@ def _shown(side: str, task, outputs: dict, row: int) -> dict:
     return {key: value if isinstance(value, str) else round(float(value), 4) for key, value in values.items()}
 
 
-def _read(options: argparse.Namespace, model) -> tuple[list[tuple[str, ...]], list | None]:
-    """Texts, one or two a row, and what is right, if the file has it; rows are those that training would take."""
+def _read(options: argparse.Namespace, model) -> tuple[list[tuple[str, ...]], list | None, list[int]]:
+    """Texts, one or two a row, what is right, if the file has it, and the numbers of the rows, which are those that
+    training would take."""
     trained = model.metadata.get("read", {})
     rows = Texts(options, model.inputs, trained, "data", options.label_column, model.features.wanted("--data"))
     several = trained.get("label_columns")
@@ -146,7 +198,7 @@ def _read(options: argparse.Namespace, model) -> tuple[list[tuple[str, ...]], li
     for option in ("max_accuracy_drop", "max_mae_rise"):
         if getattr(options, option) is not None and not places:
             raise ValueError(f"--{option} needs labels: {options.data} has no column for --label_column.")
-    return texts, truth if places else None
+    return texts, truth if places else None, list(range(1, len(texts) + 1))
 
 
 def _latency(predictors: list, texts: list[tuple[str, ...]], count: int) -> dict:
@@ -183,11 +235,34 @@ def _gates(found: dict, options: argparse.Namespace) -> list[dict]:
         change = sign * (sides["new"][score] - sides["old"][score])
         # Differences of shares of few rows are not exact.
         gates.append((gate, change, "at most", limit, change <= limit + 1e-9))
-    if options.max_slowdown is not None:
+    if options.max_slowdown is not None and "latency_ms" in found:
         slowdown = found["latency_ms"]["slowdown"]
         gates.append(("slowdown", slowdown, "at most", options.max_slowdown, slowdown <= options.max_slowdown))
     names = ("gate", "value", "bound", "limit", "passed")
-    return [dict(zip(names, gate, strict=True)) for gate in gates]
+    named = [dict(zip(names, gate, strict=True)) for gate in gates]
+    return named if options.error is None else [_decided(gate, found, options) for gate in named]
+
+
+def _decided(gate: dict, found: dict, options: argparse.Namespace) -> dict:
+    """A gate on a share, with what is known of the population and the verdict of that; others as they are."""
+    rows, error = found["rows"], options.error / (1 if options.max_accuracy_drop is None else 2)
+    if gate["gate"] == "agreement":
+        bounds = share_bounds(round(rows * found["agreement"]), rows, error)
+        verdict = bounds.at_least(gate["limit"])
+    elif gate["gate"] == "accuracy_drop":
+        bounds = drop_bounds(found["scores"]["broken"], found["scores"]["fixed"], rows, error)
+        verdict = bounds.at_most(gate["limit"])
+    else:
+        return gate
+    return gate | {"low": bounds.low, "high": bounds.high, "verdict": verdict, "passed": verdict == "passed"}
+
+
+def gate_line(gate: dict) -> str:
+    """A gate for the terminal."""
+    verdict = gate.get("verdict", "passed" if gate["passed"] else "failed")
+    bounds = f" (in the population {gate['low']:.4f} to {gate['high']:.4f})" if "low" in gate else ""
+    shown = verdict.upper() if verdict == "failed" else verdict
+    return f"{gate['gate']} {gate['value']:.4f}{bounds}, {gate['bound']} {gate['limit']:g}: {shown}"
 
 
 def _table(found: dict) -> str:
@@ -207,9 +282,7 @@ def _table(found: dict) -> str:
             right = f" (right: {row['label']})" if "label" in row else ""
             lines.append(f"  row {row['row']}: {' -> '.join(sides)}{right}  {' '.join(texts.split())[:70]}")
     lines.append("")
-    for gate in found["gates"]:
-        verdict = "passed" if gate["passed"] else "FAILED"
-        lines.append(f"{gate['gate']} {gate['value']:.4f}, {gate['bound']} {gate['limit']:g}: {verdict}")
+    lines += map(gate_line, found["gates"])
     # Labels and texts may hold anything.
     return "\n".join(map(escaped, lines))
 

@@ -1,8 +1,9 @@
 """TensorFlow Serving's log of a request, without the package tensorflow-serving-api.
 
 These are the messages of tensorflow_serving/apis/prediction_log.proto, and of those that it is made of, as far as
-warm-up requests need them: fields with their names, numbers and types. A message on the wire carries no name, so that
-the package here is one of our own, which leaves the true one to tensorflow-serving-api where it is installed.
+warm-up requests and logs of answers need them: fields with their names, numbers and types. A message on the wire
+carries no name, so that the package here is one of our own, which leaves the true one to tensorflow-serving-api where
+it is installed.
 """
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
@@ -25,7 +26,8 @@ _MESSAGES = {
     "ClassificationRequest": (("model_spec", 1, "ModelSpec"), ("input", 2, "Input")),
     "PredictRequest": (("model_spec", 1, "ModelSpec"), ("inputs", 2, {str: _TENSOR}), ("output_filter", 3, [str])),
     "ClassifyLog": (("request", 1, "ClassificationRequest"),),
-    "PredictLog": (("request", 1, "PredictRequest"),),
+    "PredictResponse": (("model_spec", 2, "ModelSpec"), ("outputs", 1, {str: _TENSOR})),
+    "PredictLog": (("request", 1, "PredictRequest"), ("response", 2, "PredictResponse")),
     "PredictionLog": (("log_metadata", 1, "Other"), *_KINDS),
     # Kinds that warm no server up; what they hold is kept, not read.
     "Other": (),

@@ -41,6 +41,8 @@ METRICS = {
     ":tensorflow:serving:request_latency_count",
     ":tensorflow:serving:batching_session:queuing_latency_bucket",
 }  # fmt: skip
+# export/monitor/report.py
+MONITOR = {"bert_pipeline_monitor_moved", "bert_pipeline_monitor_report_time_seconds"}
 KUBERNETES = ("1.31", "1.37")
 
 
@@ -223,7 +225,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_the_server_has(plain):
     (group,) = yaml.safe_load((plain / "alerts.yml").read_text())["groups"]
     for rule in group["rules"]:
         found = metrics_of(rule["expr"])
-        assert found and found <= METRICS
+        assert found and found <= METRICS | MONITOR
         assert {"alert", "expr", "for", "labels", "annotations"} == set(rule)
     dashboard = json.loads((plain / "grafana.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
@@ -258,6 +260,8 @@ def fired(folder: Path, series: dict[str, str], minutes: int) -> set[str]:
 PROBES = ':tensorflow:serving:request_count{model_name="my-news",status="OK"%s}'
 ASKED = ':tensorflow:serving:request_latency_count{model_name="my-news",API="Predict",entrypoint="GRPC"}'
 FAILED = ':tensorflow:serving:request_count{model_name="my-news",status="INTERNAL"}'
+MOVED = 'bert_pipeline_monitor_moved{model_name="my-news",feature="%s"}'
+REPORTED = 'bert_pipeline_monitor_report_time_seconds{model_name="my-news"}'
 POD = 'up{job="kubernetes-pods",app_kubernetes_io_name="my-news",instance="10.0.0.%d:8501"}'
 
 
@@ -275,6 +279,10 @@ POD = 'up{job="kubernetes-pods",app_kubernetes_io_name="my-news",instance="10.0.
         ({PROBES % "": "0+300x80", ASKED: "0+1x80", FAILED: "0+1x80"}, {"ServingErrors"}),
         ({PROBES % "": "0+300x80", FAILED: "0+1x80"}, {"ServingErrors"}),
         ({PROBES % "": "0+300x80", ASKED: "0+1000x80", FAILED: "0+1x80"}, set()),
+        # Time begins at 0 in promtool's tests.
+        ({PROBES % "": "0+300x80", MOVED % "score": "0x80", REPORTED: "0x80"}, set()),
+        ({PROBES % "": "0+300x80", MOVED % "score": "0x20 1x60", REPORTED: "0x80"}, {"ModelInputsMoved"}),
+        ({PROBES % "": "0+300x80", MOVED % "score": "0x80", REPORTED: "-180000x80"}, {"MonitorStopped"}),
     ],
 )  # fmt: skip
 def test_alerts_fire(series, alerts, plain):
