@@ -17,7 +17,6 @@ compare versions by what both have answered in use, see export.shadow.
 
 import argparse
 import json
-import os
 import sys
 import time
 
@@ -289,7 +288,8 @@ def _table(found: dict) -> str:
 
 if __name__ == "__main__":
     from pipeline.entry import run_command
+    from pipeline.frozen_weights import assume_frozen
 
     # This process never trains: see export.loading.Classifier.
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    assume_frozen()
     run_command(main)

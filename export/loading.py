@@ -52,8 +52,8 @@ class Classifier:
     """An exported model that answers texts; `export.load` makes it.
 
     Where a process only predicts, the environment variable TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=1, set before TensorFlow
-    starts, lets oneDNN keep the weights in its own layout, which is much faster on CPUs. Where it also trains, the
-    variable would make TensorFlow use outdated weights: leave it unset.
+    starts, lets oneDNN keep the weights in its own layout, which is much faster on CPUs. Where it also trains, leave it
+    unset: see pipeline.frozen_weights.
 
     Example:
         classifier = Classifier("runs/quickstart")

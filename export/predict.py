@@ -158,7 +158,8 @@ def _print(windows: Iterator[Window], file: Any) -> Iterator[int]:
 
 if __name__ == "__main__":
     from pipeline.entry import run_command
+    from pipeline.frozen_weights import assume_frozen
 
     # This process never trains: see export.loading.Classifier.
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    assume_frozen()
     run_command(main)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import frozen_weights
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
@@ -26,8 +28,9 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def float32():
-    """Whatever numerics a test sets, the next begins with Keras' own."""
+    """Whatever numerics a test sets, the next begins with Keras' own; none may leave what spoils all training."""
     yield
+    assert frozen_weights.NAME not in os.environ
     import keras
 
     keras.config.set_dtype_policy("float32")

@@ -3,14 +3,13 @@
 Each is tested where it is installed, in whatever environment: `python -m pytest tests/test_batch_engines.py`.
 """
 
-import importlib.util
 import os
 
 import pytest
 from batch_rows import answers, assert_alike, kill_writer, predicted, records, started, write_jsonl, write_parquet
 from tiny_export import export_tiny
 
-MODULES = {"beam": "apache_beam", "ray": "ray", "spark": "pyspark"}
+MODULES = {"beam": "apache_beam", "ray": "ray.data", "spark": "pyspark"}
 TWO_WORKERS = {
     "beam": (
         "--",
@@ -29,8 +28,7 @@ ROWS = 6000
 
 @pytest.fixture(scope="module", params=MODULES)
 def engine(request):
-    if importlib.util.find_spec(MODULES[request.param]) is None:
-        pytest.skip(f"the extra {request.param} is not installed here")
+    pytest.importorskip(MODULES[request.param])
     return request.param
 
 

@@ -273,6 +273,7 @@ def test_what_comes_next_comes_back_as_training_rows(planted, tmp_path, capsys):
     assert run.main([*begun, "--training.epochs", "1", "--export.enabled", "false"]) == 0
     third = ask(str(tmp_path / "run"), output="third.csv")
     texts = [{row["text"] for row in rows} for rows in (first, second, third)]
+    assert {row["text"] for row in ask(str(tmp_path / "run"), "--by", "fit", output="fourth.csv")} != texts[2]
     assert len(set.union(*texts)) == 36
     assert command.main(["check", str(tmp_path / "run"), "--output", str(tmp_path / "found.csv")]) == 0
     assert all(Path(row["file"]).name in ("first.csv", "second.csv") for row in read(tmp_path / "found.csv"))

@@ -309,7 +309,7 @@ def test_since():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("watched")
-    config = write_config(folder, 600, export={"signatures": ["predict_tokens"]})
+    config = write_config(folder, 600, export={"signatures": ["predict_tokens"], "fit": True})
     run.main(["--config", str(config), "--run_dir", str(folder / "news"), "--evaluation.baseline", "none"])
     # What a run has stored is enough.
     (folder / "train.csv").rename(folder / "moved.csv")
@@ -352,7 +352,7 @@ def test_a_reference_has_no_texts(finished):
     assert not [word for word in words if word in content]
     reference = Reference.load(finished)
     assert reference.rows == 240 and reference.labels == tuple(sorted(SUBJECTS))
-    assert {sketch.name for sketch in reference.sketches} >= {"characters", "whole words", "label", "score"}
+    assert {sketch.name for sketch in reference.sketches} >= {"characters", "whole words", "label", "score", "fit"}
 
 
 def test_accuracy_of_the_reference_is_that_of_the_run(finished):

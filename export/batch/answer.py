@@ -1,4 +1,4 @@
-"""A part of the input answered: what every engine does, in whatever process it likes."""
+"""A part of the input answered: what every engine does, in processes of its own."""
 
 import functools
 import json
@@ -15,6 +15,7 @@ from export.batch.job import Job
 from export.batch.parts import Part
 from pipeline.data.formats import Notices
 from pipeline.files import write_text
+from pipeline.frozen_weights import assume_frozen
 
 _LOADING = threading.Lock()
 
@@ -47,6 +48,14 @@ def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: N
         _keep_notices(job, part, known.notices)
 
 
+def answer_in_worker(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: None) -> None:
+    """The same in a process of an engine, which never trains: what is set here would make training take outdated
+    weights (see export.loading.Classifier), also in processes that it starts."""
+    assume_frozen()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    answer(job, part, progress)
+
+
 def kept_notices(job: Job) -> list[str]:
     """What was met in all parts that are answered, as sentences."""
     found = Notices()
@@ -70,9 +79,6 @@ def _classifier(version: str) -> Any:
 
 @functools.lru_cache(1)
 def _load(version: str) -> Any:
-    # No engine's process trains: see export.loading.Classifier.
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from export.loading import Classifier
 
     return Classifier(Path(version))

@@ -6,7 +6,7 @@ Beam's own handler of TensorFlow models is not used: it loads models with Keras,
 
 from functools import partial
 
-from export.batch.answer import answer
+from export.batch.answer import answer_in_worker
 from export.batch.inputs import Source
 from export.batch.job import Job
 from export.batch.parts import parts_of
@@ -28,4 +28,4 @@ def run(job: Job, sources: list[Source], arguments: list[str]) -> None:
         parts = files | "parts" >> beam.FlatMap(partial(parts_of, job))
         # Without it a file's parts would all be answered by the worker that cuts it.
         spread = parts | "spread" >> beam.Reshuffle()
-        _ = spread | "answers" >> beam.Map(partial(answer, job))
+        _ = spread | "answers" >> beam.Map(partial(answer_in_worker, job))

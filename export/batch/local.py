@@ -23,7 +23,7 @@ def run(job: Job, sources: list[Source], workers: int | None) -> None:
     """
     cores = len(os.sched_getaffinity(0))
     workers = workers or (1 if os.path.exists(GPU) else cores)
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores // workers)))
+    threads = max(1, cores // workers)
     parts = (part for source in sources for part in parts_of(job, source))
     lost: list[Part] = []
     crew: list[Worker] = []
@@ -33,7 +33,7 @@ def run(job: Job, sources: list[Source], workers: int | None) -> None:
             idle = [worker for worker in crew if worker.part is None]
             while (idle or len(crew) < workers) and (part := lost.pop() if lost else next(parts, None)):
                 if not idle:
-                    crew.append(Worker(job))
+                    crew.append(Worker(job, threads))
                 (idle.pop() if idle else crew[-1]).give(part)
             busy = {worker.connection: worker for worker in crew if worker.part}
             if not busy:

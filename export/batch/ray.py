@@ -6,7 +6,7 @@ dies is started anew by Ray, which gives it its part again.
 
 from typing import Any
 
-from export.batch.answer import answer
+from export.batch.answer import answer_in_worker
 from export.batch.inputs import Source
 from export.batch.job import Job
 from export.batch.parts import Part, parts_of
@@ -23,7 +23,7 @@ class _Actor:
     def answer(self, part: Part) -> int:
         """Answer a part; how many rows that are."""
         done: list[int] = []
-        answer(self._job, part, done.append)
+        answer_in_worker(self._job, part, done.append)
         return sum(done)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from export.batch.answer import answer
+from export.batch.answer import answer_in_worker
 from export.batch.inputs import Source
 from export.batch.job import Job
 from export.batch.parts import Part, parts_of
@@ -34,7 +34,7 @@ def run(job: Job, sources: list[Source], arguments: list[str]) -> None:
         parts = files.flatMap(partial(_numbered, job))
         # Without it a file's parts would all be answered by the task that cuts it.
         spread = parts.partitionBy(8 * context.defaultParallelism, int)
-        spread.values().foreach(partial(answer, job))
+        spread.values().foreach(partial(answer_in_worker, job))
     finally:
         context.stop()
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections import Counter
 from multiprocessing.connection import Connection
 
 from export.answered import warn
-from export.batch.answer import answer
+from export.batch.answer import answer_in_worker
 from export.batch.job import Job
 from export.batch.parts import Part
 from pipeline.errors import UserError
@@ -19,16 +20,20 @@ DEATHS = 3
 class Worker:
     """The process, as the one that gives it parts sees it.
 
+    Args:
+        job: of the parts.
+        threads: of TensorFlow.
+
     Attributes:
         part: what it works on; None: it has nothing to do.
         rows: of it, those that are answered.
         connection: to wait for what it says.
     """
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, threads: int):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, job), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, job, threads), daemon=True)
         self._process.start()
         # Only the process holds this end: when it dies, the connection is at its end.
         theirs.close()
@@ -84,13 +89,15 @@ def taken_back(worker: Worker, deaths: Counter) -> Part:
     return part
 
 
-def _work(connection: Connection, job: Job) -> None:
+def _work(connection: Connection, job: Job, threads: int) -> None:
+    # Before TensorFlow is imported.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
     # Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         while True:
             try:
-                answer(job, connection.recv(), connection.send)
+                answer_in_worker(job, connection.recv(), connection.send)
                 said = None
             except (BrokenPipeError, ConnectionResetError):
                 raise

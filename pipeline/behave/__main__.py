@@ -115,7 +115,8 @@ def _outcomes(options: argparse.Namespace, suite: Suite, config: Config, version
 
 if __name__ == "__main__":
     from pipeline.entry import run_command
+    from pipeline.frozen_weights import assume_frozen
 
     # This process never trains: see export.loading.Classifier.
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    assume_frozen()
     run_command(main)

@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     next_ = commands.add_parser("next", help="which texts to label next", allow_abbrev=False)
     add_text_arguments(next_, "unlabelled", keep=False)
     next_.add_argument("--count", type=count, default=50, help="how many (default: 50)")
+    next_.add_argument("--by", choices=("unsure", "fit"), default="unsure", help="what the labels so far leave open, "
+                       "or what fits least among labelled texts (default: unsure)")  # fmt: skip
     for command in (check, next_):
         output = "suspicious.csv" if command is check else "next.csv"
         command.add_argument("run", nargs="?", metavar="RUN", help="folder of a run; none: --config NAME")
@@ -103,7 +105,8 @@ def _next(options: argparse.Namespace, settings: list[str]) -> None:
         from pipeline.training.session import fresh_session
 
         with fresh_session():
-            found = choose_next(source, Pool(pool.columns, pool.text_columns, list(pool)), options.count)
+            texts = Pool(pool.columns, pool.text_columns, list(pool))
+            found = choose_next(source, texts, options.count, by_fit=options.by == "fit")
     write_table(options.output, found.columns, found.rows)
     for sentence in pool.notices.sentences():
         print(f"warning: {sentence}", file=sys.stderr)

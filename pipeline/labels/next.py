@@ -19,6 +19,7 @@ from pipeline.methods.learned import learn
 from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.redaction.rows import redacted_texts
 from pipeline.tasks import kind_of
+from pipeline.typicality import find_typicality
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,14 @@ class Next:
     labelled: int
 
 
-def choose_next(source: Source, pool: Pool, count: int) -> Next:
+def choose_next(source: Source, pool: Pool, count: int, by_fit: bool = False) -> Next:
     """Choose texts of a pool. A text that has a label, or had one in the pool above, is not chosen.
 
     Args:
         source: of the checkpoint, and of what is labelled so far.
         pool: to choose from.
         count: of texts; where there are fewer, all of them.
+        by_fit: those that fit least among what is labelled, in place of those that are least sure.
 
     Raises:
         UserError: no text is left, or what is labelled cannot be read.
@@ -87,16 +89,18 @@ def choose_next(source: Source, pool: Pool, count: int) -> Next:
         raise UserError("there is no text to choose from that has no label yet.")
     forward = frozen(config, Features(tuple(config.data.text_columns)))
     vectors = vectors_of_texts(forward, [row.texts for row in pool.rows if row.texts])
-    unsure = None if data is None else _unsure(config, data, forward, vectors)
+    unsure = None if data is None else _open(config, data, forward, vectors, by_fit)
     chosen = choose(vectors, min(count, len(pool.rows)), config.training.seed, unsure)
     columns, rows = _as_training_rows(config, pool, [pool.rows[row] for row in chosen])
     return Next(columns, rows, len(pool.rows), 0 if data is None or data.train is None else len(data.train))
 
 
-def _unsure(config: Config, data: DataSplits, forward: BatchForward, vectors: np.ndarray) -> np.ndarray:
-    """float [n], how unsure what is labelled leaves the texts of these vectors."""
+def _open(config: Config, data: DataSplits, forward: BatchForward, vectors: np.ndarray, by_fit: bool) -> np.ndarray:
+    """float [n], how unsure what is labelled leaves the texts of these vectors, or how far they lie from it."""
     assert data.train is not None
     known = forward(data.train)
+    if by_fit:
+        return find_typicality(known, data.task.groups(data.train.targets()), known).squared_distances(vectors)
     learned = learn(data.task, data.train, known, config.training.seed)
     unsure = data.task.uncertainty(learned.predict(vectors))
     return unlike(vectors, known) if unsure is None else unsure
