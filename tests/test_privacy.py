@@ -176,6 +176,7 @@ def test_the_secret_is_random_kept_for_its_owner_and_forgotten(tmp_path):
         ("distillation.teacher", "runs/teacher"),
         ("evaluation.cross_validation", "5"),
         ("evaluation.threshold", "tuned"),
+        ("export.fit", "true"),
         ("corpus.train", "text.txt"),
         ("model.pooled_layers", "2"),
         ("data.labels", "null"),
