@@ -17,10 +17,11 @@ from pipeline import run
 from pipeline.behave import perturb
 from pipeline.behave.__main__ import main
 from pipeline.behave.judge import Judge, Model, check_tests
-from pipeline.behave.rows import Rows, config_of, held_out_rows
+from pipeline.behave.rows import Rows, held_out_rows
 from pipeline.behave.suite import Behaviour, Perturbation, Suite, built_in_names, change_of, read_suite
 from pipeline.behave.templates import filled
 from pipeline.errors import UserError
+from pipeline.rows_of_run import config_of
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel

@@ -127,16 +127,12 @@ def refuse_private(run: Path, metadata: Mapping[str, Any]) -> None:
 
 def _data(run: Path) -> Any:
     """The rows of a run, from its stores where their sources are gone."""
-    from pipeline.command_line import parse
-    from pipeline.data.load import load
+    from pipeline.rows_of_run import config_of, rows_of
 
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is no folder of a run, for it has no config.yaml: give --from LOG beside a model.")
-    config = parse(["--config", str(run / "config.yaml"), "--run_dir", str(run)])
+    config = config_of(run, ": give --from LOG beside a model")
     if config.training.privacy.on:
         refuse_private(run, {"privacy": True})
-    learning = config.training.epochs > 0
-    return load(config.data, run / "data", True, learning, config.evaluation, config.kept_redaction)
+    return rows_of(config)
 
 
 def _asked(folder: Path, held: Sequence[Any], most: int) -> _HeldOut:

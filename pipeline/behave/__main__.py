@@ -23,10 +23,11 @@ from export.versions import find_version, read_metadata
 from pipeline import tasks
 from pipeline.behave.judge import Judge, Model, Outcome, check_tests
 from pipeline.behave.page import print_outcomes, show_in_report, write_page
-from pipeline.behave.rows import config_of, held_out_rows
+from pipeline.behave.rows import held_out_rows
 from pipeline.behave.suite import DEFAULT, Suite, built_in_names, read_suite
 from pipeline.config import Config
 from pipeline.files import full_disk, write_text
+from pipeline.rows_of_run import config_of
 
 # Worst failures on the terminal, one a test.
 SHOWN = 5

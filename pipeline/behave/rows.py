@@ -1,17 +1,15 @@
 """The held-out rows of a run, as they may be shown."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.command_line import parse
 from pipeline.config import Config
-from pipeline.data.load import load
 from pipeline.data.split import Split
 from pipeline.errors import UserError
 from pipeline.redaction.rows import redacted_texts
+from pipeline.rows_of_run import rows_of
 
 
 @dataclass(frozen=True)
@@ -33,17 +31,6 @@ class Rows:
     shown: bool = True
 
 
-def config_of(run: Path) -> Config:
-    """The config of a run.
-
-    Raises:
-        UserError: the folder is none of a run.
-    """
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is no folder of a run, for it has no config.yaml.")
-    return parse(["--config", str(run / "config.yaml"), "--run_dir", str(run)])
-
-
 def held_out_rows(config: Config, count: int, seed: int) -> Rows | None:
     """Rows that a run has held out, with redacted texts: of its test rows, else of its validation rows, else of those
     that it has learned from; None where it has no rows.
@@ -58,8 +45,7 @@ def held_out_rows(config: Config, count: int, seed: int) -> Rows | None:
     """
     if not any((config.data.train, config.data.validation, config.data.test)):
         return None
-    folder, learning = Path(str(config.run_dir)) / "data", config.training.epochs > 0
-    data = load(config.data, folder, True, learning, config.evaluation, config.kept_redaction)
+    data = rows_of(config)
     # Where the test rows are to stay unseen, they do.
     test = data.test if config.evaluation.score_test else None
     split = test or data.validation or data.train

@@ -11,6 +11,7 @@ from pipeline.command_line import parse
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.model_hub import pin
+from pipeline.rows_of_run import config_of
 
 # A config names training rows; where there are none yet, this does.
 NONE_YET = "(none yet)"
@@ -59,9 +60,7 @@ def opened(run: str | None, settings: list[str], rows_needed: bool = True) -> It
     folder = Path(run)
     if settings:
         raise UserError(f"{settings[0]}: {run} is a run with settings of its own; give a run, or --config, not both.")
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"{run} is no folder of a run, for it has no config.yaml: give --config NAME in its place.")
-    config = parse(["--config", str(folder / "config.yaml"), "--run_dir", run])
+    config = config_of(folder, ": give --config NAME in its place")
     yield Source(_checkpoint(config), folder / "data", any((folder / "checkpoints").glob("[0-9]*")))
 
 
