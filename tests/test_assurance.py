@@ -124,9 +124,10 @@ def test_what_is_asked_of_validation_rows_goes_into_answers_metadata_and_back():
     export = ExportConfig(abstain_error=0.1, abstain_label="unsure", coverage=0.9, coverage_by="label")
     task = SingleLabel(NAMES).served(EvaluationConfig(), export)
     task = task.calibrated(*rows_of(np.random.default_rng(4), 2000))
-    assert task.fault is None and task.abstain_below == task.abstention.threshold and "set" in task.optional_signatures
+    assert task.fault is None and task.abstain_below == task.guarantees.abstention.threshold
     again = tasks.from_metadata(json.loads(json.dumps(task.metadata())))
-    assert (again.abstention, again.sets, again.abstain_below) == (task.abstention, task.sets, task.abstain_below)
+    assert "set" in task.optional_signatures
+    assert (again.guarantees, again.abstain_below) == (task.guarantees, task.abstain_below)
     values, probabilities = rows_of(np.random.default_rng(5), 2000)
     scores = task.scores(values, probabilities)
     wrong = 1 - scores["selective"]["accuracy"]
@@ -220,7 +221,7 @@ def test_a_run_serves_sets_fit_and_abstaining_and_reports_them(run, tmp_path, ca
     low, high = metrics["fit"]["test"]["interval"]
     assert low <= 0.2 and high >= 0.0
     model = Classifier(folder)
-    assert model.task.fit == Outside(0.1, "outside") and model.task.abstention.error == 0.2
+    assert model.task.fit == Outside(0.1, "outside") and model.task.guarantees.abstention.error == 0.2
     answers = model(["goal match", "price of the stock", "and and and two , . ,"])
     given = answers["fit"]
     assert ((given >= 0) & (given <= 1)).all()

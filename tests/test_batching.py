@@ -17,6 +17,7 @@ from export.warmup import serialized_examples
 from pipeline.classifier import over_chunks
 from pipeline.features import ONE_TEXT, TWO_TEXTS
 from pipeline.long_texts import LongTexts
+from pipeline.tasks.guarantees import Guarantees
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.outside import Outside
@@ -33,7 +34,10 @@ CASES = {
 # Beside these, what takes longer.
 SLOW = {
     "chunks": (SingleLabel(LABELS), ONE_TEXT),
-    "sets and fit": (SingleLabel(LABELS, sets=Sets(0.9, (0.3,), 100), fit=Outside(0.4, "outside")), ONE_TEXT),
+    "sets and fit": (
+        SingleLabel(LABELS, guarantees=Guarantees(sets=Sets(0.9, (0.3,), 100)), fit=Outside(0.4, "outside")),
+        ONE_TEXT,
+    ),
 }
 
 

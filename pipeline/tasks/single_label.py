@@ -15,13 +15,11 @@ from pipeline.markdown import code_span
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
-from pipeline.tasks.abstention import Abstention, best_promise, find_abstention
-from pipeline.tasks.abstention import fewest_rows as fewest_for_abstention
 from pipeline.tasks.assurance import assurance_lines, assurance_tiles, assurance_warnings
 from pipeline.tasks.confusions import confused_pairs, shown_matrix
+from pipeline.tasks.guarantees import Guarantees
 from pipeline.tasks.label_task import BASELINE_C, LabelTask
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
-from pipeline.tasks.sets import Sets, fewest_rows, find_sets
 from pipeline.tasks.soft_labels import ColumnReader
 from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
 from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
@@ -36,8 +34,6 @@ CALIBRATION_ROWS = 200
 # From this many classes on, confusions are hard to find in the matrix by eye.
 PAIRS_CLASSES = 8
 PAIRS_SHOWN = 12
-# Shares of wrong answers that are tried where the one that was asked for cannot be promised.
-PROMISES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 class Reader(LabelReader):
@@ -69,16 +65,8 @@ class SingleLabel(LabelTask):
     """Whether validation rows decide `decision`."""
     tuned_on: tuple[int, int] | None = field(default=None, compare=False, kw_only=True)
     """Number of the rarer class, and its validation rows, once they have."""
-    abstain_error: float = field(default=0.0, compare=False, kw_only=True)
-    """Largest share of wrong answers for which validation rows choose `abstain_below`; 0: they do not."""
-    abstention: Abstention | None = field(default=None, kw_only=True)
-    """What they have chosen."""
-    promised: Abstention | None = field(default=None, compare=False, kw_only=True)
-    """Where they could not: what they can promise at the least error."""
-    coverage: tuple[float, bool] = field(default=(0.0, False), compare=False, kw_only=True)
-    """Share of rows whose set shall hold the right label, and whether that is asked of each label; 0: no sets."""
-    sets: Sets | None = field(default=None, kw_only=True)
-    """What the validation rows have chosen."""
+    guarantees: Guarantees = field(default=Guarantees(), kw_only=True)
+    """What validation rows are asked to promise and do, `abstain_below` among it."""
 
     name = "single_label"
     problem_type = "single_label_classification"
@@ -133,14 +121,13 @@ class SingleLabel(LabelTask):
     def calibrated(self, values: np.ndarray, predictions: np.ndarray) -> Self:
         """With what the settings ask the validation rows for: the threshold of the best F1 of the rarer class, where a
         row has that class; a score from which to answer; sets."""
-        if not (self.tuning or self.abstain_error or self.coverage[0]):
+        if not (self.tuning or self.guarantees.asked):
             return self
         metrics.refuse_not_numbers(predictions)
         task = self._with_decision(values, predictions) if self.tuning else self
-        if self.abstain_error:
-            task = task._with_abstention(values, predictions)
-        share, by_label = self.coverage
-        return replace(task, sets=find_sets(values, predictions, share, by_label)) if share else task
+        kept = self.guarantees.found(values, predictions, task.decide(predictions))
+        below = kept.abstention.threshold if kept.abstention else self.abstain_below
+        return replace(task, guarantees=kept, abstain_below=below)
 
     def _with_decision(self, values: np.ndarray, predictions: np.ndarray) -> Self:
         rare = self._rarer(self.class_counts(values))
@@ -148,15 +135,6 @@ class SingleLabel(LabelTask):
         found = best_f1_threshold(truth, predictions[:, rare]) if truth.any() else None
         decision = None if found is None else (rare, found)
         return replace(self, decision=decision, tuned_on=(rare, int(truth.sum())))
-
-    def _with_abstention(self, values: np.ndarray, predictions: np.ndarray) -> Self:
-        decided = self.decide(predictions)
-        score = np.asarray(predictions, np.float32)[np.arange(len(decided)), decided]
-        found = find_abstention(score, decided != values, self.abstain_error)
-        if found:
-            return replace(self, abstain_below=found.threshold, abstention=found, promised=None)
-        larger = [error for error in PROMISES if error > self.abstain_error]
-        return replace(self, abstention=None, promised=best_promise(score, decided != values, larger))
 
     def _rarer(self, counts: np.ndarray) -> int:
         """Number of the class with fewer training rows, or `counts` where these are unknown; of equals the second."""
@@ -260,8 +238,8 @@ class SingleLabel(LabelTask):
             scores["top_5_accuracy"] = _top_accuracy(labels, probabilities, 5)
         if self.abstain_below:
             scores["selective"] = self._selective(labels, probabilities)
-        if self.sets:
-            scores["sets"] = self.sets.scores(labels, probabilities)
+        if sets := self.guarantees.sets:
+            scores["sets"] = sets.scores(labels, probabilities)
         scores |= self._decision_scores()
         scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
         return scores | {"per_class": metrics.by_class(self.names, per_class)}
@@ -383,7 +361,8 @@ class SingleLabel(LabelTask):
         if self.tuned_on is not None:
             rare, rows = self.tuned_on
             warnings += tuning_warnings([self.names[rare]], [rows])
-        warnings += assurance_warnings(scores, name, self.abstention, self._without_threshold())
+        kept = self.guarantees
+        warnings += assurance_warnings(scores, name, kept.abstention, kept.without_threshold(self.names))
         of_classes = pages.class_findings(scores, name)
         return warnings + of_classes[0], notes + of_classes[1]
 
@@ -447,45 +426,16 @@ class SingleLabel(LabelTask):
             abstain_below=export.abstain_below,
             abstain_label=export.abstain_label,
             tuning=tuning,
-            abstain_error=export.abstain_error,
-            coverage=(export.coverage, export.coverage_by == "label"),
+            guarantees=Guarantees(export.abstain_error, export.coverage, export.coverage_by == "label"),
             fit=self.outside_of(export),
         )
 
     def too_few(self, validation_rows: int) -> str | None:
-        asked = [
-            (setting, value, fewest(value))
-            for setting, value, fewest in (
-                ("abstain_error", self.abstain_error, fewest_for_abstention),
-                ("coverage", self.coverage[0], fewest_rows),
-            )
-            if value
-        ]
-        return next(
-            (
-                f"export.{setting} {value:g} needs at least {least} validation rows, and there are {validation_rows}: "
-                "name more, or ask for less."
-                for setting, value, least in asked
-                if validation_rows < least
-            ),
-            None,
-        )
+        return self.guarantees.too_few(validation_rows)
 
     @property
     def fault(self) -> str | None:
-        if not self.abstain_error or self.abstention:
-            return None
-        best = f"what they can promise is {self.promised}" if self.promised else "they can promise nothing"
-        return (
-            f"export.abstain_error {self.abstain_error:g}: no score from which to answer keeps it on the validation "
-            f"rows with 95 % confidence; {best}. Allow more errors, or name more validation rows."
-        )
-
-    def _without_threshold(self) -> list[str]:
-        """Labels that are in every set, for want of validation rows."""
-        if self.sets is None:
-            return []
-        return [name for name, least in zip(self.names, self.sets.thresholds, strict=False) if not least]
+        return self.guarantees.fault
 
     def metadata(self) -> dict[str, Any]:
         abstain = {"abstain_below": self.abstain_below, "abstain_label": self.abstain_label}
@@ -493,8 +443,7 @@ class SingleLabel(LabelTask):
             "task": self.name,
             "label_names": list(self.names),
             **(abstain if self.abstain_below else {}),
-            **({"abstention": self.abstention.metadata()} if self.abstention else {}),
-            **({"sets": self.sets.metadata()} if self.sets else {}),
+            **self.guarantees.metadata(),
             **self._decision_scores(),
         }
 
@@ -503,24 +452,17 @@ class SingleLabel(LabelTask):
         names, decision = tuple(metadata["label_names"]), metadata.get("decision")
         if decision is not None:
             decision = (names.index(decision["label"]), decision["threshold"])
-        below, sets = metadata.get("abstain_below", 0.0), metadata.get("sets")
-        abstention = Abstention(below, **metadata["abstention"]) if "abstention" in metadata else None
-        return cls(
-            names,
-            below,
-            metadata.get("abstain_label", ""),
-            decision,
-            abstention=abstention,
-            sets=Sets.from_metadata(sets) if sets else None,
-        )
+        below = metadata.get("abstain_below", 0.0)
+        kept = Guarantees.from_metadata(metadata, below)
+        return cls(names, below, metadata.get("abstain_label", ""), decision, guarantees=kept)
 
     @property
     def optional_signatures(self) -> tuple[str, ...]:
-        return (*super().optional_signatures, *(("set",) if self.sets else ()))
+        return (*super().optional_signatures, *(("set",) if self.guarantees.sets else ()))
 
     def optional_answer(self, name: str, predictions, top_k: int) -> dict[str, Any]:
-        if name == "set" and self.sets:
-            return self.sets.answer(self.names, predictions)
+        if name == "set" and (sets := self.guarantees.sets):
+            return sets.answer(self.names, predictions)
         return super().optional_answer(name, predictions, top_k)
 
     def answer(self, predictions) -> dict[str, Any]:
@@ -555,18 +497,14 @@ class SingleLabel(LabelTask):
     def inconsistency(
         self, signature: str, outputs: Outputs, predictions: np.ndarray, tolerance: float
     ) -> tuple[int, str] | None:
-        if self.sets and "set_labels" in outputs:
-            return self.sets.fault(self.names, outputs, predictions, tolerance)
+        if (sets := self.guarantees.sets) and "set_labels" in outputs:
+            return sets.fault(self.names, outputs, predictions, tolerance)
         if self.decision is None or "probabilities" in outputs or "label" not in outputs:
             return super().inconsistency(signature, outputs, predictions, tolerance)
         return answers.decision_inconsistency(self.names, self.decision, outputs, predictions, tolerance)
 
     def answer_notes(self) -> str:
-        notes = [super().answer_notes()]
-        if self.abstention:
-            notes.append(f"Where the `label` is {code_span(self.abstain_label)} the model abstains; {self.abstention}.")
-        if self.sets:
-            notes.append(self.sets.notes())
+        notes = [super().answer_notes(), *self.guarantees.notes(self.abstain_label)]
         if self.decision is None:
             return " ".join(notes)
         rare, threshold = self.decision
