@@ -332,6 +332,21 @@ def test_other_tasks(tmp_path, task, capsys):
     assert len(read(output)) == 4
 
 
+def test_columns_are_looked_at_when_texts_are_chosen(tmp_path, capsys):
+    """Equal texts with another number are other rows; those whose number lies between the labels' are least sure."""
+    names, chance = list(SUBJECTS), random.Random(3)
+    data = {"numeric_columns": ["size"], "test_fraction": 0.0, "validation_fraction": 0.0}
+    config = write_config(tmp_path, 10, data=data, model={"fusion": "concat"}, export={"signatures": ["top_k"]})
+    texts = [" ".join(chance.sample(FILLER, 6)) for _ in range(40)]
+    write(tmp_path / "train.csv", [{"text": t, "label": names[i % 2], "size": i % 2} for i, t in enumerate(texts)])
+    write(tmp_path / "pool.csv", [{"size": size, "id": f"{size}", "text": texts[0]} for size in (0, 1, 0.5, -3, 4)])
+    words = ["next", "--config", str(config), "--data.train", str(tmp_path / "train.csv"), "--count", "1"]
+    output = tmp_path / "next.csv"
+    assert command.main([*words, "--unlabelled", str(tmp_path / "pool.csv"), "--output", str(output)]) == 0
+    assert "1 of 4 texts, by 40 labelled rows" in capsys.readouterr().out
+    assert read(output) == [{"text": texts[0], "label": "", "size": "0.5", "id": "0.5"}]
+
+
 @pytest.mark.slow
 def test_suspicious_rows_are_left_out_once_and_for_all(planted, tmp_path, capsys, monkeypatch):
     config, wrong, _ = planted

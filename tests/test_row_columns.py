@@ -413,7 +413,6 @@ def test_a_stopped_run_of_columns_ends_as_if_it_had_not(tmp_path):
             {"data": {"numeric_columns": ["n"]}, "export": {"signatures": ["predict_tokens"]}},
             r"predict_tokens takes tokens alone",
         ),
-        ({"data": {"numeric_columns": ["n"], "unlabelled": "u.csv"}}, r"data\.unlabelled gives texts their labels"),
     ],
 )
 def test_settings_that_do_not_go_together(tmp_path, settings, said):

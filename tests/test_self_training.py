@@ -51,6 +51,24 @@ def begun(tmp_path) -> list[str]:
     return [*words, "--run_dir", str(tmp_path / "run")]
 
 
+def test_columns_beside_the_texts_are_learned_from_too(begun, tmp_path, capsys):
+    """A number alone tells the label, in labelled rows and in those without one."""
+    names, chance = list(SUBJECTS), random.Random(5)
+    rows = [(" ".join(chance.choices(FILLER, k=6)), names[i % 3], i % 3 * 10 + chance.random()) for i in range(90)]
+    write(tmp_path / "train.csv", ["text", "label", "size"], rows[:30])
+    write(tmp_path / "test.csv", ["text", "label", "size"], rows[30:45])
+    # A text that is also a labelled one, with another number, is another row.
+    pool = [(text, size) for text, _, size in rows[45:]] + [(rows[0][0], 20.5), (rows[0][0], rows[0][2])]
+    write(tmp_path / "pool.csv", ["text", "size"], pool)
+    columns = ["--data.numeric_columns", "[size]", "--model.fusion", "concat", "--export.signatures", "[top_k]"]
+    assert run.main([*begun, *columns]) == 0
+    assert "self-training on 46 texts of" in capsys.readouterr().out
+    learned = (tmp_path / "run" / "self_training" / "rows-1.jsonl").read_text().splitlines()[30:]
+    labelled = [json.loads(line) for line in learned]
+    assert len(labelled) > 20
+    assert all(row["label"] == names[int(float(row["size"]) // 10)] for row in labelled)
+
+
 def test_the_surest_texts_of_each_answer_are_learned_from(begun, tmp_path, capsys):
     assert run.main(begun) == 0
     said = capsys.readouterr().out

@@ -205,10 +205,6 @@ def check_fusion(config: "Config") -> None:
         "predict_tokens" not in (config.export.signatures or ()),
         "export.signatures predict_tokens takes tokens alone, and this model reads columns too: leave it out.",
     )
-    require(
-        data.unlabelled is None,
-        "data.unlabelled gives texts their labels, and this model reads columns too: unset one of the two.",
-    )
 
 
 def check_long_texts(config: "Config") -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from export.command_line import command_parser, count, share
 from export.texts import Texts, add_text_arguments, check_text_arguments
 from pipeline.features import Features
+from pipeline.features.columns import wanted_features
 from pipeline.files import full_disk
 from pipeline.labels.rows import Source, opened, without_splits
 from pipeline.labels.table import refuse_taken, write_table
@@ -105,7 +106,7 @@ def _next(options: argparse.Namespace, settings: list[str]) -> None:
         from pipeline.training.session import fresh_session
 
         with fresh_session():
-            texts = Pool(pool.columns, pool.text_columns, list(pool))
+            texts = Pool(pool.columns, pool.text_columns[: len(source.config.data.text_columns)], list(pool))
             found = choose_next(source, texts, options.count, by_fit=options.by == "fit")
     write_table(options.output, found.columns, found.rows)
     for sentence in pool.notices.sentences():
@@ -120,7 +121,9 @@ def _pool(options: argparse.Namespace, source: Source) -> Texts:
     from pipeline.data.sources import read_metadata
 
     data = source.config.data
-    return Texts(options, Features(tuple(data.text_columns)).inputs, read_metadata(data), "unlabelled")
+    beside = wanted_features(data)
+    names = [*Features(tuple(data.text_columns)).inputs, *(one.column for one in beside)]
+    return Texts(options, names, read_metadata(data), "unlabelled", beside=beside)
 
 
 if __name__ == "__main__":

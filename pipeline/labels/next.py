@@ -10,7 +10,6 @@ from pipeline.data.load import DataSplits, load
 from pipeline.errors import UserError
 from pipeline.evaluation.predict import BatchForward
 from pipeline.features import Features
-from pipeline.features.columns import wanted_features
 from pipeline.labels.choose import choose, unlike
 from pipeline.labels.rows import Source
 from pipeline.labels.twins import plain
@@ -29,7 +28,7 @@ class Pool:
     Attributes:
         columns: of the source.
         text_columns: those of the texts.
-        rows: of texts that are different from each other.
+        rows: whose texts may be followed by cells of columns, as in export.texts.
     """
 
     columns: list[str]
@@ -37,12 +36,12 @@ class Pool:
     rows: list[Row]
 
     def without(self, known: set[str], redaction: Redaction = NOTHING) -> "Pool":
-        """The rows of other texts, each text once; `known` are redacted texts, and so are these compared."""
-        rows = [row for row in self.rows if row.texts]
-        compared = redacted_texts([row.texts for row in rows if row.texts], redaction)
+        """The rows of other texts or cells, each once; `known` are redacted, and so are these compared."""
+        rows, texts = [row for row in self.rows if row.texts], len(self.text_columns)
+        compared = redacted_texts([row.texts[:texts] for row in rows if row.texts], redaction)
         kept: dict[str, Row] = {}
-        for row, texts in zip(rows, compared, strict=True):
-            if (text := _plain(texts)) not in known:
+        for row, redacted in zip(rows, compared, strict=True):
+            if (text := _plain((*redacted, *(row.texts or ())[texts:]))) not in known:
                 kept.setdefault(text, row)
         return replace(self, rows=list(kept.values()))
 
@@ -77,8 +76,6 @@ def choose_next(source: Source, pool: Pool, count: int, by_fit: bool = False) ->
         UserError: no text is left, or what is labelled cannot be read.
     """
     config = source.config
-    if wanted_features(config.data):
-        raise UserError("labels next judges texts alone, and this config reads columns beside them: unset these.")
     data = (
         load(config.data, source.cache, source.begun, evaluation=config.evaluation, redaction=config.kept_redaction)
         if source.labelled
@@ -87,8 +84,10 @@ def choose_next(source: Source, pool: Pool, count: int, by_fit: bool = False) ->
     pool = pool.without(_known(data), config.kept_redaction)
     if not pool.rows:
         raise UserError("there is no text to choose from that has no label yet.")
-    forward = frozen(config, Features(tuple(config.data.text_columns)))
-    vectors = vectors_of_texts(forward, [row.texts for row in pool.rows if row.texts])
+    # What a column's numbers are worth is known from labelled rows alone.
+    features = Features(tuple(config.data.text_columns)) if data is None else data.features
+    forward, read = frozen(config, features), len(features.cells)
+    vectors = vectors_of_texts(forward, [row.texts[:read] for row in pool.rows if row.texts])
     unsure = None if data is None else _open(config, data, forward, vectors, by_fit)
     chosen = choose(vectors, min(count, len(pool.rows)), config.training.seed, unsure)
     columns, rows = _as_training_rows(config, pool, [pool.rows[row] for row in chosen])
@@ -107,10 +106,10 @@ def _open(config: Config, data: DataSplits, forward: BatchForward, vectors: np.n
 
 
 def _known(data: DataSplits | None) -> set[str]:
-    """The texts that have labels, in whatever split."""
+    """What has labels, in whatever split."""
     splits = [] if data is None else data.splits
-    rows = (texts for split in splits for texts in zip(*split.texts(slice(None)), strict=True))
-    return {_plain(tuple(text.decode() for text in texts)) for texts in rows}
+    rows = (cells for split in splits for cells in zip(*split.cells(slice(None)), strict=True))
+    return {_plain(tuple(cell.decode() for cell in cells)) for cells in rows}
 
 
 def _plain(texts: tuple[str, ...]) -> str:
@@ -129,5 +128,5 @@ def _as_training_rows(config: Config, pool: Pool, chosen: list[Row]) -> tuple[li
     rows = []
     for row in chosen:
         cells = [*row.cells, *[None] * (len(pool.columns) - len(row.cells))]
-        rows.append([*(row.texts or ()), *[""] * len(targets), *(cells[place] for place, _ in others)])
+        rows.append([*(row.texts or ())[: len(texts)], *[""] * len(targets), *(cells[place] for place, _ in others)])
     return columns, rows

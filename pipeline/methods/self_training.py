@@ -22,9 +22,10 @@ from pipeline.data import sources
 from pipeline.data.load import DataSplits
 from pipeline.data.rows import clean_texts
 from pipeline.data.split import Split
-from pipeline.data.store import convert
+from pipeline.data.store import COLUMN_SETTINGS, convert
 from pipeline.errors import UserError
 from pipeline.evaluation.formatting import quoted
+from pipeline.features.columns import wanted_features
 from pipeline.files import write_text
 from pipeline.methods.auto import chosen_method
 from pipeline.redaction.rows import redacted_rows
@@ -40,7 +41,7 @@ SHOWN = 8
 
 
 Line = tuple[list[str], str]
-"""The texts of a row, and its label as it is written."""
+"""What is read of a row, its texts and then its columns, and its label as it is written."""
 
 
 @dataclass(frozen=True)
@@ -130,32 +131,32 @@ class _Rows:
         self.redaction = config.kept_redaction
         # Others are refused before the run begins.
         self.task = cast(LabelTask, data.task)
-        self.pool_file = folder / "texts.jsonl"
+        self.columns, self.pool_file = data.features.cells, folder / "texts.jsonl"
 
     def texts_of_source(self) -> Iterator[Line]:
         """Its texts, each once, with a stand-in for the label."""
-        held_out = [split.texts(slice(None)) for split in (self.data.validation, self.data.test) if split is not None]
-        seen = {row for columns in (*held_out, self.train.texts(slice(None))) for row in zip(*columns, strict=True)}
+        splits = [split for split in (self.train, self.data.validation, self.data.test) if split is not None]
+        seen = {row for split in splits for row in zip(*split.cells(slice(None)), strict=True)}
         stand_in, known = self.task.written(self.train.targets(np.array([0])))[0], len(seen)
-        for texts in self._of_source():
-            if texts not in seen:
-                seen.add(texts)
-                yield [text.decode() for text in texts], stand_in
+        for cells in self._of_source():
+            if cells not in seen:
+                seen.add(cells)
+                yield [cell.decode() for cell in cells], stand_in
         if len(seen) == known:
             raise UserError(
                 f"data.unlabelled {self.config.unlabelled} has no text that is not among the labelled rows."
             )
 
     def _of_source(self) -> Iterator[tuple[bytes, ...]]:
-        skipped = 0
+        skipped, texts, beside = 0, len(self.config.text_columns), wanted_features(self.config)
         for source in sources.expand(self.config.unlabelled or ""):
-            columns = self.config.text_columns
-            rows = redacted_rows(sources.read(source, self.config, columns, "train"), len(columns), self.redaction)
+            rows = redacted_rows(sources.read(source, self.config, self.columns, "train"), texts, self.redaction)
             for number, cells in islice(rows, self.config.max_examples):
                 try:
                     if isinstance(cells, str):
                         raise ValueError(cells)
-                    yield tuple(clean_texts(cells))
+                    others = (one.read(cell) for one, cell in zip(beside, cells[texts:], strict=True))
+                    yield *clean_texts(cells[:texts]), *others
                 except ValueError as error:
                     if self.config.bad_rows == "error":
                         raise sources.bad_row(source, number, self.config, error) from None
@@ -181,8 +182,8 @@ class _Rows:
 
     def write(self, path: Path, rows: Iterable[Line]) -> None:
         """As JSON lines."""
-        keys = [*self.config.text_columns, self.config.label_column]
-        lines = (json.dumps(dict(zip(keys, [*texts, label], strict=True)), ensure_ascii=False) for texts, label in rows)
+        keys = [*self.columns, self.config.label_column]
+        lines = (json.dumps(dict(zip(keys, [*cells, label], strict=True)), ensure_ascii=False) for cells, label in rows)
         write_text(path, "".join(f"{line}\n" for line in lines))
 
     def read(self, path: Path) -> Split:
@@ -194,6 +195,7 @@ class _Rows:
             label_column=self.config.label_column,
             # Of tasks with any number of labels a row.
             label_separator=getattr(self.task, "separator", None),
+            **{name: getattr(self.config, name) for name in COLUMN_SETTINGS},
         )
         store = convert(str(path), plain, self.folder / "data", "train")
         return Split("train", store, np.arange(store.meta.rows), self.task.targets(store, "the training rows"))
@@ -211,5 +213,5 @@ class _Rows:
         return replace(self.data, learned=learned, fingerprint=f"{self.data.fingerprint} and:{digest}")
 
     def _written(self, split: Split, labels: list[str]) -> Iterator[Line]:
-        texts = zip(*split.texts(slice(None)), strict=True)
-        return (([text.decode() for text in row], label) for row, label in zip(texts, labels, strict=True))
+        rows = zip(*split.cells(slice(None)), strict=True)
+        return (([cell.decode() for cell in row], label) for row, label in zip(rows, labels, strict=True))
