@@ -25,14 +25,13 @@ from pipeline.files import full_disk, write_text
 from pipeline.merging import merge_pairs
 from pipeline.settings.read import settle
 from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS
+from pipeline.word_counts import MOST_WORDS, WordCounts, totals
 from pipeline.words import WordCounter
 
 if TYPE_CHECKING:
     # TensorFlow takes seconds to import: --help and wrong arguments do not wait for it.
     from pipeline.text import TextEncoder
 
-# Beyond this number of distinct words the rarest are pruned; a few hundred bytes of memory each.
-MOST_WORDS = 3_000_000
 # Characters of the longest learned token. The encoder takes tokens of 256 bytes.
 LONGEST_TOKEN = 64
 
@@ -42,9 +41,10 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
 
     The words are counted as TextEncoder splits them; then the most frequent pair of tokens is merged, again and again.
     The order is: special tokens, characters, characters within words (##), then merged tokens, the most useful first.
-    The same corpus gives the same list. Memory does not grow with the corpus beyond MOST_WORDS. Time and memory are
-    what benchmarks/vocabulary.py measures. tensorflow-text's learner gives as many tokens a word on held-out text
-    (1.054, here 1.053, at the same size).
+    The same corpus gives the same list, in whatever order it is read. Memory does not grow with it: beyond MOST_WORDS
+    words lie on disk while they are counted, and the rarest of all are left out. Time and memory are what
+    benchmarks/vocabulary.py measures. tensorflow-text's learner gives as many tokens a word on held-out text (1.054,
+    here 1.053, at the same size).
 
     Args:
         documents: lists of sentences, read once.
@@ -56,20 +56,34 @@ def learn(documents: Iterable[list[str]], size: int = 30522, min_count: int = 2,
         UserError: no words, or a size below the number of characters to keep.
     """
     counter = WordCounter(lowercase)
-    words, first, within = _count(documents, counter)
-    kept = {character for character, count in (first + within).items() if count >= min_count}
-    kept.discard(counter.unknown)
+    return learn_of(_count(documents, counter), size, min_count, counter.unknown)
+
+
+def learn_of(counts: WordCounts, size: int, min_count: int, unknown: str) -> list[str]:
+    """`learn` of words that are counted.
+
+    Args:
+        counts: of the whole corpus.
+        size, min_count: as of `learn`.
+        unknown: the WordCounter's.
+
+    Raises:
+        UserError: no words, or a size below the number of characters to keep.
+    """
+    kept = {character for character, count in (counts.first + counts.within).items() if count >= min_count}
+    kept.discard(unknown)
     if not kept:
         raise UserError(f"The corpus has no character that occurs {min_count} times: is there text in it?")
     # Word starts and word insides are different tokens. Marks and ideographs, always words of their own, have no ##.
-    tokens = [*SPECIAL_TOKENS, *sorted(kept), *sorted(f"##{character}" for character in within if character in kept)]
+    within = sorted(f"##{character}" for character in counts.within if character in kept)
+    tokens = [*SPECIAL_TOKENS, *sorted(kept), *within]
     if size < len(tokens):
         raise UserError(
             f"size is {size}, but the special tokens and the characters that occur {min_count} times or more take "
             f"{len(tokens)}: raise size or min_count."
         )
     # A word with a character that is not kept is [UNK] as a whole, and one of one character is a token by now.
-    countable = ((word, count) for word, count in words.items() if len(word) > 1 and kept.issuperset(word))
+    countable = ((word, count) for word, count in counts.words.items() if len(word) > 1 and kept.issuperset(word))
     return merge_pairs(countable, tokens, size, min_count, LONGEST_TOKEN)
 
 
@@ -97,7 +111,7 @@ def extend(
         UserError: no vocabulary for a TextEncoder, no words in the corpus, or a count below 1.
     """
     encoder = _encoder(vocabulary, lowercase)
-    words, _, _ = _count(documents, _counter(encoder))
+    words = _count(documents, _counter(encoder)).words
     return [*vocabulary, *_new_words(encoder, words, count, min_count)]
 
 
@@ -157,33 +171,11 @@ def _counter(encoder: "TextEncoder") -> WordCounter:
     return WordCounter(encoder.lowercase, encoder.vocabulary)
 
 
-def _count(documents: Iterable[list[str]], counter: WordCounter) -> tuple[dict[str, int], Counter[str], Counter[str]]:
-    """Words; characters with which words begin; characters within words. Words too rare may be left out of the first.
-
-    Raises:
-        UserError: no words.
-    """
-    words: Counter[str] = Counter()
-    first: Counter[str] = Counter()
-    within: Counter[str] = Counter()
-
-    def spell(word: str, count: int) -> None:
-        first[word[0]] += count
-        for character in word[1:]:
-            within[character] += count
-
-    for counted in counter.count(chain.from_iterable(documents)):
-        words.update(counted)
-        rarest = 0
-        while len(words) > MOST_WORDS or (rarest and len(words) > MOST_WORDS // 2):
-            rarest += 1
-            for word in [word for word, count in words.items() if count <= rarest]:
-                spell(word, words.pop(word))
-    for word, count in words.items():
-        spell(word, count)
-    if not first:
+def _count(documents: Iterable[list[str]], counter: WordCounter) -> WordCounts:
+    counts = WordCounts().add(totals(counter.count(chain.from_iterable(documents)))).prune()
+    if not counts.first:
         raise UserError("The corpus has no words.")
-    return words, first, within
+    return counts
 
 
 def _new_words(encoder: "TextEncoder", words: Mapping[str, int], count: int, min_count: int) -> list[str]:
@@ -250,7 +242,7 @@ def _learn(given: Namespace) -> None:
 def _extend(given: Namespace) -> None:
     corpus = _corpus(given)
     encoder = _read_encoder(given)
-    words, _, _ = _count(corpus, _counter(encoder))
+    words = _count(corpus, _counter(encoder)).words
     new = _new_words(encoder, words, given.count, given.min_count)
     tokens = [*encoder.vocabulary, *new]
     save_vocabulary(tokens, given.output)

@@ -70,3 +70,34 @@ def test_a_killed_command_goes_on(corpus, tmp_path):
     assert main([*corpus, f"--output={output}", "--engine=beam"]) == 0
     assert main([*corpus, f"--output={tmp_path}/here", "--workers=1"]) == 0
     assert bytes_of(output) == bytes_of(tmp_path / "here")
+
+
+def test_a_vocabulary_is_counted_by_a_combine_as_here(corpus, tmp_path):
+    learn = [corpus[0], "--corpus.validation_fraction=0.1", "--shards=6", "--vocabulary_size=60"]
+    for engine in ("local", "beam"):
+        output = ["--workers=1", f"--engine={engine}", f"--output={tmp_path}/{engine}"]
+        assert main([*learn, *output, f"--vocabulary={tmp_path}/{engine}.vocab"]) == 0
+        assert not (tmp_path / engine / "words").exists()
+    assert (tmp_path / "beam.vocab").read_bytes() == (tmp_path / "local.vocab").read_bytes()
+    assert bytes_of(tmp_path / "beam") == bytes_of(tmp_path / "local")
+
+
+def test_counting_goes_on_where_it_was_killed(corpus, tmp_path):
+    command = [sys.executable, "-m", "pipeline.pretraining.prepare", corpus[0], "--shards=6", "--engine=beam",
+               "--vocabulary_size=60", f"--vocabulary={tmp_path}/learned.vocab", f"--output={tmp_path}/beam"]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    words = tmp_path / "beam" / "words"
+    while process.poll() is None and not list(words.glob("*.tsv")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "learned.vocab").exists()
+    # What is counted is taken as it is: a word that no document has tells.
+    (counted, *_) = words.glob("*.tsv")
+    counted.write_bytes(counted.read_bytes() + "ø\t99\n".encode())
+    assert main([*command[3:]]) == 0
+    assert main([*command[3:5], "--vocabulary_size=60", f"--vocabulary={tmp_path}/here.vocab", "--workers=1",
+                 f"--output={tmp_path}/here"]) == 0  # fmt: skip
+    here, learned = ((tmp_path / f"{name}.vocab").read_text().split() for name in ("here", "learned"))
+    assert "ø" in learned and [token for token in learned if token != "ø"] == here[:-1]

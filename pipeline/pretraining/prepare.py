@@ -2,7 +2,7 @@
 
     python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens
     python -m pipeline.pretraining.prepare --corpus.train 'wiki/*.txt' --vocabulary vocab.txt --output tokens \\
-        --engine beam -- --runner FlinkRunner --flink_master host:8081
+        --vocabulary_size 30522 --engine beam -- --runner FlinkRunner --flink_master host:8081
 
 The corpus is divided into shards; each worker process writes one at a time, and a shard takes its name only when it is
 complete. Run again after it was killed, or after files were added, changed or taken away, it writes only the shards
@@ -32,7 +32,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -42,6 +42,8 @@ from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, wri
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
     from pipeline.config import CorpusConfig
 
 # Smaller files are put together into at most so many shards; a larger one is cut into a few.
@@ -86,6 +88,8 @@ class Job(NamedTuple):
     key: str
 
 
+Result = TypeVar("Result")
+
 Engine = Callable[[Sequence[Job]], Iterator[tuple[str, int]]]
 """Has shards written, and gives name and number of tokens of each that is there."""
 
@@ -117,12 +121,12 @@ def prepare(
     Raises:
         UserError: another process writes there; a worker died; and what `read` raises.
     """
-    output = Path(output)
+    output, write = Path(output), engine or partial(in_processes, write_shard, workers=workers)
     with named_in_errors(output):
         output.mkdir(parents=True, exist_ok=True)
     parts = divided(files, shards)
     vocabulary = _vocabulary_bytes(tokenization)
-    keys = [_key(read, part, tokenization, vocabulary) for part in parts]
+    keys = [key_of(read, part, tokenization, vocabulary) for part in parts]
     names = [f"shard-{key[:16]}" for key in keys]
     try:
         with named_in_errors(output), FileLock(output / ".lock", timeout=0):
@@ -134,7 +138,7 @@ def prepare(
                 if old.name not in names:
                     shutil.rmtree(old)
             jobs = [Job(read, parts[i], tokenization, str((output / names[i]).absolute()), keys[i]) for i in missing]
-            for done, (name, tokens) in enumerate((engine or partial(_run, workers=workers))(jobs), 1):
+            for done, (name, tokens) in enumerate(write(jobs), 1):
                 progress(f"{name}: {tokens:,} tokens ({len(names) - len(missing) + done} of {len(names)} shards)")
             write_text(output / "corpus.json", json.dumps({"shards": names}))
     except Timeout as error:
@@ -169,10 +173,16 @@ def divided(files: Sequence[str], shards: int | None = None) -> list[Part]:
     ]
 
 
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[str, int]]:
-    """Name and tokens of each shard as it is finished."""
+def in_processes(do: Callable[[Any], Result], jobs: Sequence[Any], workers: int) -> Iterator[Result]:
+    """What is done of each job, as it is finished.
+
+    Args:
+        do: a function of a module, which worker processes import.
+        jobs: which can be pickled.
+        workers: processes; 1: this one.
+    """
     if min(workers, len(jobs)) <= 1:
-        yield from map(write_shard, jobs)
+        yield from map(do, jobs)
         return
     # TensorFlow does not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -180,7 +190,7 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[str, int]]:
     with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_worker) as pool:
         try:
             with _interrupts_held():
-                futures = [pool.submit(write_shard, job) for job in jobs]
+                futures = [pool.submit(do, job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
         except KeyboardInterrupt:
@@ -190,7 +200,7 @@ def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[str, int]]:
         except BrokenProcessPool as error:
             raise UserError(
                 "A worker process was killed, perhaps out of memory: run it again, with fewer workers; "
-                "finished shards stay."
+                "what is finished stays."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -236,7 +246,7 @@ def _vocabulary_bytes(tokenization: Tokenization) -> bytes:
         raise UserError(f"{tokenization.vocabulary}: the vocabulary cannot be read ({error.strerror}).") from error
 
 
-def _key(read: Reader, part: Part, tokenization: Tokenization, vocabulary: bytes) -> str:
+def key_of(read: Reader, part: Part, tokenization: Tokenization, vocabulary: bytes) -> str:
     """sha256 of all that decides a shard: its files as they are now, how they are read, and how tokens are made."""
     states = []
     for file in part.files:
@@ -260,11 +270,21 @@ def stored_key(folder: str | os.PathLike) -> str | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 after one sentence on what is wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    values = _parser().parse_args(arguments[:cut])
+    try:
+        _prepare(values, arguments[cut + 1 :])
+    except (UserError, OSError) as error:
+        print(f"error: {full_disk(error, values.output) or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> "ArgumentParser":
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     from pipeline.config import CorpusConfig
-    from pipeline.data.corpus import reader
-    from pipeline.settings.read import settle
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
@@ -274,39 +294,50 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_class_arguments(CorpusConfig, "corpus")
     parser.add_argument("--vocabulary", type=str, required=True, help="vocab.txt")
+    parser.add_argument("--vocabulary_size", type=int, default=None, help="Tokens of a vocabulary to learn from the "
+                        "training documents, where --vocabulary is not there yet.")  # fmt: skip
+    parser.add_argument("--vocabulary_min_count", type=int, default=2, help="How often a character or a pair of tokens "
+                        "must occur for it.")  # fmt: skip
     parser.add_argument("--lowercase", type=bool, default=True, help="Lower-case and strip accents.")
     parser.add_argument("--splitter", type=str, default=None, help="Words of Chinese text: jieba, or module:function.")
     parser.add_argument("--output", type=str, required=True, help="Folder for train/ and validation/.")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="Processes.")
-    parser.add_argument("--engine", choices=("local", "beam"), default="local", help="What writes the shards: "
-                        "processes of this machine, or Apache Beam, whose options stand behind --.")  # fmt: skip
+    parser.add_argument("--engine", choices=("local", "beam"), default="local", help="What counts words and "
+                        "writes shards: processes of this machine, or Apache Beam, whose options stand behind --.")  # fmt: skip
     parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: by its size and files.")
-    arguments = sys.argv[1:] if arguments is None else arguments
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    values = parser.parse_args(arguments[:cut])
-    config = CorpusConfig(**values.corpus.as_dict())
-    tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)
-    settings = {"shards": values.shards, "workers": values.workers, "progress": print}
-    try:
-        if values.engine == "beam":
-            settings["engine"] = partial(importlib.import_module("pipeline.pretraining.beam").run, arguments[cut + 1 :])
-        settle(config, "corpus")
-        corpora = {}
-        # It needs what is defined here.
-        from pipeline.pretraining.duplicates import left_out
+    return parser
 
-        skipped = left_out(config, values.output, values.workers)
-        for name in ("train", "validation"):
-            files, read = reader(config, name, skipped)
-            folder = Path(values.output, name)
-            corpus = corpora[name] = prepare(read, files, tokenization, folder, **settings)
-            counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
-            print(f"{folder}: {counts}")
-        warn_of_empty(config, **corpora)
-    except (UserError, OSError) as error:
-        print(f"error: {full_disk(error, values.output) or error}", file=sys.stderr)
-        return 2
-    return 0
+
+def _prepare(values: "Namespace", more: list[str]) -> None:
+    """What the command does; `more` are Beam's options."""
+    # They need what is defined here.
+    from pipeline.config import CorpusConfig
+    from pipeline.data.corpus import reader
+    from pipeline.pretraining import words
+    from pipeline.pretraining.duplicates import left_out
+    from pipeline.settings.read import settle
+
+    config = CorpusConfig(**values.corpus.as_dict())
+    write, count = None, partial(words.count_here, values.workers)
+    if values.engine == "beam":
+        beam = importlib.import_module("pipeline.pretraining.beam")
+        write, count = partial(beam.run, more), partial(beam.count, more)
+    settle(config, "corpus")
+    if values.vocabulary_size and not os.path.exists(values.vocabulary):
+        files, read = reader(config, "train")
+        wanted = words.Wanted(values.vocabulary, values.vocabulary_size, values.vocabulary_min_count, values.lowercase)
+        words.learn_vocabulary(wanted, partial(read, split=False), files, values.output, count, values.shards)
+    skipped = left_out(config, values.output, values.workers)
+    tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)
+    settings = {"shards": values.shards, "workers": values.workers, "progress": print, "engine": write}
+    corpora = {}
+    for name in ("train", "validation"):
+        files, read = reader(config, name, skipped)
+        folder = Path(values.output, name)
+        corpus = corpora[name] = prepare(read, files, tokenization, folder, **settings)
+        counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
+        print(f"{folder}: {counts}")
+    warn_of_empty(config, **corpora)
 
 
 def warn_of_empty(config: "CorpusConfig", train: TokenCorpus, validation: TokenCorpus | None) -> None:
