@@ -321,7 +321,8 @@ def _parser() -> ArgumentParser:
         case.add_argument("--lowercase", action="store_true", default=True, help="Uncased: no case, no accents.")
         case.add_argument("--cased", dest="lowercase", action="store_false", help="Keep case and accents.")
         # Its other settings say which documents to hold out from training.
-        unused: set[str | int] = {"train", "validation", "validation_fraction", "split_seed", "deduplicate"}
+        unused: set[str | int] = {"train", "validation", "validation_fraction", "split_seed", "deduplicate",
+                                  "languages", "quality"}  # fmt: skip
         command.add_class_arguments(CorpusConfig, "corpus", skip=unused)
         commands.add_subcommand(name, command, help=text)
     return parser

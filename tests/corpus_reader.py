@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 
-def read_documents(files, part=(0, 1), die_at=None, marker=None):
+def read_documents(files, part=(0, 1), die_at=None, marker=None, met=None):
     """Paragraphs are documents, lines sentences; part `die_at` kills the process while there is a file `marker`."""
     index, count = part
     for file in files:

@@ -28,6 +28,7 @@ MISSING = (
     "optuna",
     "pandas",
     "dp_accounting",
+    "py3langid",
 )
 
 
@@ -81,10 +82,13 @@ def test_a_package_that_does_not_import_says_why(tmp_path, monkeypatch):
         ("client", "from export.client import main\n"
                    "raise SystemExit(main(['--target', 'localhost:1', '--model', 'm', 'text']))"),
         ("pandas", "from export.loading import Answers; Answers({}).to_frame()"),
+        ("languages", "from pipeline.pretraining.prepare import main\n"
+                      "raise SystemExit(main(['--corpus.train', sys.argv[2], '--corpus.languages', '[en]', "
+                      "'--vocabulary', 'v', '--output', sys.argv[4]]))"),
         ("privacy", "from pipeline.run import main\n"
                     "raise SystemExit(main(sys.argv[1:] + ['--training.privacy.epsilon', '8']))"),
     ],
-    ids=["tfds", "hub", "client", "pandas", "privacy"],
+    ids=["tfds", "hub", "client", "pandas", "languages", "privacy"],
 )  # fmt: skip
 def test_each_use_names_its_extra(tmp_path, extra, code):
     process = run_without(code, "--config", str(write_config(tmp_path, rows=9)), "--run_dir", str(tmp_path / "run"))

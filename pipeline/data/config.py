@@ -137,6 +137,12 @@ class CorpusConfig:
     deduplicate: bool = field(default=False, repr=False)
     """Leave out documents of `train` that are nearly the same as an earlier one: that share four fifths of their
     five-word shingles, by MinHash (see pipeline/data/near_duplicates.py). A vocabulary is learned from all."""
+    languages: list[str] = field(default_factory=list, repr=False)
+    """Leave out documents of `train` that are in none of these languages (en, zh), by py3langid (extra languages)."""
+    quality: list[str] = field(default_factory=list, repr=False)
+    """Leave out documents of `train` by rules: gopher and c4 stand for all that those corpora were chosen by, which are
+    for English; single ones by name (max_repeated_lines), also with another bound (min_words=20). See
+    pipeline/data/filters.py."""
 
 
 def check_columns(config: "Config") -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from pipeline.config import CorpusConfig, DataConfig
 from pipeline.data import sources
+from pipeline.data.filters import Filters, filters_of
 from pipeline.data.formats import FORMATS, Nothing, Notices, ReadOptions, format_by_name, open_table, suffixes
 from pipeline.data.formats.file import File
 from pipeline.data.formats.wiki import told_by_first_lines
@@ -84,11 +86,14 @@ def reader(
         name: "train" or "validation".
         left_out: documents of `config.train` that are not read.
     """
-    read = partial(read_files, config=replace(config, train=None, validation=None, deduplicate=False))
+    rest = replace(config, train=None, validation=None, deduplicate=False, languages=[], quality=[])
+    read = partial(read_files, config=rest)
     if config.validation and name == "validation":
         return files_of(config.validation), read
     if left_out is not None:
         read = partial(read, left_out=left_out)
+    if filters := filters_of(config.languages, config.quality):
+        read = partial(read, filters=filters)
     if not config.validation and (name == "validation" or config.validation_fraction):
         read = partial(read, held_out=name == "validation")
     return files_of(config.train or []), read
@@ -101,7 +106,9 @@ def read_files(
     config: CorpusConfig,
     held_out: bool | None = None,
     left_out: LeftOut | None = None,
+    filters: Filters | None = None,
     split: bool = True,
+    met: Counter[str] | None = None,
 ) -> Iterator[list[str]]:
     """The documents of files, as `documents` gives them; perhaps none.
 
@@ -112,8 +119,11 @@ def read_files(
         held_out: True: those that `validation_fraction` and `split_seed` hold out, which a document's text alone
             decides; False: the others; None: all.
         left_out: those that are not read; None: none.
+        filters: rules that leave out others; None: none.
         split: as of `documents`.
+        met: where documents that are left out are counted, by rule.
     """
+    met = Counter() if met is None else met
     index, count = part
     if not 0 <= index < count:
         raise ValueError(f"part {index} of {count} is none")
@@ -122,15 +132,26 @@ def read_files(
         found = enumerate(islice(_of_file(file, config), config.max_documents))
         skipped = left_out.of(file) if left_out else ()
         for number, (paragraphs, whole) in islice(found, index, None, count):
-            if number not in skipped and (held_out is None or _is_held_out(paragraphs, config) == held_out):
+            if held_out is not None and _is_held_out(paragraphs, config) != held_out:
+                continue
+            rule = "deduplicate" if number in skipped else filters and filters(paragraphs)
+            if rule:
+                met[rule] += 1
+            else:
                 yield paragraphs if whole else [sentence for paragraph in paragraphs for sentence in cut(paragraph)]
 
 
 def numbered(file: str, config: CorpusConfig, part: tuple[int, int]) -> Iterator[tuple[int, list[str]]]:
-    """Documents of a part of a file, their paragraphs or sentences, with their numbers in the file, from 0."""
+    """Documents of a part of a file, their paragraphs or sentences, with their numbers in the file, from 0.
+
+    Those that the config's filters leave out are passed over.
+    """
     index, count = part
+    filters = filters_of(config.languages, config.quality)
     found = enumerate(islice(_of_file(file, config), config.max_documents))
-    return ((number, paragraphs) for number, (paragraphs, _) in islice(found, index, None, count))
+    for number, (paragraphs, _) in islice(found, index, None, count):
+        if not (filters and filters(paragraphs)):
+            yield number, paragraphs
 
 
 def files_of(source: str | list[str]) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import LeftOut, files_of, numbered
+from pipeline.data.filters import filters_of
 from pipeline.data.near_duplicates import ALIKE, BANDS, HASHES, SHINGLE, near_duplicates, signature
 from pipeline.files import write_text
 from pipeline.pretraining.prepare import Part, divided
@@ -85,4 +86,7 @@ def _key(files: list[str], config: CorpusConfig) -> str:
     stats = [(file, os.stat(file)) for file in files if os.path.exists(file)]
     states = [(file, status.st_size, status.st_mtime_ns) for file, status in stats]
     settings = repr(replace(config, train=None, validation=None))
-    return hashlib.sha256(repr((files, states, settings, SHINGLE, HASHES, BANDS, ALIKE)).encode()).hexdigest()
+    decisive = (files, states, settings, SHINGLE, HASHES, BANDS, ALIKE)
+    if filters := filters_of(config.languages, config.quality):
+        decisive = (*decisive, filters)
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()

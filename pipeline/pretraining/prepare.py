@@ -26,6 +26,7 @@ import shutil
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -38,7 +39,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
 from pipeline.files import full_disk, named_in_errors, write_text
-from pipeline.pretraining.tokens import VERSION, TokenCorpus, word_splitter, write_store
+from pipeline.pretraining.tokens import LEFT_OUT, VERSION, TokenCorpus, word_splitter, write_store
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ MOST_TOGETHER, PIECES = 256, 4
 # Bytes of a large file, and of a corpus that is one shard: done by the time that worker processes would have started.
 LARGE = 32 << 20
 
-Reader = Callable[[Sequence[str], tuple[int, int]], Iterator[list[str]]]
-"""read(files, (i, n)): of each file every n-th document from the i-th; documents are lists of sentences.
+Reader = Callable[..., Iterator[list[str]]]
+"""read(files, (i, n), met=Counter()): of each file every n-th document from the i-th; documents are lists of sentences.
+Those that are left out are counted in `met`, by the name of what leaves them out.
 
 Worker processes import it: a function of a module, or a functools.partial of one.
 """
@@ -141,9 +143,21 @@ def prepare(
             for done, (name, tokens) in enumerate(write(jobs), 1):
                 progress(f"{name}: {tokens:,} tokens ({len(names) - len(missing) + done} of {len(names)} shards)")
             write_text(output / "corpus.json", json.dumps({"shards": names}))
+            corpus = TokenCorpus.open(output)
+            if corpus.left_out:
+                write_text(output / LEFT_OUT, json.dumps(corpus.left_out))
+            else:
+                (output / LEFT_OUT).unlink(missing_ok=True)
     except Timeout as error:
         raise UserError(f"another process is preparing {output}.") from error
-    return TokenCorpus.open(output)
+    return corpus
+
+
+def described(corpus: TokenCorpus) -> str:
+    """What there is of a corpus, and what was left out, by rule."""
+    left = ", ".join(f"{count:,} by {rule}" for rule, count in corpus.left_out.most_common())
+    counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
+    return f"{counts}; left out: {left}" if left else counts
 
 
 def divided(files: Sequence[str], shards: int | None = None) -> list[Part]:
@@ -235,7 +249,9 @@ def write_shard(job: Job) -> tuple[str, int]:
     part, tokenization = job.part, job.tokenization
     splitter = word_splitter(tokenization.splitter)
     encoder = TextEncoder(tokenization.vocabulary, tokenization.lowercase, rules=tokenization.rules)
-    store = write_store(job.read(part.files, (part.index, part.count)), encoder, job.folder, splitter, job.key)
+    met: Counter[str] = Counter()
+    documents = job.read(part.files, (part.index, part.count), met=met)
+    store = write_store(documents, encoder, job.folder, splitter, job.key, met)
     return Path(job.folder).name, store.meta.tokens
 
 
@@ -302,8 +318,8 @@ def _parser() -> "ArgumentParser":
     parser.add_argument("--splitter", type=str, default=None, help="Words of Chinese text: jieba, or module:function.")
     parser.add_argument("--output", type=str, required=True, help="Folder for train/ and validation/.")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="Processes.")
-    parser.add_argument("--engine", choices=("local", "beam"), default="local", help="What counts words and "
-                        "writes shards: processes of this machine, or Apache Beam, whose options stand behind --.")  # fmt: skip
+    parser.add_argument("--engine", choices=("local", "beam"), default="local", help="What counts words and writes "
+                        "shards: this machine's processes, or Apache Beam, whose options stand behind --.")  # fmt: skip
     parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: by its size and files.")
     return parser
 
@@ -335,8 +351,7 @@ def _prepare(values: "Namespace", more: list[str]) -> None:
         files, read = reader(config, name, skipped)
         folder = Path(values.output, name)
         corpus = corpora[name] = prepare(read, files, tokenization, folder, **settings)
-        counts = f"{corpus.documents:,} documents, {corpus.sentences:,} sentences, {corpus.tokens:,} tokens"
-        print(f"{folder}: {counts}")
+        print(f"{folder}: {described(corpus)}")
     warn_of_empty(config, **corpora)
 
 

@@ -18,7 +18,7 @@ from pipeline.files import write_text
 from pipeline.pretraining.duplicates import left_out
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
 from pipeline.pretraining.model import PretrainingModel, build_pretraining_model, heads_of
-from pipeline.pretraining.prepare import Tokenization, prepare, warn_of_empty
+from pipeline.pretraining.prepare import Tokenization, described, prepare, warn_of_empty
 from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints
@@ -182,7 +182,7 @@ def _corpora(
                 corpus = prepare(read, files, tokenization, folder, workers=processes)
             else:
                 corpus = TokenCorpus.open(folder)
-        print(f"{name}: {corpus.documents} documents, {corpus.sentences} sentences, {corpus.tokens} tokens")
+        print(f"{name}: {described(corpus)}")
         return corpus
 
     train, held_out = tokens("train"), None

@@ -11,7 +11,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -32,6 +33,9 @@ VERSION = 2
 # Sentences and characters tokenized at once: enough for speed, and a bound on memory.
 BATCH_SENTENCES = 2048
 BATCH_CHARACTERS = 1 << 18
+
+# Beside the arrays, and of all shards beside these, where documents were left out: {rule: documents}.
+LEFT_OUT = "left_out.json"
 
 Splitter = Callable[[str], list[str]]
 """A sentence to its words; put together they are the sentence, but for white space."""
@@ -70,6 +74,7 @@ class TokenStore:
         tokens: uint16 or int32 [tokens].
         sentence_starts: int64 [sentences + 1]; sentence i is tokens[sentence_starts[i] : sentence_starts[i + 1]].
         document_starts: int64 [documents + 1], the first sentence of each document.
+        left_out: how many documents rules have left out of it, by rule.
         word_bits: uint8, bit i (lowest first) tells whether a word begins with token i; None without a splitter.
 
     Raises:
@@ -89,6 +94,7 @@ class TokenStore:
         self.tokens = _mapped(folder / "tokens.bin", self.meta.dtype, self.meta.tokens)
         self.sentence_starts = _mapped(folder / "sentences.bin", "int64", self.meta.sentences + 1)
         self.document_starts = _mapped(folder / "documents.bin", "int64", self.meta.documents + 1)
+        self.left_out = read_left_out(folder)
         bits = -(-self.meta.tokens // 8)
         self.word_bits = _mapped(folder / "words.bin", "uint8", bits) if self.meta.has_words else None
 
@@ -106,6 +112,7 @@ class TokenCorpus:
 
     Attributes:
         tokens, sentences, documents: counts over all stores.
+        left_out: how many documents rules have left out of the stores, by rule.
         token_offsets, document_offsets: int64 [stores + 1], what each store begins with.
         has_words: whether all stores have a splitter's word boundaries.
         vocabulary: `vocabulary_digest` of the encoder that made them.
@@ -123,6 +130,7 @@ class TokenCorpus:
         self.document_offsets = np.cumsum([0, *(store.meta.documents for store in stores)], dtype=np.int64)
         self.tokens, self.documents = int(self.token_offsets[-1]), int(self.document_offsets[-1])
         self.sentences = sum(store.meta.sentences for store in stores)
+        self.left_out: Counter[str] = sum((store.left_out for store in stores), Counter())
         self.has_words = all(store.word_bits is not None for store in stores)
         self.vocabulary = stores[0].meta.vocabulary
         self.fingerprint = hashlib.sha256("".join(s.meta.fingerprint for s in stores).encode()).hexdigest()
@@ -172,6 +180,12 @@ class TokenCorpus:
         return where, starts - self.token_offsets[where]
 
 
+def read_left_out(folder: Path) -> Counter[str]:
+    """What rules have left out, by rule."""
+    path = folder / LEFT_OUT
+    return Counter(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+
+
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """starts[0], starts[0] + 1, ... lengths[0] numbers, then the same of the next: int64 [sum of lengths]."""
     return np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
@@ -209,6 +223,7 @@ def write_store(
     folder: str | os.PathLike,
     splitter: Splitter | None = None,
     key: str = "",
+    left_out: Mapping[str, int] | None = None,
 ) -> TokenStore:
     """Tokenize documents into a store; it takes its name only when complete, and memory does not grow with the corpus.
 
@@ -220,6 +235,7 @@ def write_store(
         folder: of the store; what is there is replaced.
         splitter: words for whole-word masking in writing without spaces; None: words are the vocabulary's.
         key: kept in meta.json.
+        left_out: counts, by rule, that are complete when `documents` end; kept beside where there are any.
     """
     folder = Path(folder)
     with replaced_folder(folder) as temporary, contextlib.closing(_Writer(temporary, encoder, splitter)) as writer:
@@ -228,6 +244,8 @@ def write_store(
                 writer.add(sentence)
             writer.end_document()
         meta = writer.finish(key)
+        if left_out:
+            (temporary / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
         (temporary / "meta.json").write_text(json.dumps(asdict(meta)), encoding="utf-8")
     return TokenStore(folder)
 
