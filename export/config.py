@@ -58,6 +58,9 @@ class ExportConfig:
     thresholds that the validation rows choose (conformal prediction); 0: none. One label a row only."""
     coverage_by: Literal["row", "label"] = "row"
     """Whether the coverage holds over all rows, or for each label by a threshold of its own, in larger sets."""
+    publish: str | None = None
+    """Address, such as gs://bucket/models/name, where the exported version is copied to, for a server that reads it
+    there; saved_model.pb comes last. Extra remote."""
     fit: bool = False
     """Answers say how well a text fits what the model was trained on: `fit`, from 0 to 1, is the share of validation
     rows that fit no better, by the distance of pooled vectors."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline import remote
 from pipeline.data.formats import (
     NO_TEXT,
     Nothing,
@@ -82,7 +83,7 @@ def check_text_arguments(options: argparse.Namespace, input_name: str = "input")
     read.check_encodings()
     for name in ("delimiter", "quote", "escape"):
         read.character(name)
-    for file in files_of(source, input_name):
+    for file in remote.matches(source) if remote.is_remote(source) else files_of(source, input_name):
         if not Path(file).is_dir():
             format_of(file, read)
 
@@ -240,9 +241,11 @@ class Texts:
 
 
 def files_of(source: str | None, input_name: str) -> list[str]:
-    """The files of the input, of which a pattern may name several."""
+    """The files of the input, of which a pattern may name several; copies of those that are not of this machine."""
     if source is None or source == STANDARD_INPUT:
         return [STANDARD_INPUT]
+    if remote.is_remote(source):
+        return remote.fetch_all(source)
     files = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
     if not files:
         raise ValueError(f"--{input_name} {source}: no such file.")

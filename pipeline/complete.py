@@ -15,7 +15,7 @@ import export
 from export.versions import versions_in
 from pipeline.config import Config
 from pipeline.files import write_text
-from pipeline.local_paths import local_files
+from pipeline.local_paths import local_files, remote_files
 from pipeline.run_folder import fingerprint
 
 FILE = "complete.json"
@@ -57,6 +57,8 @@ def state_of(config: Config) -> str:
     for path in sorted(local_files(config)):
         about = path.stat()
         found.update(f"{path} {about.st_size} {about.st_mtime_ns}\n".encode())
+    for address, known in sorted(remote_files(config).items()):
+        found.update(f"{address} {known}\n".encode())
     for package in (Path(__file__).parent, Path(str(export.__file__)).parent):
         for path in sorted(package.rglob("*")):
             if path.suffix in (".py", ".j2"):

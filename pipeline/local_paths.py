@@ -6,6 +6,7 @@ import glob
 import os
 from pathlib import Path
 
+from pipeline import remote
 from pipeline.config import Config
 
 SETTINGS = (
@@ -45,6 +46,16 @@ def local_files(config: Config) -> set[Path]:
             for path in map(Path, [item] if os.path.exists(item) else glob.glob(item, recursive=True)):
                 found |= {inner for inner in path.rglob("*") if inner.is_file()} if path.is_dir() else {path}
     return {path.absolute() for path in found if path.is_file()}
+
+
+def remote_files(config: Config) -> dict[str, str]:
+    """The addresses of files that hold rows or text, with what tells whether they have changed."""
+    found = {}
+    for section, key in SETTINGS:
+        if section in ("data", "corpus"):
+            for item in filter(remote.is_remote, _items(getattr(getattr(config, section), key))):
+                found |= {address: remote.state_of(address)[1] for address in remote.matches(item)}
+    return found
 
 
 def reconcile(old: dict, config: Config) -> tuple[dict, Config]:

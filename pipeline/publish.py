@@ -14,6 +14,7 @@ from export.onnx_model import export_onnx
 from export.savedmodel import ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
+from pipeline import remote
 from pipeline.assemble import Assembly
 from pipeline.classifier import rescale_logits, serving_copy
 from pipeline.data.sources import read_metadata
@@ -162,6 +163,22 @@ def require_equal(trained: np.ndarray, served: np.ndarray, tolerance: float) -> 
         )
 
 
+def publish(version: Path, address: str) -> None:
+    """Copy an exported version to the folder of versions at an address.
+
+    A bucket knows no renaming: what makes a folder a SavedModel comes last, so that no server loads half of one.
+
+    Raises:
+        UserError: there is a version of that number already, or it cannot be written.
+    """
+    target = f"{address.rstrip('/')}/{version.name}"
+    if remote.exists(f"{target}/saved_model.pb"):
+        raise UserError(f"{target} is there already: give export.publish another folder, or delete it.")
+    files = [path for path in version.rglob("*") if path.is_file()]
+    remote.upload(sorted(files, key=lambda path: path.name == "saved_model.pb"), version, target)
+    print(f"published: {target}")
+
+
 def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) -> Path:
     """Write the next version to `saved_model/`, verified on held-out texts.
 
@@ -203,6 +220,8 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
         ),
     )
     print(f"exported and verified: {version}")
+    if options.publish:
+        publish(version, options.publish)
     if options.onnx != "none":
         path = run_dir / "onnx" / f"{version.name}.onnx"
         off = export_onnx(served.model, run.serving_encoder, task, path, held_out, version, options.onnx == "int8")

@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.local_paths import absolute, reconcile
 from pipeline.model_hub import pin
+from pipeline.remote import is_remote
 from pipeline.training.cluster import Cluster
 
 
@@ -34,6 +35,11 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
     Raises:
         UserError: another process works in the folder, or it holds a run with other settings.
     """
+    if is_remote(config.run_dir):
+        raise UserError(
+            f"run_dir {config.run_dir}: a run works in a folder of this machine, or of a bucket that is mounted; give "
+            "its path, and the bucket as export.publish."
+        )
     run_dir = Path(str(config.run_dir))
     run_dir.mkdir(parents=True, exist_ok=True)
     number = cluster.index if cluster else 0

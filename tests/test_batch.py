@@ -186,7 +186,6 @@ def test_a_file_that_changes_while_it_is_answered(model, here, tmp_path, capsys,
         ("same.csv", ("--engine", "beam", "--workers", "2"), "is set by its own options, behind --"),
         ("same.csv", ("--", "--runner"), "takes no options behind --"),
         ("header.csv", (), "there is no text to answer"),
-        ("gs://bucket/*.csv", (), "give a path of this machine"),
     ],
 )
 def test_what_is_refused(source, arguments, message, model, here, tmp_path, capsys, monkeypatch):

@@ -27,8 +27,12 @@ pyarrow than the other extras need: give it an environment of its own.
   ray    Ray; --workers models at a time, one a GPU where there are any; RAY_ADDRESS names a cluster
   spark  Spark; behind --, the options of spark-submit, such as --master local[2,4]: two workers, four tries
 
-All processes need this package, and see the input, the model and the output under the same paths: those of a shared
-file system, or of a mounted bucket. Tried were the engines' own runners on one machine, no cluster, bucket or GPU.
+--input and --output may be addresses (s3://, gs://, https://; extra remote). Whoever answers a part has a copy of its
+file in $BERT_PIPELINE_CACHE, where it stays; answers are made there too, and uploaded when all are complete.
+
+All processes need this package, and see the input, the model and the output (or the cache) under the same paths: those
+of a shared file system, or of a mounted bucket. Tried were the engines' own runners on one machine and a double of S3;
+no cluster, no real bucket, no GPU.
 """
 
 import argparse
@@ -47,12 +51,12 @@ from export.batch.parts import missing_parts
 from export.command_line import command_parser
 from export.texts import add_text_arguments, check_text_arguments
 from export.versions import ModelError, find_version, read_metadata
-from pipeline import tasks
+from pipeline import remote, tasks
 from pipeline.data.formats import FORMATS, ReadOptions, format_by_name, format_of, options_of, suffixes
 from pipeline.errors import UserError
 from pipeline.extras import require
 
-ENGINES = {"local": None, "beam": "apache_beam", "ray": "ray.data", "spark": "pyspark"}
+ENGINES = {"local": None, "beam": "apache_beam", "ray": "ray", "spark": "pyspark"}
 # Formats whose cells have any type: a column need not have the same in all parts, as formats with types want it.
 UNTYPED = ("jsonl", "tfrecord", "xlsx")
 # What is wrong with the input or the model, in the words of an engine that quotes a traceback.
@@ -67,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         _check(options, arguments[cut + 1 :])
+        address = options.output if remote.is_remote(options.output) else None
+        options.output = remote.workplace(address) if address else Path(options.output)
         sources = sources_of(options.input, options.output)
         job = _job(options, sources)
         with held(job, sources, options.redo):
@@ -74,12 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
             _run(options, job, sources, arguments[cut + 1 :])
             rows, parts = _complete(job, sources)
             before = len(there.intersection(parts))
+            if address:
+                remote.upload(parts, job.folder, address)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     warn(kept_notices(job))
     were = f", {before:,} of which were there" if before else ""
-    print(f"{rows:,} rows are answered in {len(parts):,} parts{were}: {job.folder}")
+    print(f"{rows:,} rows are answered in {len(parts):,} parts{were}: {address or job.folder}")
     return 0
 
 
@@ -87,7 +95,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = command_parser("export.batch", __doc__)
     parser.add_argument("model", help="run directory, directory of versions, or one version")
     add_text_arguments(parser, given=False)
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the answers")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="of the answers, or its address")
     parser.add_argument("--format", help="of the answers, such as parquet, jsonl or csv.gz (default: of the input, or "
                         "jsonl)")  # fmt: skip
     parser.add_argument("--engine", choices=ENGINES, default="local", help="what runs it (default: local)")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from export.texts import files_of
+from pipeline import remote
 from pipeline.data.formats import suffixes
 from pipeline.data.formats.file import STANDARD_INPUT
 from pipeline.errors import UserError
@@ -21,16 +22,21 @@ class Source:
     """A file of the input.
 
     Attributes:
-        path: of the file, absolute.
+        path: of the file, absolute, or its address; whoever answers a part of it has a copy (see pipeline.remote).
         name: of its answers: its path below the folder that the pattern begins with, without suffixes.
         size: in bytes (of a folder of texts, that of all of them).
-        changed: when it was modified, in nanoseconds (of a folder, the last of its files).
+        changed: when it was modified, in nanoseconds (of a folder, the last of its files; of an address, a number
+            that changes with it).
     """
 
     path: str
     name: str
     size: int
     changed: int
+
+    def local(self) -> str:
+        """Its path on this machine."""
+        return str(remote.fetch(self.path)) if remote.is_remote(self.path) else self.path
 
     def check(self) -> None:
         """See that it is still the file that it was when the batch began.
@@ -66,8 +72,6 @@ def check_pattern(pattern: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if "://" in pattern:
-        raise UserError(f"--input {pattern}: give a path of this machine, to which a bucket can be mounted.")
     if pattern == STANDARD_INPUT:
         raise UserError("--input -: standard input cannot be read again after a failure; write it to a file.")
 
@@ -78,18 +82,28 @@ def sources_of(pattern: str, output: Path) -> list[Source]:
     Raises:
         UserError: there is none, or the answers of two would have one name.
     """
+    if remote.is_remote(pattern):
+        return _named({path: remote.without_scheme(path) for path in remote.matches(pattern)}, pattern)
     paths = [path for path in files_of(pattern, "input") if not _is_in(path, output)]
     if not paths:
         raise UserError(f"--output {output} is the folder of the input: give the answers one of their own.")
-    root = Path(pattern).parent if Path(pattern).exists() else _beginning(pattern)
+    return _named({os.path.abspath(path): path for path in paths}, pattern)
+
+
+def _named(paths: dict[str, str], pattern: str) -> list[Source]:
+    """Sources of files, as they are spelled in the pattern."""
+    if not paths:
+        raise UserError(f"--input {pattern}: no such file.")
+    bare = remote.without_scheme(pattern)
+    root = _beginning(bare) if glob.has_magic(bare) and not Path(pattern).exists() else Path(bare).parent
     names: dict[str, str] = {}
     found = []
-    for path in paths:
-        name = _bare(Path(path).relative_to(root))
+    for path, spelled in paths.items():
+        name = _bare(Path(spelled).relative_to(root))
         if name in names:
             raise UserError(f"{names[name]} and {path} would have answers of one name: give one --output to each.")
         names[name] = path
-        found.append(Source(os.path.abspath(path), name, *_identity(path)))
+        found.append(Source(path, name, *_identity(path)))
     return found
 
 
@@ -124,7 +138,10 @@ def _bare(path: Path) -> str:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Size and time of the last change, of a folder those of its files."""
+    """Size and time of the last change, of a folder those of its files, of an address what stands for it."""
+    if remote.is_remote(path):
+        size, digest = remote.state_of(path)
+        return size, int(digest[:12], 16)
     files = [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [Path(path)]
     stats = [file.stat() for file in files]
     return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

@@ -80,7 +80,7 @@ def open_texts(model: Path, options: argparse.Namespace, source: Source, within:
     """The rows of a file, read as export.predict reads them."""
     metadata = read_metadata(model)
     features = Features.from_metadata(metadata)
-    given = argparse.Namespace(**{**vars(options), "input": source.path, "text": None})
+    given = argparse.Namespace(**{**vars(options), "input": source.local(), "text": None})
     beside = features.wanted("--input")
     return Texts(given, metadata["inputs"], metadata.get("read"), beside=beside, within=within)
 

@@ -48,7 +48,7 @@ def parts_of(job: Job, source: Source) -> Iterator[Part]:
     state = state_of(job.folder, source)
     if state is not None and state.parts is not None and not missing_parts(job, source, state.parts):
         return
-    rows = count_rows(source.path, options_of(job.options))
+    rows = count_rows(source.local(), options_of(job.options))
     yield from _counted(job, source, rows) if rows is not None else _read(job, source)
 
 

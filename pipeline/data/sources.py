@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import remote
 from pipeline.config import DataConfig
 from pipeline.data.formats import (
     Nothing,
@@ -47,6 +48,9 @@ def matches(source: str | list[str]) -> list[str]:
     """As `expand`, for readers that have another use for folders."""
     found = []
     for item in [source] if isinstance(source, str) else source:
+        if remote.is_remote(item):
+            found += remote.fetch_all(item)
+            continue
         if is_wheel(item):
             item = str(fetch(item))
         if item.startswith("tfds:"):

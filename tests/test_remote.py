@@ -1,0 +1,182 @@
+"""Rows, text and models in buckets: read as if they lay here, by way of a double of S3 and fsspec's own in memory."""
+
+import csv
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from export.batch import answer
+from export.batch.__main__ import main as batch
+from export.batch.parts import parts_of
+from pipeline import remote
+from pipeline.config import Config, CorpusConfig, DataConfig
+from pipeline.data import sources
+from pipeline.data.corpus import documents
+from pipeline.errors import UserError
+from pipeline.local_paths import remote_files
+
+fsspec = pytest.importorskip("fsspec", reason="the extra remote is not installed here")
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The address of an S3 server of this process."""
+    pytest.importorskip("s3fs", reason="the extra remote is not installed here")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed here")
+    server = moto.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def bucket(request, tmp_path, monkeypatch):
+    """The address of an empty folder, and a function that writes a file into it."""
+    monkeypatch.setenv("BERT_PIPELINE_CACHE", str(tmp_path / "cache"))
+    address = f"{request.param}://rows-{abs(hash(tmp_path)) % 10**9}"
+    if request.param == "s3":
+        for name, value in {"ENDPOINT_URL": request.getfixturevalue("s3"), "ACCESS_KEY_ID": "no",
+                            "SECRET_ACCESS_KEY": "no", "DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
+            monkeypatch.setenv(f"AWS_{name}", value)
+        fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True).mkdir(address.removeprefix("s3://"))
+
+    def write(name, text):
+        with fsspec.open(f"{address}/{name}", "wb") as file:
+            file.write(text.encode())
+
+    return SimpleNamespace(address=address, write=write)
+
+
+def rows(source):
+    config = DataConfig(train=source)
+    return [cells for item in sources.expand(source) for _, cells in sources.read(item, config, ["text"], "train")]
+
+
+def test_rows_of_patterns_lists_and_folders(bucket):
+    bucket.write("a/1.csv", "text,label\none,x\n")
+    bucket.write("a/2.csv", "text,label\ntwo,x\n")
+    bucket.write("texts/good/1.txt", "three")
+    bucket.write("texts/bad/2.txt", "four")
+    assert (
+        rows(f"{bucket.address}/a/*.csv") == rows([f"{bucket.address}/a/{n}.csv" for n in "12"]) == [["one"], ["two"]]
+    )
+    (folder,) = sources.expand(f"{bucket.address}/texts")
+    assert Path(folder).name == "texts"
+    found = sources.read(folder, DataConfig(), ["text", "label"], "train")
+    assert [cells for _, cells in found] == [["four", "bad"], ["three", "good"]]
+
+
+def test_a_file_is_fetched_once_and_again_when_it_has_changed(bucket, tmp_path):
+    bucket.write("rows.csv", "text\none\n")
+    address = f"{bucket.address}/rows.csv"
+    (first,) = sources.expand(address)
+    assert Path(first).is_relative_to(tmp_path / "cache" / "remote") and Path(first).name == "rows.csv"
+    config = DataConfig()
+    before, state = sources.identity(first, config), remote_files(Config(data=DataConfig(train=address)))
+    # Deleted and copied anew, it is the same file to whatever was made of it.
+    Path(first).unlink()
+    assert sources.identity(sources.expand(address)[0], config) == before
+    written = os.stat(first).st_ctime_ns
+    assert sources.expand(address) == [first] and os.stat(first).st_ctime_ns == written
+    bucket.write("rows.csv", "text\ntwo\n")
+    assert rows(address) == [["two"]] and sources.expand(address) != [first]
+    assert remote_files(Config(data=DataConfig(train=address))) != state
+
+
+def test_a_corpus(bucket):
+    bucket.write("deep/a.txt", "One here. Two here.\n\nThree.\n")
+    found = [["One here.", "Two here."], ["Three."]]
+    for source in (f"{bucket.address}/deep", f"{bucket.address}/**/*.txt"):
+        assert list(documents(source, CorpusConfig())) == found
+
+
+def test_what_is_not_there_is_said_in_a_sentence(bucket):
+    with pytest.raises(UserError, match=r"none\.csv: there is no such file"):
+        sources.expand(f"{bucket.address}/none.csv")
+    with pytest.raises(UserError, match=r"^unheard://of/a cannot be listed \(ValueError: Protocol not known: unheard"):
+        sources.expand("unheard://of/a")
+
+
+def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
+    pytest.importorskip("s3fs", reason="the extra remote is not installed here")
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "no", "SECRET_ACCESS_KEY": "no",
+                        "MAX_ATTEMPTS": "1"}.items():  # fmt: skip
+        monkeypatch.setenv(f"AWS_{name}", value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(UserError, match=r"^s3://nobody/a\.csv cannot be listed \("):
+        sources.expand("s3://nobody/a.csv")
+    # File systems are kept by their options, of which the environment is none.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from tiny_export import export_tiny
+
+    return export_tiny(tmp_path_factory.mktemp("model"))
+
+
+def test_a_batch_from_bucket_to_bucket(bucket, model, tmp_path, monkeypatch, capsys):
+    def run(job, files, workers):
+        for source in files:
+            for part in parts_of(job, source):
+                answer.answer(job, part)
+
+    monkeypatch.setattr("export.batch.local.run", run)
+    for name in "ab":
+        bucket.write(f"in/{name}.csv", "id,text\n" + "".join(f"{name}{n},the bank {n}\n" for n in range(5)))
+    given = [str(model), "--input", f"{bucket.address}/in/*.csv", "--part_rows", "3"]
+    assert batch([*given, "--output", f"{bucket.address}/out"]) == 0
+    assert f"10 rows are answered in 4 parts: {bucket.address}/out" in capsys.readouterr().out
+    found = remote.fetch_all(f"{bucket.address}/out/*")
+    assert [Path(path).name for path in found] == [f"{name}-00000{n}.csv" for name in "ab" for n in (0, 1)]
+    answered = [row for path in found for row in csv.DictReader(Path(path).read_text().splitlines())]
+    assert [row["id"] for row in answered] == [f"{name}{n}" for name in "ab" for n in range(5)]
+    # The same as of files of this machine.
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        (tmp_path / "in" / f"{name}.csv").write_bytes(remote.fetch(f"{bucket.address}/in/{name}.csv").read_bytes())
+    assert batch([str(model), "--input", str(tmp_path / "in/*.csv"), "--part_rows", "3", "--output",
+                  str(tmp_path / "out")]) == 0  # fmt: skip
+    assert [(tmp_path / "out" / Path(path).name).read_bytes() for path in found] == [
+        Path(p).read_bytes() for p in found
+    ]
+    capsys.readouterr()
+    bucket.write("in/a.csv", "id,text\nnew,bank\n")
+    assert batch([*given, "--output", f"{bucket.address}/out"]) == 2
+    assert "/in/a.csv has changed since it was answered" in capsys.readouterr().err
+
+
+def test_publishing(bucket, model, monkeypatch):
+    from export.loading import Classifier
+    from pipeline.publish import publish
+
+    publish(model, f"{bucket.address}/models/")
+    with pytest.raises(UserError, match="is there already: give"):
+        publish(model, f"{bucket.address}/models")
+    (folder,) = remote.fetch_all(f"{bucket.address}/models/{model.name}")
+    names = sorted(path.relative_to(model) for path in model.rglob("*") if path.is_file())
+    assert sorted(path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()) == names
+    texts = ["the bank", "a rocket"]
+    assert Classifier(Path(folder))(texts).labels == Classifier(model)(texts).labels
+
+
+def test_what_makes_a_model_of_a_folder_comes_last(model, monkeypatch):
+    from pipeline.publish import publish
+
+    placed = []
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.put_file",
+                        lambda self, here, there, **more: placed.append(there))  # fmt: skip
+    publish(model, "memory://last")
+    assert len(placed) > 3 and placed.index(f"/last/{model.name}/saved_model.pb") == len(placed) - 1
+
+
+def test_a_run_stays_here(capsys):
+    from pipeline.run import main
+
+    assert main(["--run_dir", "gs://bucket/run"]) == 2
+    assert "run_dir gs://bucket/run: a run works in a folder of this machine" in capsys.readouterr().err
+    assert not Path("gs:").exists()
