@@ -140,7 +140,7 @@ def _divided(held: Pool, chance: np.random.Generator) -> tuple[Reference, np.nda
     own, others = order[: len(order) // 2], order[len(order) // 2 :]
     values = {name: found[own] for name, found in held.features.items()}
     labels = tuple(str(number) for number in range(int(held.features["label"].max()) + 1))
-    names = {name: known for name, known in names_of_features(("text",), labels).items() if name in values}
+    names = {name: known for name, known in names_of_features(("text",), labels, {}).items() if name in values}
     outputs = tuple(name for name in values if name in ("score", "fit"))
     about = {"made_from": "", "inputs": ("text",), "text_columns": ("text",), "labels": labels, "outputs": outputs}
     return make_reference(values, names, **about), own, others

@@ -30,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from export.command_line import command_parser
+from export.monitor.columns import WatchedColumn
 from export.monitor.drift import Limits
 from export.monitor.features import Rows
 from export.monitor.logs import Wanted, read_log
@@ -98,12 +99,14 @@ def _build(options: argparse.Namespace) -> int:
     if options.rows < FEWEST_ROWS:
         raise UserError(f"--rows {options.rows}: a reference takes {FEWEST_ROWS} at least.")
     output = options.output or find_version(str(run)) / FILE
-    from export.monitor.build import NUMBERS, of_logs, of_run, texts_of
+    from export.monitor.build import NUMBERS, features_of, of_logs, of_run, texts_of
+    from export.monitor.columns import watched_columns
 
     if run is None or options.logs:
         inputs, text_columns = texts_of(run)
         notices = Notices()
-        wanted = _wanted(options, inputs, text_columns, ("label", *NUMBERS))
+        columns = [column for column, _ in watched_columns(features_of(run))]
+        wanted = _wanted(options, inputs, text_columns, ("label", *NUMBERS), columns)
         reference = of_logs(_all_rows(options, wanted, notices), run, inputs, wanted.text_columns)
         _warn(notices)
     else:
@@ -123,7 +126,7 @@ def _report(options: argparse.Namespace) -> int:
         raise UserError(f"--prometheus {options.prometheus}: the collector reads files that end in .prom alone.")
     reference, notices = Reference.load(options.reference), Notices()
     outputs = (*(("label",) if reference.labels else ()), *reference.outputs)
-    wanted = _wanted(options, reference.inputs, reference.text_columns, outputs)
+    wanted = _wanted(options, reference.inputs, reference.text_columns, outputs, reference.columns)
     watch = Watch(reference, size, since, options.show)
     for rows in _all_rows(options, wanted, notices):
         watch.add(rows)
@@ -144,7 +147,11 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _wanted(
-    options: argparse.Namespace, inputs: Sequence[str], text_columns: Sequence[str], outputs: Sequence[str]
+    options: argparse.Namespace,
+    inputs: Sequence[str],
+    text_columns: Sequence[str],
+    outputs: Sequence[str],
+    columns: Sequence[WatchedColumn],
 ) -> Wanted:
     served = ((field, getattr(options, field)) for field in ("model", "label", "version"))
     return Wanted(
@@ -152,6 +159,7 @@ def _wanted(
         options.text_column or text_columns,
         outputs,
         options.time_column,
+        columns,
         tuple((field, value) for field, value in served if value is not None),
     )
 

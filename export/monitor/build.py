@@ -10,10 +10,12 @@ import numpy as np
 
 from export.monitor.accuracy import Accuracy, measure
 from export.monitor.characters import Words
+from export.monitor.columns import WatchedColumn, watched_columns
 from export.monitor.features import Features, Rows
 from export.monitor.reference import FEWEST_ROWS, Reference, make_reference, names_of_features
 from export.versions import find_version, read_metadata
 from pipeline.errors import UserError
+from pipeline.features import Features as ModelFeatures
 
 # Answers that are watched in logs, where they are numbers.
 NUMBERS = ("score", "fit", "value", "low", "high")
@@ -31,12 +33,14 @@ class _HeldOut:
         rows: texts and answers.
         classes: names of classes.
         outputs: names of the numbers of an answer.
+        columns: beside the texts, with the names of their bins.
         right: float [n], whether an answer was; None: the task does not say it of a row.
     """
 
     rows: Rows
     classes: tuple[str, ...]
     outputs: tuple[str, ...]
+    columns: dict[WatchedColumn, tuple[str, ...]]
     right: np.ndarray | None
 
 
@@ -66,7 +70,7 @@ def of_run(run: Path, most: int) -> Reference:
     shown = " and ".join(f"{count} {name}" for name, count in names.items())
     inputs, text_columns = texts_of(folder)
     return _made(
-        found.rows, found.right, found.outputs, found.classes, _words(run),
+        found, _words(run),
         made_from=f"{len(found.rows)} of {shown} rows of {run.resolve().name}, as version {folder.name} answers them",
         inputs=inputs, text_columns=text_columns,
     )  # fmt: skip
@@ -77,18 +81,22 @@ def of_logs(parts: Iterable[Rows], model: Path | None, inputs: Sequence[str], te
 
     Args:
         parts: of the logs.
-        model: a run, whose vocabulary is known then; None: there is none.
+        model: a run, whose vocabulary and columns are known then; None: there is none.
         inputs, text_columns: see Reference.
 
     Raises:
         UserError: there are too few rows.
     """
     words = _words(model) if model is not None and (model / "config.yaml").is_file() else None
-    features, gathered, labels, count = Features(inputs, (), NUMBERS, words), [], Counter(), 0
+    gathered, labels, count = [], Counter(), 0
+    features, columns = None, {}
     coded: list[np.ndarray] = []
     known: dict[str, int] = {}
     outputs: dict[str, None] = {}
     for rows in parts:
+        if features is None:
+            columns = columns_of(features_of(model), rows)
+            features = Features(inputs, (), NUMBERS, words, columns)
         gathered.append(features(rows))
         if "label" in rows.outputs:
             given = list(map(str, rows.outputs["label"]))
@@ -107,8 +115,9 @@ def of_logs(parts: Iterable[Rows], model: Path | None, inputs: Sequence[str], te
         of_code = np.array([names.index(label) if label in names else -1 for label in known])
         found["label"] = of_code[np.concatenate(coded)]
     return make_reference(
-        found, names_of_features(inputs, names), made_from=f"{count} rows of logs", inputs=tuple(inputs),
+        found, names_of_features(inputs, names, columns), made_from=f"{count} rows of logs", inputs=tuple(inputs),
         text_columns=tuple(text_columns), labels=names, outputs=tuple(outputs), words=words,
+        columns=tuple(columns),
     )  # fmt: skip
 
 
@@ -156,25 +165,33 @@ def _asked(folder: Path, held: Sequence[Any], most: int) -> _HeldOut:
         right = scores.values if scores.share else None
     texts = columns[: len(model.features.text_columns)]
     kept = {name: outputs[name] for name in (*numbers, "label") if name in outputs}
-    return _HeldOut(Rows(texts, kept, None, "row 1"), tuple(getattr(model.task, "names", ())), numbers, right)
+    cells = {one.name: found for one, found in zip(model.features.columns, columns[len(texts) :], strict=True)}
+    rows, names = Rows(texts, kept, None, "row 1", cells), tuple(getattr(model.task, "names", ()))
+    return _HeldOut(rows, names, numbers, columns_of(model.features, rows), right)
 
 
-def _made(
-    rows: Rows,
-    right: np.ndarray | None,
-    outputs: tuple[str, ...],
-    classes: tuple[str, ...],
-    words: Words | None,
-    **about: Any,
-) -> Reference:
+def columns_of(features: ModelFeatures, rows: Rows) -> dict[WatchedColumn, tuple[str, ...]]:
+    """The columns of a model that rows have, with the names of their bins; of numbers none."""
+    found = {}
+    for watched, column in watched_columns(features):
+        if watched.column in rows.columns:
+            cells = watched.read(rows.columns[watched.column])
+            known = getattr(column, "names", ())
+            found[watched] = () if watched.kind == "number" else watched.names(cells, known)
+    return found
+
+
+def _made(found: _HeldOut, words: Words | None, **about: Any) -> Reference:
     """A reference of rows whose classes are known."""
+    rows, right, outputs, classes = found.rows, found.right, found.outputs, found.classes
     labels: tuple[str, ...] = ()
     if "label" in rows.outputs:
         others = Counter(label for label in rows.outputs["label"] if label not in set(classes))
         labels = (*classes, *(label for label, _ in others.most_common(MOST_LABELS)))
-    features = Features(about["inputs"], labels, outputs, words)(rows)
-    names = names_of_features(about["inputs"], labels)
-    reference = make_reference(features, names, **about, labels=labels, outputs=outputs, words=words)
+    features = Features(about["inputs"], labels, outputs, words, found.columns)(rows)
+    names = names_of_features(about["inputs"], labels, found.columns)
+    about |= {"labels": labels, "outputs": outputs, "words": words, "columns": tuple(found.columns)}
+    reference = make_reference(features, names, **about)
     if right is None:
         return reference
     sketch = next(sketch for sketch in reference.sketches if sketch.name == "score")
@@ -194,6 +211,11 @@ def _words(run: Path) -> Words | None:
         return None
     lowercase = loaded.lowercase if settings.text.lowercase is None else settings.text.lowercase
     return Words.of(loaded.vocabulary, bool(lowercase))
+
+
+def features_of(model: Path | None) -> ModelFeatures:
+    """What a model reads; without one a text."""
+    return ModelFeatures() if model is None else ModelFeatures.from_metadata(read_metadata(find_version(model)))
 
 
 def texts_of(model: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,12 +1,13 @@
 """Rows of a log as features: numbers, and numbers of names, [n] each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from export.monitor.characters import Characters, Tables, Words
+from export.monitor.columns import WatchedColumn
 from export.monitor.reference import Reference, feature_name
 
 
@@ -19,12 +20,14 @@ class Rows:
         outputs: by name, n values each: strings or numbers, None where there is none.
         times: when each was answered, as ISO writes it; None: not known.
         place: of the first, for messages and for people.
+        columns: cells beside the texts by the name of the column, n each.
     """
 
     texts: Sequence[list[str]]
     outputs: Mapping[str, Any]
     times: list[str] | None
     place: str
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts[0])
@@ -38,9 +41,18 @@ class Features:
         labels: names that `label` may have.
         outputs: names of the numbers.
         words: of the vocabulary; None: not known.
+        columns: beside the texts, with the names of their bins; none of a number.
     """
 
-    def __init__(self, inputs: Sequence[str], labels: Sequence[str], outputs: Sequence[str], words: Words | None):
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        labels: Sequence[str],
+        outputs: Sequence[str],
+        words: Words | None,
+        columns: Mapping[WatchedColumn, Sequence[str]] | None = None,
+    ):
+        self._columns = columns or {}
         self._inputs, self._outputs, self._words = inputs, outputs, words
         self._labels = {name: number for number, name in enumerate(labels)}
         self._tables = Tables(words is None or words.lowercase)
@@ -48,10 +60,12 @@ class Features:
     @classmethod
     def like(cls, reference: Reference) -> "Features":
         """Those that a reference has."""
-        return cls(reference.inputs, reference.labels, reference.outputs, reference.words)
+        names = {sketch.name: sketch.names for sketch in reference.sketches}
+        columns = {column: names[column.feature] for column in reference.columns}
+        return cls(reference.inputs, reference.labels, reference.outputs, reference.words, columns)
 
     def __call__(self, rows: Rows) -> dict[str, np.ndarray]:
-        """Features by name, [n]; those of outputs that the rows do not have are left out.
+        """Features by name, [n]; those of outputs and columns that the rows do not have are left out.
 
         Raises:
             ValueError: an output is no number where one is expected.
@@ -66,6 +80,9 @@ class Features:
         for name in self._outputs:
             if name in rows.outputs:
                 found[name] = _numbers(name, rows)
+        for column, names in self._columns.items():
+            if column.column in rows.columns:
+                found[column.feature] = column.values(column.read(rows.columns[column.column]), names)
         return found
 
 

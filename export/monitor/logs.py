@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from export.monitor.columns import WatchedColumn
 from export.monitor.features import Rows
 from export.request_log import Record, read
 from pipeline.data.formats import Notices, ReadOptions, format_by_name, open_table
@@ -33,6 +34,7 @@ class Wanted:
         text_columns: names of the same in files of rows.
         outputs: names of the answers that are watched.
         time_column: of files of rows; None: they have none.
+        columns: beside the texts.
         served: the model, label or version that requests are taken of, by the name of the field in a Record; none: all.
     """
 
@@ -40,6 +42,7 @@ class Wanted:
     text_columns: Sequence[str]
     outputs: Sequence[str]
     time_column: str | None = None
+    columns: Sequence[WatchedColumn] = ()
     served: tuple[tuple[str, Any], ...] = ()
 
 
@@ -111,6 +114,7 @@ class _Gathered:
         self.count, self._place = 0, ""
         self._texts: list[list[str]] = [[] for _ in self._wanted.inputs]
         self._outputs: dict[str, list] = {name: [] for name in self._wanted.outputs}
+        self._columns: dict[str, list] = {column.column: [] for column in self._wanted.columns}
         self._times: list[str] = []
 
     def add(self, record: Record, place: str) -> None:
@@ -131,8 +135,9 @@ class _Gathered:
             if len(inputs[name]) != rows or not all(isinstance(text, str) for text in inputs[name]):
                 raise ValueError(f"{place}: {name} is no list of {rows} texts.")
             texts.extend(inputs[name])
-        for name, values in self._outputs.items():
-            found = outputs.get(name)
+        given = [(name, outputs.get(name), values) for name, values in self._outputs.items()]
+        given += [(one.input, inputs.get(one.input), self._columns[one.column]) for one in wanted.columns]
+        for name, found, values in given:
             if found is not None and len(found) != rows:
                 raise ValueError(f"{place}: {len(found)} values of {name} for {rows} texts.")
             values.extend(itertools.repeat(None, rows) if found is None else found)
@@ -143,7 +148,7 @@ class _Gathered:
         """The rows so far, which are forgotten."""
         outputs = {name: values for name, values in self._outputs.items() if any(v is not None for v in values)}
         times = self._times if all(self._times) else None
-        rows = Rows(self._texts, outputs, times, self._place)
+        rows = Rows(self._texts, outputs, times, self._place, self._columns)
         self._begin()
         return rows
 
@@ -162,7 +167,8 @@ def _rows_of_table(path: str, wanted: Wanted, options: ReadOptions, notices: Not
         raise UserError(
             f"{path} has no column of answers ({', '.join(wanted.outputs)}): answer it with export.predict."
         )
-    places = table.places([*texts, *answers.values(), *([wanted.time_column] if wanted.time_column else [])])
+    beside = [column.column for column in wanted.columns if column.column in columns]
+    places = table.places([*texts, *answers.values(), *beside, *([wanted.time_column] if wanted.time_column else [])])
     rows = iter(table)
     texts_of, answers_of = slice(len(texts)), slice(len(texts), len(texts) + len(answers))
     while some := list(itertools.islice(rows, CHUNK)):
@@ -180,7 +186,8 @@ def _rows_of_table(path: str, wanted: Wanted, options: ReadOptions, notices: Not
             found = [list(column) for column in zip(*cells, strict=True)]
             outputs = dict(zip(answers, found[answers_of], strict=True))
             times = [str(time).replace(" ", "T", 1) for time in found[-1]] if wanted.time_column else None
-            yield Rows(found[texts_of], outputs, times, table.place(first))
+            cells_of = dict(zip(beside, found[answers_of.stop :], strict=False))
+            yield Rows(found[texts_of], outputs, times, table.place(first), cells_of)
 
 
 def _answers(columns: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:

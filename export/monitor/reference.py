@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from export.monitor.characters import SCRIPT_NAMES, Words
+from export.monitor.columns import WatchedColumn
 from export.monitor.sketch import Sketch
 from export.versions import ModelError, find_version
 from pipeline.files import write_text
@@ -56,6 +57,7 @@ class Reference:
         sketches: of all features.
         words: of the vocabulary; None: not known.
         accuracy: None: not known.
+        columns: beside the texts that are watched.
     """
 
     made_from: str
@@ -67,6 +69,7 @@ class Reference:
     sketches: tuple[Sketch, ...]
     words: Words | None = None
     accuracy: Accuracy | None = None
+    columns: tuple[WatchedColumn, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write it beside, then rename."""
@@ -83,6 +86,7 @@ class Reference:
             "accuracy": self.accuracy and asdict(self.accuracy),
             "sketches": [sketch.metadata() for sketch in self.sketches],
             "words": words,
+            **({"columns": list(map(asdict, self.columns))} if self.columns else {}),
         }
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 
@@ -118,7 +122,11 @@ class Reference:
             by_bin = {name: tuple(accuracy[name]) for name in ("by_score", "rows_by_score")}
             accuracy = Accuracy(accuracy["rows"], accuracy["share"], **by_bin)
         sketches = tuple(map(Sketch.read, content["sketches"]))
-        return cls(content["made_from"], content["rows"], **lists, sketches=sketches, words=words, accuracy=accuracy)
+        columns = tuple(WatchedColumn(**column) for column in content.get("columns", ()))
+        return cls(
+            content["made_from"], content["rows"], **lists, sketches=sketches, words=words, accuracy=accuracy,
+            columns=columns,
+        )  # fmt: skip
 
 
 def make_reference(features: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]], **about: Any) -> Reference:
@@ -137,9 +145,12 @@ def make_reference(features: Mapping[str, np.ndarray], names: Mapping[str, Seque
     return Reference(rows=len(next(iter(features.values()))), sketches=tuple(sketches), **about)
 
 
-def names_of_features(inputs: Sequence[str], labels: Sequence[str]) -> dict[str, Sequence[str]]:
+def names_of_features(
+    inputs: Sequence[str], labels: Sequence[str], columns: Mapping[WatchedColumn, Sequence[str]]
+) -> dict[str, Sequence[str]]:
     """The features that are names, with these names."""
-    return {feature_name(text, "script", inputs): SCRIPT_NAMES for text in inputs} | {"label": labels}
+    scripts = {feature_name(text, "script", inputs): SCRIPT_NAMES for text in inputs}
+    return scripts | {"label": labels} | {column.feature: names for column, names in columns.items() if names}
 
 
 def feature_name(text: str, feature: str, inputs: Sequence[str]) -> str:
