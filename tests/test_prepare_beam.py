@@ -33,9 +33,11 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_shards_are_those_of_prepare_byte_for_byte(corpus, tmp_path):
-    assert main([*corpus, f"--output={tmp_path}/here", "--workers=1"]) == 0
-    assert main([*corpus, f"--output={tmp_path}/beam", "--engine=beam"]) == 0
+    filtered = [*corpus, "--corpus.quality=[min_words=200]"]
+    assert main([*filtered, f"--output={tmp_path}/here", "--workers=1"]) == 0
+    assert main([*filtered, f"--output={tmp_path}/beam", "--engine=beam"]) == 0
     expected = bytes_of(tmp_path / "here")
+    assert b"min_words" in expected["train/left_out.json"]
     assert bytes_of(tmp_path / "beam") == expected and len(expected) > 24
 
 
