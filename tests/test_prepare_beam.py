@@ -85,8 +85,9 @@ def test_a_vocabulary_is_counted_by_a_combine_as_here(corpus, tmp_path):
 
 
 def test_counting_goes_on_where_it_was_killed(corpus, tmp_path):
-    command = [sys.executable, "-m", "pipeline.pretraining.prepare", corpus[0], "--shards=6", "--engine=beam",
-               "--vocabulary_size=60", f"--vocabulary={tmp_path}/learned.vocab", f"--output={tmp_path}/beam"]  # fmt: skip
+    given = [corpus[0], "--shards=6", "--vocabulary_size=60"]
+    learned = [*given, "--engine=beam", f"--vocabulary={tmp_path}/learned.vocab", f"--output={tmp_path}/beam"]
+    command = [sys.executable, "-m", "pipeline.pretraining.prepare", *learned]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     words = tmp_path / "beam" / "words"
@@ -98,8 +99,7 @@ def test_counting_goes_on_where_it_was_killed(corpus, tmp_path):
     # What is counted is taken as it is: a word that no document has tells.
     (counted, *_) = words.glob("*.tsv")
     counted.write_bytes(counted.read_bytes() + "ø\t99\n".encode())
-    assert main([*command[3:]]) == 0
-    assert main([*command[3:5], "--vocabulary_size=60", f"--vocabulary={tmp_path}/here.vocab", "--workers=1",
-                 f"--output={tmp_path}/here"]) == 0  # fmt: skip
+    assert main(learned) == 0
+    assert main([*given, f"--vocabulary={tmp_path}/here.vocab", "--workers=1", f"--output={tmp_path}/here"]) == 0
     here, learned = ((tmp_path / f"{name}.vocab").read_text().split() for name in ("here", "learned"))
     assert "ø" in learned and [token for token in learned if token != "ø"] == here[:-1]
