@@ -87,8 +87,9 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
     loaded = load_backbone(config.model, config.text, 0, "float32")
     kind = PrivateClassifier if name == "private" else TrainableClassifier
     model = build_classifier(loaded, 2, pooling="mean", dtype="float32", model_class=kind)
-    freeze(model.classifier_parts, trainable, 2)
     training = config.training
+    training.trainable = trainable
+    freeze(model, training)
     training.embedding_update = "lazy" if name == "ordinary" else "dense"
     if isinstance(model, PrivateClassifier):
         let_note(model.classifier_parts)

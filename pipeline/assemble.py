@@ -265,9 +265,7 @@ def _model_class(config: Config) -> type[TrainableClassifier]:
 
 def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, total_steps: int, xla: bool) -> None:
     """Ready to be trained."""
-    freeze(
-        model.classifier_parts, "head" if training.method == "head" else training.trainable, training.trainable_layers
-    )
+    freeze(model, training)
     model.accumulation, model.xla = training.accumulation, xla
     model.compile(
         optimizer=make_optimizer(training, model, total_steps),

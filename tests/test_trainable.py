@@ -7,8 +7,9 @@ import pytest
 from test_private_gradients import batch, by_a_loop, compiled, private_model
 from test_training import TASK, batches, tiny_model
 
-from pipeline.config import TrainingConfig
+from pipeline.backbone.encoder import speed_up
 from pipeline.errors import UserError
+from pipeline.training.config import LoraConfig, TrainingConfig
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.trainable import freeze
 
@@ -21,6 +22,7 @@ def expected(path: str, trainable: str) -> bool:
     if path.startswith(NEW):
         return True
     return {
+        "lora": path.endswith(("/down", "/up")),
         "all": not path.startswith("pooled_dense"),
         "head": False,
         "bias": path.endswith(("/bias", "/beta")) and not path.startswith("pooled_dense"),
@@ -28,11 +30,12 @@ def expected(path: str, trainable: str) -> bool:
     }[trainable]
 
 
-@pytest.mark.parametrize("trainable", ["all", "head", "bias", "last"])
+@pytest.mark.parametrize("trainable", ["all", "head", "bias", "last", "lora"])
 def test_only_these_weights_are_changed(trainable):
     model = tiny_model()
-    freeze(model.classifier_parts, trainable, 1)
-    config = TrainingConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.1)
+    speed_up(model.classifier_parts.backbone)
+    config = TrainingConfig(learning_rate=0.1, warmup=0.0, weight_decay=0.1, trainable=trainable, trainable_layers=1)
+    freeze(model, config)
     model.compile(optimizer=make_optimizer(config, model, 8), loss=TASK.loss(), jit_compile=False)
     before = [value.numpy() for value in model.weights]
     model.run_updates(batches(), 4, [])
@@ -40,10 +43,14 @@ def test_only_these_weights_are_changed(trainable):
     assert changed == {weight.path for weight in model.weights if expected(weight.path, trainable)}
 
 
-@pytest.mark.parametrize("trainable", ["head", "bias", "last"])
+@pytest.mark.parametrize("trainable", ["head", "bias", "last", "lora"])
 def test_norms_are_of_these_weights_alone(trainable):
     model = private_model()
-    freeze(model.classifier_parts, trainable, 1)
+    lora = LoraConfig(rank=2, kernels=["key", "value", "attention_output", "output"])
+    freeze(model, TrainingConfig(trainable=trainable, trainable_layers=1, lora=lora))
+    for update in model.low_rank:
+        # Else the first factor has no gradient.
+        update.up.assign(np.random.default_rng(1).normal(0, 0.2, update.up.shape))
     expected = by_a_loop(compiled(model), *batch())
     _, found = model._gradients(batch(), [4.0])
     assert 2 <= len(expected) < 37
@@ -52,6 +59,6 @@ def test_norms_are_of_these_weights_alone(trainable):
 
 
 def test_more_layers_than_there_are_is_refused():
-    parts = SimpleNamespace(backbone=SimpleNamespace(num_layers=2))
+    model = SimpleNamespace(classifier_parts=SimpleNamespace(backbone=SimpleNamespace(num_layers=2)))
     with pytest.raises(UserError, match=r"training\.trainable_layers 3: the backbone has 2 layers"):
-        freeze(parts, "last", 3)
+        freeze(model, TrainingConfig(trainable="last", trainable_layers=3))

@@ -4,6 +4,7 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
+from pipeline.backbone.low_rank import LowRankUpdates
 from pipeline.backbone.notes import DenseNote, NormNote, note
 from pipeline.backbone.transformer_parts import parts_of
 
@@ -37,6 +38,9 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
     - dropout draws 16 random bits a value, in place of a 32-bit float (its rate is rounded to 1/65536).
     """
 
+    low_rank = LowRankUpdates({})
+    """Of its kernels, while they are trained so (training.trainable lora)."""
+
     def call(self, inputs, padding_mask=None, attention_mask=None, training=None, return_attention_scores=False):
         """float [batch, length, hidden] to the same; padding_mask: [batch, length], 0 or False where padding is."""
         if self.normalize_first or attention_mask is not None or return_attention_scores:
@@ -50,36 +54,50 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
         batch, length = tf.unstack(tf.shape(inputs)[:2])
         asking = inputs[:, :1] if first_only else inputs
 
-        def projected(states, *projections):
+        def projected(states, *names):
             """[batch, heads, tokens, size] of each, by one product."""
+            projections = [getattr(parts, name) for name in names]
             kernel = tf.concat([tf.reshape(part.kernel, [hidden, -1]) for part in projections], axis=1)
             bias = tf.concat([tf.reshape(part.bias, [-1]) for part in projections], axis=0)
             states = tf.reshape(states, [-1, hidden])
             product = _dense(states, kernel, bias)
             kernels, biases = zip(*((part.kernel, part.bias) for part in projections), strict=True)
             note(DenseNote(product, states, kernels, biases))
+            if any(name in self.low_rank.of for name in names):
+                product += tf.concat([self._added(name, states, hidden) for name in names], axis=1)
             product = tf.reshape(product, [batch, -1, len(projections), heads, hidden // heads])
             return tf.unstack(tf.transpose(product, [2, 0, 3, 1, 4]))
 
         if first_only:
-            (query,), (key, value) = projected(asking, parts.query), projected(inputs, parts.key, parts.value)
+            (query,), (key, value) = projected(asking, "query"), projected(inputs, "key", "value")
         else:
-            query, key, value = projected(inputs, parts.query, parts.key, parts.value)
+            query, key, value = projected(inputs, "query", "key", "value")
         ignored = None
         if padding_mask is not None:
             ignored = tf.cast(tf.where(tf.cast(padding_mask, tf.bool), 0.0, -1e9), inputs.dtype)[:, None, None]
         shape = [batch, heads, 1 if first_only else length, length]
         context = _attend(query, key, value, ignored, _dropout_mask(parts.score_dropout, shape, inputs.dtype, training))
         context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, hidden])
-        output = parts.attention_output
-        y = _apply(output, context)
+        y = self._apply("attention_output", parts.attention_output, context)
         x = tf.reshape(asking, [-1, hidden])
         x = _add_and_normalize(x, y, parts.attention_dropout, parts.attention_norm, training)
 
-        inner, outer = parts.intermediate, parts.output
-        y = _apply(outer, inner.activation(_apply(inner, x)))
+        inner = parts.intermediate.activation(self._apply("intermediate", parts.intermediate, x))
+        y = self._apply("output", parts.output, inner)
         x = _add_and_normalize(x, y, parts.output_dropout, parts.output_norm, training)
         return tf.reshape(x, tf.shape(asking))
+
+    def _added(self, name: str, x, width: int):
+        """What the low-rank update of a kernel adds, [rows, width]; zeros where there is none."""
+        update = self.low_rank.of.get(name)
+        return tf.zeros([tf.shape(x)[0], width], x.dtype) if update is None else update(x)
+
+    def _apply(self, name: str, layer, x):
+        """A layer's kernel, [..., out], and bias on [rows, in], without its activation."""
+        kernel = tf.reshape(layer.kernel, [x.shape[-1], -1])
+        y = _dense(x, kernel, tf.convert_to_tensor(layer.bias))
+        note(DenseNote(y, x, [layer.kernel], [layer.bias]))
+        return y + self.low_rank.of[name](x) if name in self.low_rank.of else y
 
 
 def _dropout_mask(layer, shape: list, dtype: tf.DType, training: bool | None) -> tf.Tensor | None:
@@ -97,14 +115,6 @@ def _dropout_mask(layer, shape: list, dtype: tf.DType, training: bool | None) ->
     bits = tf.reshape(tf.bitcast(bits, tf.int16), [-1])[:count]
     keep = bits >= tf.constant(dropped - 32768, tf.int16)
     return tf.reshape(tf.cast(keep, dtype) * tf.constant(65536 / (65536 - dropped), dtype), shape)
-
-
-def _apply(layer, x):
-    """A layer's kernel, [..., out], and bias on [rows, in], without its activation."""
-    kernel = tf.reshape(layer.kernel, [x.shape[-1], -1])
-    y = _dense(x, kernel, tf.convert_to_tensor(layer.bias))
-    note(DenseNote(y, x, [layer.kernel], [layer.bias]))
-    return y
 
 
 @tf.custom_gradient

@@ -38,6 +38,7 @@ class DenseNote(Note):
     """As many rows as outputs, [..., in]."""
     kernels: Sequence[keras.Variable]
     biases: Sequence[keras.Variable]
+    """None, or as many as kernels."""
 
     @property
     def variables(self):

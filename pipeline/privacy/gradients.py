@@ -67,7 +67,7 @@ def _dense_norm(made: DenseNote, gradient: tf.Tensor) -> tf.Tensor:
     total = tf.zeros([], tf.float32)
     if made.kernels[0].trainable:
         total += _kernel_norm(_like(made.inputs, gradient), gradient)
-    if made.biases[0].trainable:
+    if made.biases and made.biases[0].trainable:
         total += _squares(tf.reduce_sum(gradient, 1))
     return total
 
@@ -91,7 +91,7 @@ def _dense_sum(made: DenseNote, gradient: tf.Tensor):
         inputs, rows = (tf.reshape(tensor, [-1, tensor.shape[-1]]) for tensor in (made.inputs, gradient))
         product = tf.matmul(tf.cast(inputs, tf.float32), rows, transpose_a=True)
         yield from zip(made.kernels, tf.split(product, len(made.kernels), axis=1), strict=True)
-    if made.biases[0].trainable:
+    if made.biases and made.biases[0].trainable:
         yield from zip(made.biases, tf.split(tf.reduce_sum(gradient, [0, 1]), len(made.biases)), strict=True)
 
 

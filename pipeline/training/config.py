@@ -11,7 +11,22 @@ from pipeline.settings.read import require
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-Trainable = Literal["all", "head", "bias", "last"]
+Trainable = Literal["all", "head", "bias", "last", "lora"]
+# Names of TransformerParts.
+Kernel = Literal["query", "key", "value", "attention_output", "intermediate", "output"]
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank updates of kernels, which training.trainable lora learns in place of the kernels (Hu et al., 2021)."""
+
+    rank: Count = 8
+    """Of the update of each kernel."""
+    alpha: Positive = 16.0
+    """The update is multiplied by alpha / rank, so that the learning rate need not change with the rank."""
+    kernels: list[Kernel] = field(default_factory=lambda: ["query", "value"])
+    """Of each transformer layer: query, key, value and attention_output, those of attention, intermediate and output,
+    those of the feed-forward network."""
 
 
 @dataclass
@@ -96,10 +111,12 @@ class TrainingConfig:
     """Decides initial weights, data order and dropout."""
     trainable: Trainable = "all"
     """Which weights method fine_tune changes, beside the new ones of pooling and head: all; none (head); biases, those
-    of layer normalisation too (Ben Zaken et al., 2022); all of the last trainable_layers transformer layers. Fewer need
-    less time and memory, and with few labels or training.privacy may do better."""
+    of layer normalisation too (Ben Zaken et al., 2022); all of the last trainable_layers transformer layers; low-rank
+    updates of kernels, merged into them at the end (lora). Fewer need less time and memory, and with few labels or
+    training.privacy may do better."""
     trainable_layers: Count = 2
     """Transformer layers that trainable last changes."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
 
 
@@ -121,6 +138,11 @@ class DistillationConfig:
 def check_training(config: "Config") -> None:
     """Batches divide into their parts, and what looks at validation rows finds them."""
     training, data = config.training, config.data
+    kernels = training.lora.kernels
+    require(
+        len(set(kernels)) == len(kernels) > 0,
+        f"training.lora.kernels [{', '.join(kernels)}] must name one kernel or more, each once.",
+    )
     require(
         training.batch_size % training.accumulation == 0,
         f"training.batch_size {training.batch_size} is no multiple of training.accumulation {training.accumulation}.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbone.low_rank import merge, merged
 from pipeline.config import TextConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions, batch_lengths, training_batches
 from pipeline.data.ladder import ladder
@@ -163,7 +164,7 @@ def _train_epoch(
 def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpoints: Checkpoints, row: dict) -> None:
     """Score the weights at the end of an epoch, keep them where they are the best, and save."""
     config, epoch = lesson.config, progress.epoch
-    with averaged_weights(model):
+    with averaged_weights(model), merged(model.low_rank):
         if lesson.score is not None:
             row |= {f"validation_{name}": value for name, value in lesson.score().items() if np.isscalar(value)}
         progress.history.append(row)
@@ -178,8 +179,10 @@ def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpo
         print(f"no better validation {lesson.monitor} for {config.early_stopping} epochs: stopping early")
     progress.epoch, progress.step, progress.sums, progress.seconds = epoch + 1, 0, {}, 0.0
     progress.finished = epoch + 1 >= lesson.plan.epochs or not patient
-    if progress.finished and lesson.end is not None:
-        lesson.end()
+    if progress.finished:
+        merge(model.low_rank)
+        if lesson.end is not None:
+            lesson.end()
     checkpoints.save(progress)
 
 

@@ -1,10 +1,12 @@
 """Models that fit() trains: one update over the whole batch, however it is divided among devices and parts."""
 
 import sys
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
+from pipeline.backbone.low_rank import LowRank
 from pipeline.data.documents import parts_within, share
 from pipeline.data.untuned import untuned
 from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
@@ -26,6 +28,8 @@ class ExactModel(keras.Model):
     all."""
     xla = False
     """Whether XLA compiles losses and gradients, a program for each shape of a batch, and the update of one device."""
+    low_rank: Sequence[LowRank] = ()
+    """Updates that are learned in place of kernels; their weights come behind all others."""
     leaving = False
     """Whether this process wants to stop; each update tells all workers how many do."""
     updates_done = 0
