@@ -37,7 +37,12 @@ def _account(place: Path) -> int:
     for name, value in statement.metadata().items():
         print(f"{name.replace('_', ' ')}: {value}")
     found = statement.recomputed()
+    checked = statement.cross_checked()
     print(f"recomputed: epsilon {found:.6g}, claimed {statement.epsilon:.6g}")
+    print(f"cross-check: epsilon {checked:.6g} by Rényi differential privacy, a looser bound")
+    if found > checked:
+        print("It is tighter here, which it should not be: one of the two bounds is not what it is taken to be, or the "
+              "grid of privacy losses is too coarse for so small an epsilon.")  # fmt: skip
     if found > statement.epsilon * (1 + SAME):
         print("These numbers do not give what is claimed: they, or the accountant, have changed.")
         return 1

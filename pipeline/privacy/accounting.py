@@ -1,9 +1,13 @@
 """How much updates with noise tell: epsilon by the privacy loss distribution of Google's dp-accounting.
 
-It needs no TensorFlow, and nothing of a run but the numbers in its statement.
+Its older way, Rényi differential privacy (Mironov, 2017), gives a larger bound by other mathematics: a cross-check.
+Neither needs TensorFlow, nor anything of a run but the numbers in its statement.
 """
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.errors import UserError
@@ -30,12 +34,40 @@ def epsilon_of(noise: float, rate: float, updates: int, delta: float) -> float:
     Raises:
         UserError: dp-accounting is not installed.
     """
-    dp: Any = require("privacy", "dp_accounting")
     pld: Any = require("privacy", "dp_accounting.pld.pld_privacy_accountant")
-    update = dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise))
     accountant = getattr(pld, ACCOUNTANT)(value_discretization_interval=GRID)
-    accountant.compose(dp.SelfComposedDpEvent(update, updates))
+    accountant.compose(_training(noise, rate, updates))
     return float(accountant.get_epsilon(delta))
+
+
+def rdp_epsilon_of(noise: float, rate: float, updates: int, delta: float) -> float:
+    """The same bound by Rényi differential privacy, a larger one; arguments as for `epsilon_of`."""
+    rdp: Any = require("privacy", "dp_accounting.rdp")
+    with _without_orders_left_out():
+        accountant = rdp.RdpAccountant()
+        accountant.compose(_training(noise, rate, updates))
+        return float(accountant.get_epsilon(delta))
+
+
+def _training(noise: float, rate: float, updates: int) -> Any:
+    dp: Any = require("privacy", "dp_accounting")
+    update = dp.PoissonSampledDpEvent(rate, dp.GaussianDpEvent(noise))
+    return dp.SelfComposedDpEvent(update, updates)
+
+
+@contextmanager
+def _without_orders_left_out() -> Iterator[None]:
+    """Without a warning for each order whose series does not converge; of those left any gives a bound."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "Excluding this order" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def noise_for(epsilon: float, rate: float, updates: int, delta: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.files import write_text
-from pipeline.privacy.accounting import ACCOUNTANT, epsilon_of, noise_for
+from pipeline.privacy.accounting import ACCOUNTANT, epsilon_of, noise_for, rdp_epsilon_of
 from pipeline.privacy.config import PrivacyConfig
 
 FILE = "privacy.json"
@@ -45,6 +45,8 @@ class Statement:
     """Whether batches and noise were secret; else nothing is private."""
     accountant: str
     library: str
+    rdp_epsilon: float | None = None
+    """By Rényi differential privacy, to check the claim with: not below it. None: the run is of an older version."""
     mechanism: str = "Gaussian noise on the sum of clipped gradients of one unit each (DP-SGD), in every update"
     sampling: str = "Poisson: each unit is in each batch with probability sampling_rate, by itself"
     neighbours: str = "one unit added or removed"
@@ -54,6 +56,10 @@ class Statement:
     def recomputed(self) -> float:
         """Epsilon, from the other numbers alone."""
         return epsilon_of(self.noise_multiplier, self.sampling_rate, self.updates, self.delta)
+
+    def cross_checked(self) -> float:
+        """Epsilon by Rényi differential privacy, likewise."""
+        return rdp_epsilon_of(self.noise_multiplier, self.sampling_rate, self.updates, self.delta)
 
     def metadata(self) -> dict[str, Any]:
         """JSON-able, for privacy.json, metrics.json and the export."""
@@ -95,8 +101,10 @@ def planned(config: PrivacyConfig, unit: str, units: int, batch_size: int, updat
         )
     rate = batch_size / units
     noise = noise_for(config.epsilon, rate, updates, delta)
+    training = noise, rate, updates, delta
     return Statement(
-        epsilon=epsilon_of(noise, rate, updates, delta),
+        epsilon=epsilon_of(*training),
+        rdp_epsilon=rdp_epsilon_of(*training),
         delta=delta,
         unit=unit,
         units=units,
