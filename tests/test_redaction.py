@@ -54,6 +54,13 @@ SENTENCES = {
     "+49 30 1234567 or 31549765, call 31549765/530801199705069776 on": (
         "[PHONE] or 31549765, call 31549765/530801199705069776 on"
     ),
+    "电话：０１０－６５１２３４５６。": "电话：[PHONE]。",
+    "電話０３－１２３４－５６７８　０９０－１２３４－５６７８": "電話[PHONE]　[PHONE]",
+    "手机１３８１２３４５６７８，身份证１１０１０５１９４９１２３１００２Ｘ": "手机[PHONE]，身份证[ID_CN]",
+    "卡号４１１１　１１１１　１１１１　１１１１": "卡号[CARD]",
+    "卡号４１１１　１１１１　１１１１　１１１２": "卡号４１１１　１１１１　１１１１　１１１２",
+    "携帯：５５５１２３４、第１２回、２０２４年５月１日": "携帯：[PHONE]、第１２回、[DATE]",
+    "（＋８１）９０－１２３４－５６７８ 価格１２３４５６円": "[PHONE] 価格１２３４５６円",
     "(+49 30 12345)abc": "([PHONE])abc",
     "01 23 45 67 89 und 0171/1234567": "[PHONE] und [PHONE]",
     "(+49 30 1234567) TEL-555-123-4567": "([PHONE]) TEL-[PHONE]",
@@ -159,6 +166,7 @@ def test_a_placeholder_is_one_token(encoder):
 
 def test_offsets_are_those_of_the_text_as_it_was_sent(encoder):
     texts = ["the tëam 4111 1111 1111 1111, a@b.com", "漢 +49 30 1234567", "goal", b"\xffbank \xfex@y.org!"]
+    texts.append("漢 ０３－１２３４－５６７８ 漢")
     tokens, begin, end = encoder.tokenize_with_offsets(texts)
     given = [text.encode() if isinstance(text, str) else text for text in texts]
     found = [
@@ -171,6 +179,7 @@ def test_offsets_are_those_of_the_text_as_it_was_sent(encoder):
         [("[UNK]", "漢".encode()), ("[PHONE]", b"+49 30 1234567")],
         [("goal", b"goal")],
         [("bank", b"bank"), ("[EMAIL]", b"x@y.org"), ("[UNK]", b"!")],
+        [("[UNK]", "漢".encode()), ("[PHONE]", "０３－１２３４－５６７８".encode()), ("[UNK]", "漢".encode())],
     ]  # fmt: skip
 
 

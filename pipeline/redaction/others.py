@@ -21,6 +21,9 @@ LONG = (
     r"\b\d+(?:/\d+){3,}\b",
     rf"{_ORDER}\d{{3}}-\d{{3}}-\d{{4}}\b",
     rf"{_ORDER}\d{{9,11}}\b",
+    # Written like an Italian mobile.
+    r"\b(?i:order|bestellung|commande|ordine|pedido|ref|invoice|ticket|case)(?i:[ .:]{1,2}(?:no|nr|n°)\.?)?"
+    r"[ .:]{1,2}3\d{9}\b",
 )
 # Of whatever groups are left.
 LAST = (r"\b\d+(?:[-./]\d+)+\b",)

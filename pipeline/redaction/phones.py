@@ -34,6 +34,8 @@ NATIONAL = (
     r"\b8[ -]?\(?\d{3}\)?[ -]\d{3}[ -]\d\d[ -]?\d\d\b",
     r"(?:\(\d\d\) ?|\b\d\d )9?\d{4}-\d{4}\b",
     r"\b[1-9]\d-\d{4}-\d{4}\b",
+    # Italy: mobiles, by their prefixes.
+    r"\b3(?:[2-4]\d|5[0-35]|6[0368]|7\d|8[0389]|9[0-37])\d{7}\b",
     r"\b[2-9]\d\d \d{3} \d{3}\b", r"\b[1-9]\d \d{3} \d\d \d\d\b", r"\b[6-9]\d\d \d\d \d\d \d\d\b",
 )  # fmt: skip
 PHONE = (*INTERNATIONAL, *PAIRS, *NATIONAL)

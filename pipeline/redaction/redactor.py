@@ -10,6 +10,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from pipeline.fences import FENCE, cut, replaced_with_places
+from pipeline.redaction import wide
 from pipeline.redaction.checksums import CHECKSUMS
 from pipeline.redaction.kinds import KINDS, NO_CONTEXT, WIDE, Redaction
 
@@ -49,15 +50,19 @@ class Redactor:
         ]
         if redaction.kinds:
             kinds = {name: names.index(name) for name in redaction.kinds}
+            self._passes += [
+                _Pass(redaction, "", pattern, lambda texts: _kinds_of(_narrow(texts), kinds)) for pattern in wide.RUNS
+            ]
             longer = [KINDS[name].longer for name in redaction.kinds if KINDS[name].longer]
             self._passes += [
                 _Pass(redaction, "", pattern, lambda texts: _kinds_of(texts, kinds))
                 for pattern in (*longer, redaction.candidates)
             ]
             self._passes += [
-                _Pass(redaction, *context, lambda texts, number=number: _by_context(texts, number))
+                _Pass(redaction, *form, lambda texts, number=number: _by_context(_narrow(texts), number))
                 for name, number in kinds.items()
                 if (context := KINDS[name].context)
+                for form in (context, wide.in_wide(context))
             ]
 
     def __call__(self, strings) -> tf.Tensor:
@@ -166,6 +171,16 @@ def _clean(strings) -> tf.Tensor:
         return tf.tensor_scatter_nd_update(strings, unclean, tf.strings.regex_replace(texts, FENCE, _NO_FENCE))
 
     return tf.cond(tf.size(unclean) > 0, cleaned, lambda: strings)
+
+
+def _narrow(candidates: tf.Tensor) -> tf.Tensor:
+    """With ASCII in place of its full-width forms and of other hyphens."""
+    code = tf.strings.unicode_decode(candidates, "UTF-8")
+    values = code.flat_values
+    values = tf.where((values >= 0xFF01) & (values <= 0xFF5E), values - 0xFEE0, values)
+    values = tf.where(values == 0x3000, ord(" "), values)
+    values = tf.where(((values >= 0x2010) & (values <= 0x2015)) | (values == 0x2212), ord("-"), values)
+    return tf.strings.unicode_encode(code.with_values(values), "UTF-8")
 
 
 def _kinds_of(candidates: tf.Tensor, numbers: Mapping[str, int]) -> tf.Tensor:
