@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,3 +107,36 @@ def test_no_example_shows_more_than_its_ends():
     assert masked("4111 1111") == "4*** ***1"
     assert masked("+49 (30) 12-34") == "+4* (**) **-*4"
     assert masked("a@b") == "a@b" and masked("漢字語") == "漢*語"
+
+
+def test_names_need_their_extra_and_a_model(table, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    assert main(["scan", str(table), "--names"]) == 2
+    assert "this needs the extra names (spacy is not installed): pip install 'bert-pipeline[names]'" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=no_model))
+    assert main(["scan", str(table), "--names", "xx_none"]) == 2
+    assert "--names xx_none is no model of spaCy's that is installed" in capsys.readouterr().err
+
+
+def no_model(name):
+    raise OSError(name)
+
+
+def test_names_are_found_by_the_model_that_is_named(tmp_path, capsys, monkeypatch):
+    """Of spaCy itself, where it is installed: a pipeline of one rule in a folder."""
+    spacy = pytest.importorskip("spacy")
+    model = spacy.blank("en")
+    model.add_pipe("entity_ruler").add_patterns([
+        {"label": "PERSON", "pattern": "Ada Lovelace"}, {"label": "GPE", "pattern": "London"},
+        {"label": "ORG", "pattern": "Acme"},
+    ])  # fmt: skip
+    model.to_disk(tmp_path / "model")
+    (tmp_path / "rows.csv").write_text("text,more\nAda Lovelace of Acme in London,\nx@y.org,\n")
+    found = scanned(capsys, tmp_path / "rows.csv", "--names", tmp_path / "model")
+    assert found[1:7] == [
+        "person: 1 in 1 row (text 1)", "  A** *******e", "place: 1 in 1 row (text 1)", "  L****n",
+        "email: 1 in 1 row (text 1)", "  x@*.**g",
+    ]  # fmt: skip
+    assert found[-1].startswith("Names are by the model") and "text.redact finds none" in found[-1]

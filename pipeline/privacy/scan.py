@@ -2,9 +2,11 @@
 
     python -m pipeline.privacy scan reviews.csv
     python -m pipeline.privacy scan notes.parquet --kinds phone date --pattern ticket='T-[0-9]{6}'
+    python -m pipeline.privacy scan notes.parquet --names de_core_news_sm
 
-It finds what text.redact and text.redact_patterns would replace, in every column, or in those named. Names of persons
-and places, and what is told in words alone, are not looked for: that needs a model of the language.
+It finds what text.redact and text.redact_patterns would replace, in every column, or in those named. With --names
+(extra names) it also looks for names of persons and places, by a language model of spaCy's; text.redact finds none, for
+its graph has no such model. What is told in words alone is not looked for.
 """
 
 import argparse
@@ -20,11 +22,16 @@ from export.command_line import command_parser
 from pipeline.data.formats import Notices, Table, add_read_arguments, as_text, open_table, options_of, suffixes
 from pipeline.data.formats.file import STANDARD_INPUT, File
 from pipeline.errors import UserError
+from pipeline.privacy.names import MODEL, Names
 from pipeline.redaction.kinds import KINDS, NAME, Redaction, pattern_fault
 
 # Cells that are looked at in one call.
 CELLS = 1000
-NOT_SEEN = "Names of persons and places are not looked for: that needs a model of the language."
+NOT_SEEN = "Names of persons and places are not looked for: that needs a model of the language (--names)."
+BY_MODEL = (
+    "Names are by the model {}, which misses some and takes other words for some; text.redact finds none, for its "
+    "graph has no model of the language."
+)
 
 
 @dataclass
@@ -37,6 +44,7 @@ class Findings:
         rows_with: in which rows, by kind.
         columns: how often, by kind and column.
         examples: masked, different from each other, by kind.
+        about_names: a sentence on names.
     """
 
     rows: int = 0
@@ -44,6 +52,7 @@ class Findings:
     rows_with: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     columns: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    about_names: str = NOT_SEEN
 
     def add(self, kind: str, row: int, column: str, example: str, most: int) -> None:
         """One thing more, of which at most so many examples are kept."""
@@ -60,7 +69,7 @@ class Findings:
             columns = ", ".join(f"{name} {number}" for name, number in self.columns[kind].most_common())
             said.append(f"{kind}: {count} in {_rows(len(self.rows_with[kind]))} ({columns})")
             said += [f"  {example}" for example in self.examples[kind]]
-        return [*said, *([] if self.found else ["nothing was found of what was looked for"]), NOT_SEEN]
+        return [*said, *([] if self.found else ["nothing was found of what was looked for"]), self.about_names]
 
 
 def main(arguments: list[str]) -> int:
@@ -76,13 +85,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--text_column", "--text-column", action="append", help="column to look at, again for more "
                         "(default: all)")  # fmt: skip
     parser.add_argument("--examples", type=int, default=3, help="masked examples of each kind (default: 3)")
+    parser.add_argument("--names", nargs="?", const=MODEL, metavar="MODEL", help="look for names of persons and places "
+                        f"too, by this model of spaCy's (default: {MODEL}; extra names)")  # fmt: skip
     add_read_arguments(parser)
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         redaction, notices = Redaction.of(options.kinds, _patterns(options.pattern)), Notices()
+        names = Names(options.names) if options.names else None
         table = _table(options, notices)
-        print("\n".join(scan(table, redaction, options.examples).lines()))
+        findings = scan(table, redaction, options.examples, names)
+        if names:
+            findings.about_names = BY_MODEL.format(options.names)
+        print("\n".join(findings.lines()))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -91,24 +106,29 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def scan(table: Table, redaction: Redaction, examples: int) -> Findings:
+def scan(table: Table, redaction: Redaction, examples: int, names: Names | None = None) -> Findings:
     """Look at all cells of a table; rows that cannot be read are counted in its notices.
 
     Args:
         table: whose rows are taken.
         redaction: what to look for.
         examples: of each kind, at most.
+        names: finds names of persons and places; None: they are not looked for.
     """
     # TensorFlow takes seconds to import.
     from pipeline.redaction.redactor import Redactor
 
-    redactor, findings, names = Redactor(redaction), Findings(), redaction.names
+    redactor, findings, kinds = Redactor(redaction), Findings(), redaction.names
     cells = _cells(table, findings)
     while some := list(islice(cells, CELLS)):
         found = redactor.found([text for _, _, text in some])
         for cell, number, text in zip(*(values.numpy().tolist() for values in found), strict=True):
             row, column, _ = some[cell]
-            findings.add(names[number], row, column, masked(text.decode()), examples)
+            findings.add(kinds[number], row, column, masked(text.decode()), examples)
+        texts = [text.decode() for _, _, text in some] if names else []
+        for cell, kind, text in names.found(texts) if names else ():
+            row, column, _ = some[cell]
+            findings.add(kind, row, column, masked(text), examples)
     return findings
 
 
