@@ -15,7 +15,7 @@ from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
 from pipeline.evaluation.config import check_threshold
 from pipeline.pretraining.config import check_pretraining
-from pipeline.privacy.config import check_privacy
+from pipeline.privacy.config import check_privacy, check_private_stage
 from pipeline.search.config import check_search
 from pipeline.settings.read import settle
 from pipeline.training.config import (
@@ -27,7 +27,7 @@ from pipeline.training.config import (
 )
 
 # What settings of several sections demand of each other; each rule stands beside the section that it is about.
-RULES = (check_run_dir, check_pretraining, check_fresh_backbone, check_redaction)
+RULES = (check_run_dir, check_private_stage, check_pretraining, check_fresh_backbone, check_redaction)
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_long_texts, check_fusion, check_training, check_method,

@@ -207,6 +207,12 @@ def test_what_would_tell_more_is_refused(tmp_path, option, value):
         parse(["--config", str(config), f"--{option}", value])
 
 
+def test_pre_training_is_refused(tmp_path):
+    config = private_config(tmp_path, model={"max_sequence_length": 128})
+    with pytest.raises(UserError, match=r"^training\.privacy is for fine-tuning: pre-training pairs each document"):
+        parse(["--config", str(config), "--stage", "pretrain", "--corpus.train", str(tmp_path / "train.csv")])
+
+
 def test_a_search_is_refused(tmp_path):
     pytest.importorskip("dp_accounting")
     from pipeline.search.study import open_study

@@ -34,10 +34,19 @@ class PrivacyConfig:
         return self.epsilon is not None
 
 
+def check_private_stage(config: "Config") -> None:
+    """Nobody takes a checkpoint for private that is not."""
+    require(
+        not config.training.privacy.on or config.stage != "pretrain",
+        "training.privacy is for fine-tuning: pre-training pairs each document with others in many examples, so that "
+        "nothing bounds what one document does to an update; unset training.privacy.epsilon.",
+    )
+
+
 def check_privacy(config: "Config") -> None:
     """All that the private rows decide is counted, or refused here; the rest is switched off in `releases`."""
     training, data, model = config.training, config.data, config.model
-    if not training.privacy.on or config.stage == "pretrain":
+    if not training.privacy.on:
         return
     extras.require("privacy", "dp_accounting")
     for name in ("validation", "test"):

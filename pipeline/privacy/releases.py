@@ -14,7 +14,7 @@ from pipeline.tasks.label_task import LabelTask
 def without_releases(config: Config) -> Config:
     """The config of a private run without what tells about its rows beside its weights; says what is left out."""
     training, evaluation = config.training, config.evaluation
-    if not training.privacy.on or config.stage == "pretrain":
+    if not training.privacy.on:
         return config
     print(
         "private: neither the training loss nor what the training rows are like is kept; made texts take the place of"
