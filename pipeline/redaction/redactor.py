@@ -44,14 +44,24 @@ class Redactor:
     def __init__(self, redaction: Redaction) -> None:
         self.redaction = redaction
         names = redaction.names
-        self._passes = [
+        self._own = [
             _Pass(redaction, "", pattern, lambda texts, number=number: _all(texts, number))
             for number, (_, pattern) in enumerate(redaction.patterns)
         ]
+        self._wide: list[_Pass] = []
+        self._passes: list[_Pass] = []
         if redaction.kinds:
             kinds = {name: names.index(name) for name in redaction.kinds}
-            self._passes += [
+            contexts = {number: KINDS[name].context for name, number in kinds.items()}
+            self._wide += [
                 _Pass(redaction, "", pattern, lambda texts: _kinds_of(_narrow(texts), kinds)) for pattern in wide.RUNS
+            ]
+            self._wide += [
+                _Pass(
+                    redaction, *wide.in_wide(context), lambda texts, number=number: _by_context(_narrow(texts), number)
+                )
+                for number, context in contexts.items()
+                if context
             ]
             longer = [KINDS[name].longer for name in redaction.kinds if KINDS[name].longer]
             self._passes += [
@@ -59,10 +69,9 @@ class Redactor:
                 for pattern in (*longer, redaction.candidates)
             ]
             self._passes += [
-                _Pass(redaction, *form, lambda texts, number=number: _by_context(_narrow(texts), number))
-                for name, number in kinds.items()
-                if (context := KINDS[name].context)
-                for form in (context, wide.in_wide(context))
+                _Pass(redaction, *context, lambda texts, number=number: _by_context(texts, number))
+                for number, context in contexts.items()
+                if context
             ]
 
     def __call__(self, strings) -> tf.Tensor:
@@ -71,10 +80,12 @@ class Redactor:
         Args:
             strings: string [batch], any bytes.
         """
-        strings = _clean(strings)
-        for each in self._passes:
-            strings = each.redacted(strings)
-        return strings
+        strings = _redacted(self._own, _clean(strings))
+        if self._wide:
+            # Of most texts there is nothing to look at.
+            any_wide = tf.reduce_any(tf.strings.regex_full_match(strings, f"(?s).*[{wide.DIGITS}].*"))
+            strings = tf.cond(any_wide, lambda: _redacted(self._wide, strings), lambda: strings)
+        return _redacted(self._passes, strings)
 
     def with_places(self, strings: tf.Tensor, places: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
         """Redacted texts and their places (see alignment.py).
@@ -84,7 +95,7 @@ class Redactor:
             places: of them.
         """
         strings = tf.strings.regex_replace(strings, FENCE, _NO_FENCE)
-        for each in self._passes:
+        for each in (*self._own, *self._wide, *self._passes):
             strings, places = each.redacted_with_places(strings, places)
         return strings, places
 
@@ -95,7 +106,7 @@ class Redactor:
             strings: string [batch], any bytes.
         """
         strings, parts = _clean(strings), []
-        for each in self._passes:
+        for each in (*self._own, *self._wide, *self._passes):
             parts.append(each.found(strings))
             strings = each.redacted(strings)
         return Found(*(tf.concat(values, axis=0) for values in zip(*parts, strict=True)))
@@ -157,6 +168,12 @@ class _Pass:
         kinds = tf.tensor_scatter_nd_update(tf.fill(tf.shape(flat), NONE), odd, kinds)
         accepted = kinds != NONE
         return segments, accepted, tf.gather(tf.constant(self._placeholders), tf.maximum(kinds, 0)), kinds
+
+
+def _redacted(passes: list[_Pass], strings: tf.Tensor) -> tf.Tensor:
+    for each in passes:
+        strings = each.redacted(strings)
+    return strings
 
 
 def _clean(strings) -> tf.Tensor:
