@@ -201,7 +201,7 @@ def assemble(
     dtype = choose_dtype(training.dtype)
     rows, by_tokens = data.to_learn or (), training.tokens_per_batch
     # Batches of tokens, whose number the tokenizer decides, and chunks come in too many shapes to compile for.
-    few_shapes = not by_tokens and config.text.long != "chunks"
+    few_shapes = not by_tokens and (config.text.fixed_length or config.text.long != "chunks")
     xla = few_shapes and choose_xla(training.xla, total_updates(training, len(rows)))
     devices = describe(strategy, training.batch_size, dtype, xla, by_tokens)
     print(devices)
@@ -267,6 +267,9 @@ def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, t
     """Ready to be trained."""
     freeze(model, training)
     model.accumulation, model.xla = training.accumulation, xla
+    if isinstance(model.distribute_strategy, tf.distribute.TPUStrategy):
+        # What fits is known before (python -m pipeline.tpu check), and training.accumulation says it.
+        model.chunks_at_once = None
     model.compile(
         optimizer=make_optimizer(training, model, total_steps),
         loss=task.loss(training.label_smoothing),

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pipeline.data.documents import text_of_chunk
 from pipeline.poolings import ServedWeights
-from pipeline.poolings.attention import scoring_layers
+from pipeline.poolings.attention import MASKED, scoring_layers
 
 Kind = Literal["mean", "token_mean", "max", "attention"]
 
@@ -16,7 +16,8 @@ Kind = Literal["mean", "token_mean", "max", "attention"]
 @keras.saving.register_keras_serializable(package="pipeline")
 class ChunkPooling(keras.layers.Layer):
     """One vector a text: the mean of its chunks' vectors, that weighted by their tokens, their maximum, or the mean
-    with weights that are learned, as poolings/attention.py has it for tokens.
+    with weights that are learned, as poolings/attention.py has it for tokens. Chunks without a token count for nothing;
+    each text has one with.
 
     Call arguments: vectors [rows, hidden]; padding_mask int32 [rows, length]; chunks int32 [texts], how many rows each
     text has. Returns [texts, hidden].
@@ -64,16 +65,20 @@ def pooled(
     Returns:
         [texts, hidden], computed in float32, in the dtype of the vectors.
     """
-    texts, values = text_of_chunk(chunks), tf.cast(vectors, tf.float32)
+    count, values = tf.size(chunks), tf.cast(vectors, tf.float32)
+    texts = text_of_chunk(chunks, tf.shape(vectors)[0])
+    tokens = tf.cast(tf.reduce_sum(padding_mask, axis=1, keepdims=True), tf.float32)
+    there = tokens > 0
     if kind == "max":
-        return tf.cast(tf.math.segment_max(values, texts), vectors.dtype)
+        values = tf.where(there, values, values.dtype.min)
+        return tf.cast(tf.math.unsorted_segment_max(values, texts, count), vectors.dtype)
     if kind == "token_mean":
-        weights = tf.cast(tf.reduce_sum(padding_mask, axis=1, keepdims=True), tf.float32)
+        weights = tokens
     elif kind == "attention":
-        scores = tf.cast(scores, tf.float32)
-        highest = tf.stop_gradient(tf.math.segment_max(scores, texts))
+        scores = tf.where(there, tf.cast(scores, tf.float32), MASKED)
+        highest = tf.stop_gradient(tf.math.unsorted_segment_max(scores, texts, count))
         weights = tf.exp(scores - tf.gather(highest, texts))
     else:
-        weights = tf.ones_like(values[:, :1])
-    total = tf.math.segment_sum(values * weights, texts)
-    return tf.cast(total / tf.math.segment_sum(weights, texts), vectors.dtype)
+        weights = tf.cast(there, tf.float32)
+    total = tf.math.unsorted_segment_sum(values * weights, texts, count)
+    return tf.cast(total / tf.math.unsorted_segment_sum(weights, texts, count), vectors.dtype)

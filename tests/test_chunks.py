@@ -26,8 +26,8 @@ from pipeline.chunk_pooling import pooled
 from pipeline.classifier import over_chunks, serving_copy, with_hidden_states
 from pipeline.command_line import checked
 from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
-from pipeline.data.batching import BatchOptions, training_batches
-from pipeline.data.documents import parts_within, share, take, token_counts, within
+from pipeline.data.batching import BatchOptions, shaped, training_batches
+from pipeline.data.documents import equal_parts, parts_within, share, take, token_counts, within
 from pipeline.data.load import load as load_data
 from pipeline.data.reading import cut_warnings, read
 from pipeline.evaluation.lengths import bands, scores_by_length
@@ -234,8 +234,8 @@ def test_scores_by_length_have_few_bands_of_many_rows():
 # Training.
 
 
-def batches(count=3, rows=8):
-    """Batches of texts of 1 to 6 chunks, with weights that differ."""
+def batches(count=3, rows=8, each=None):
+    """Batches of texts of 1 to 6 chunks, with weights that differ; filled up to `each` chunks a text."""
     chance = np.random.default_rng(0)
     encoder = TextEncoder(WORDS, sequence_length=10, long=LongTexts.of("chunks", max_chunks=6))
     words = [word for word in WORDS if word.isalpha()]
@@ -248,21 +248,18 @@ def batches(count=3, rows=8):
         inputs = encoder(tf.gather(tf.constant(texts), number))
         return inputs, tf.gather(targets, number), tf.gather(weights, number)
 
-    def shaped(inputs, targets, weights):
-        return inputs | {"chunks": tf.ensure_shape(inputs["chunks"], [rows])}, targets, weights
-
-    return tf.data.Dataset.range(count).map(batch).map(shaped)
+    return tf.data.Dataset.range(count).map(batch).map(lambda inputs, *others: (shaped(inputs, rows, each), *others))
 
 
-def trained(strategy, *, budget=64, accumulation=1, kind="mean", lazy="lazy"):
+def trained(strategy, *, budget=64, accumulation=1, kind="mean", lazy="lazy", each=None, xla=False):
     config = TrainingConfig(learning_rate=0.01, clip_norm=0.05, embedding_update=lazy)
     with strategy.scope():
         model = over_chunks(tiny_model(layers=1), kind, seed=1)
-        model.accumulation, model.chunks_at_once = accumulation, budget
+        model.accumulation, model.chunks_at_once, model.xla = accumulation, budget, xla
         optimizer = make_optimizer(config, model, total_steps=6)
         model.compile(optimizer=optimizer, loss=TASK.loss(0.1), jit_compile=False)
     for _ in range(2):
-        model.run_updates(batches(), 3, [])
+        model.run_updates(batches(each=each), 3, [])
     return model.get_weights()
 
 
@@ -288,6 +285,46 @@ def test_workers_have_the_texts_of_one_and_any_batch_can_be_the_first(tmp_path):
         np.testing.assert_array_equal(tokens[0], np.concatenate(tokens[1:]))
 
 
+def gradients(model, each):
+    """Losses and gradients of a batch, as within an update."""
+    dataset = batches(each=each)
+
+    @tf.function(input_signature=[dataset.element_spec], autograph=False)
+    def compute(data):
+        return model._all_gradients(data, model.weight_sums(data))
+
+    return compute(next(iter(dataset)))
+
+
+@pytest.mark.parametrize("kind", ["attention", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[:3])])
+def test_texts_filled_up_to_one_number_of_chunks_give_the_gradients_of_those_that_are_not(kind):
+    model = over_chunks(tiny_model(layers=1), kind, seed=1)
+    model.compile(make_optimizer(TrainingConfig(), model, 3), loss=TASK.loss(), jit_compile=False)
+    losses, expected = gradients(model, None)
+    # Six chunks a text are 48 rows; then two texts at a time.
+    for budget in (64, 12):
+        model.chunks_at_once = budget
+        found_losses, found = gradients(model, 6)
+        assert float(found_losses["loss"]) == pytest.approx(float(losses["loss"]), rel=1e-5)
+        for own, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(tf.convert_to_tensor(own), tf.convert_to_tensor(other), atol=1e-6)
+
+
+def test_a_filled_batch_has_fixed_shapes_and_the_chunks_of_each_text_first():
+    (ragged, *_), (even, *_) = next(iter(batches())), next(iter(batches(each=6)))
+    spec = batches(each=6).element_spec[0]
+    assert spec["token_ids"].shape.as_list() == [48, None] and spec["chunks"].shape.as_list() == [8]
+    assert even["chunks"].numpy().tolist() == [6] * 8
+    real = even["padding_mask"].numpy().any(axis=1)
+    for name in ("token_ids", "padding_mask"):
+        np.testing.assert_array_equal(even[name].numpy()[real], ragged[name])
+    np.testing.assert_array_equal(real.reshape(8, 6).sum(axis=1), ragged["chunks"])
+    np.testing.assert_array_equal(token_counts(even), token_counts(ragged))
+    assert [equal_parts(6, budget, 8, at_least) for budget, at_least in ((48, 1), (12, 1), (12, 8), (1, 1))] == [
+        1, 4, 8, 8
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_parts_of_few_chunks_give_the_weights_of_the_whole_batch():
     whole = trained(tf.distribute.get_strategy(), budget=None, kind="attention")
@@ -300,6 +337,7 @@ def test_parts_of_few_chunks_give_the_weights_of_the_whole_batch():
 def test_two_devices_give_the_weights_of_one(lazy):
     one = trained(tf.distribute.get_strategy(), lazy=lazy)
     assert_equal_weights(one, trained(choose_strategy("mirrored"), lazy=lazy, budget=7))
+    assert_equal_weights(one, trained(choose_strategy("mirrored"), lazy=lazy, budget=12, each=6))
 
 
 @pytest.mark.slow
@@ -307,14 +345,12 @@ def test_a_student_learns_hidden_states_of_chunks():
     student, teacher = (over_chunks(tiny_model(model_class=DistilledClassifier, layers=n), "mean") for n in (1, 2))
     student.learn_from(teacher, DistillationConfig("there", hidden_weight=1.0), task=TASK, seed=0)
     student.compile(make_optimizer(TrainingConfig(), student, 3), loss=TASK.loss(), jit_compile=False)
-    data = next(iter(batches()))
     losses = []
-    for budget in (None, 3):
+    for budget, each in ((None, None), (3, None), (3, 6)):
         student.chunks_at_once = budget
-        compute = tf.function(lambda: student._all_gradients(data, student.weight_sums(data))[0], autograph=False)
-        losses.append({name: float(value) for name, value in compute().items()})
+        losses.append({name: float(value) for name, value in gradients(student, each)[0].items()})
     assert losses[0]["hidden_loss"] > 0
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[1] == losses[2] == pytest.approx(losses[0], rel=1e-5)
 
 
 # Whole runs.
@@ -371,7 +407,6 @@ def test_a_run_is_scored_exported_and_asked(tmp_path):
     ("settings", "message"),
     [
         ({"data.text_columns": ["a", "b"]}, r"text\.long chunks reads one text a row"),
-        ({"text.fixed_length": True}, r"text\.fixed_length has no shape for"),
         ({"training.tokens_per_batch": 512}, r"training\.tokens_per_batch 512 is for one sequence a text"),
         ({"export.onnx": "float32"}, r"export\.onnx float32 is for one sequence a text"),
         ({"training.xla": True}, r"text\.long chunks has too many"),

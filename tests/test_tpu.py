@@ -172,6 +172,16 @@ def test_a_step_on_many_cores_sums_over_them(tiny, accumulation):
     assert b"all_reduce" in one_of_eight and b"all_reduce" not in alone
 
 
+def test_texts_in_chunks_have_a_fixed_number_of_them(tiny):
+    chunks = ["--text.long", "chunks", "--text.sequence_length", "16", "--export.signatures", "[]"]
+    config = adapt(parse([*tiny, *chunks, "--model.num_layers", "1", "--text.max_chunks", "3"]), read_target("v5e-4"))
+    (step,) = steps_of(config, 4)
+    assert (step.name, step.at_once) == ("fine-tuning, 16 tokens, 3 chunks a text", 4)
+    assert b"all_reduce" in step.lower(4, 4)
+    with pytest.raises(UserError, match=r"text\.max_chunks 9999: a core takes \d+ sequences of 16 tokens at once"):
+        adapt(parse([*tiny, *chunks, "--text.max_chunks", "9999"]), read_target("v5e-4"))
+
+
 def test_pretraining_has_a_step_for_each_kind_of_phase():
     arguments = ["--config", "bert_base", "--stage", "all", "--pretraining.vocabulary_size", "50"]
     arguments += ["--model.num_layers", "1", "--model.hidden_dim", "16", "--model.num_heads", "2"]

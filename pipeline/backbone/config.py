@@ -40,7 +40,8 @@ class TextConfig:
     """vocab.txt of a model from scratch, or a checkpoint's own with words added at its end (python -m
     pipeline.vocabulary extend); none: the checkpoint's own, or one learned from the corpus."""
     fixed_length: bool = False
-    """Pad every batch to sequence_length instead of to its longest row (static shapes for accelerators)."""
+    """Pad every training batch to sequence_length instead of to its longest row (static shapes for accelerators); with
+    text.long chunks, every text to max_chunks of them, which costs as much as that many: make that number small."""
     redact: list[Literal["url", "email", "iban", "id_cn", "card", "ip", "id_us", "date", "phone"]] = field(
         default_factory=list
     )
@@ -208,7 +209,7 @@ def check_fusion(config: "Config") -> None:
 
 
 def check_long_texts(config: "Config") -> None:
-    """Chunks are of one text, of no fixed number, and skip nothing."""
+    """Chunks are of one text, and skip nothing."""
     text = config.text
     if text.long != "chunks":
         require(text.stride is None, f"text.stride {text.stride} is of text.long chunks, and text.long is {text.long}.")
@@ -218,13 +219,9 @@ def check_long_texts(config: "Config") -> None:
         "text.long chunks reads one text a row, and data.text_columns names two: use head_tail, or join the columns.",
     )
     require(
-        not text.fixed_length,
-        "text.long chunks makes as many sequences of a text as it takes, which text.fixed_length has no shape for: "
-        "unset one of the two.",
-    )
-    require(
-        config.training.xla is not True,
-        "training.xla compiles a program for each shape, and text.long chunks has too many: leave it at auto.",
+        config.training.xla is not True or text.fixed_length,
+        "training.xla compiles a program for each shape, and text.long chunks has too many: leave it at auto, or set "
+        "text.fixed_length.",
     )
     for setting, value, unset in (
         ("training.tokens_per_batch", config.training.tokens_per_batch, None),

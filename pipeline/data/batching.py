@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.documents import OF_TEXTS, take, token_counts, within
+from pipeline.data.documents import OF_TEXTS, filled, take, token_counts, within
 from pipeline.data.split import Split
 from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
@@ -56,6 +56,10 @@ class BatchOptions:
     shard: tuple[int, int] = (0, 1)
     weigh: Callable[[np.ndarray], np.ndarray] | None = None
     parts: int = 1
+
+    def filled_to(self, encoder: TextEncoder) -> int | None:
+        """How many chunks each text of a batch of fixed length has; None: as many as it takes."""
+        return encoder.long.max_chunks if encoder.long.in_chunks and self.lengths == () else None
 
     @property
     def slice(self) -> int:
@@ -112,7 +116,7 @@ def training_batches(
             if options.lengths != ():
                 picked = trim(picked, options.lengths)
             return (
-                shaped(picked, size),
+                shaped(picked, size, options.filled_to(encoder)),
                 tf.ensure_shape(tf.gather(targets, rows), [size, task.outputs]),
                 tf.ensure_shape(tf.gather(weights, rows), [size]),
             )
@@ -247,13 +251,20 @@ def prediction_batches(
                 yield rows[chosen[part]], batch if fixed_length else trim(batch)
 
 
-def shaped(inputs: dict[str, tf.Tensor], texts: int) -> dict[str, tf.Tensor]:
-    """Inputs with what is known of their shapes: how many texts they are."""
+def shaped(inputs: dict[str, tf.Tensor], texts: int, each: int | None = None) -> dict[str, tf.Tensor]:
+    """Inputs with what is known of their shapes.
+
+    Args:
+        inputs: as an encoder gives them.
+        texts: how many they are.
+        each: of texts in chunks, how many each is to have; None: as many as it has.
+    """
     rows = None if CHUNKS in inputs else texts
-    return {
+    known = {
         name: tf.ensure_shape(tensor, [texts, *tensor.shape[1:]] if name in OF_TEXTS else [rows, None])
         for name, tensor in inputs.items()
     }
+    return known if each is None else filled(known, texts, each)
 
 
 def batch_lengths(split: Split, encoder: TextEncoder, options: BatchOptions) -> np.ndarray:

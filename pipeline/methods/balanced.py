@@ -84,6 +84,7 @@ def balanced_batches(
         inputs = encoder(*texts, fixed_length=True)
         if options.lengths != ():
             inputs = trim(inputs, options.lengths)
-        return shaped(inputs, size), tf.ensure_shape(targets, [size, task.outputs]), tf.ensure_shape(weights, [size])
+        inputs = shaped(inputs, size, options.filled_to(encoder))
+        return inputs, tf.ensure_shape(targets, [size, task.outputs]), tf.ensure_shape(weights, [size])
 
     return untuned(tf.data.Dataset.range(skip, np.iinfo(np.int64).max).map(batch).prefetch(4))

@@ -165,14 +165,14 @@ def _environment() -> dict[str, str]:
 def describe(checked: Checked, target: TpuTarget) -> str:
     """One line for the person at the keyboard."""
     parts = f", {checked.parts} parts an update" if checked.parts > 1 else ""
-    start = f"{checked.name}, {checked.at_once} sequences a core{parts}, {target.accelerator_type}"
+    start = f"{checked.name}, {checked.at_once} rows a core{parts}, {target.accelerator_type}"
     answer = checked.answer
     if isinstance(answer, Compiled):
         return (
             f"{start}: fits; peak HBM {answer.peak_bytes / GIB:.2f} of {target.hbm_gib:g} GiB a core, "
             f"{answer.flops:.3g} flops a core and update, compiled in {answer.seconds:.0f} s"
         )
-    largest = {None: "", 0: "; not even one sequence fits"}.get(
+    largest = {None: "", 0: "; not even one row fits"}.get(
         checked.largest, f"; the most that fits is {checked.largest}"
     )
     return (

@@ -15,9 +15,10 @@ from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_all_reduce, xla_repli
 from pipeline import tasks
 from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier
+from pipeline.classifier import build_classifier, over_chunks
 from pipeline.config import Config, PhaseConfig
 from pipeline.errors import UserError
+from pipeline.long_texts import CHUNKS
 from pipeline.pretraining.fit import example_settings
 from pipeline.pretraining.model import build_pretraining_model
 from pipeline.pretraining.pretrain import make_pretraining_optimizer
@@ -36,7 +37,7 @@ class Step:
     Attributes:
         name: for what is printed.
         model: compiled.
-        at_once: sequences that a core takes at once.
+        at_once: sequences that a core takes at once, or texts in chunks.
         parts: that a core takes one after the other before the update.
         spec: the shapes of a core's data, from the number of its sequences.
     """
@@ -124,8 +125,6 @@ def audit(graph: tf.Graph) -> None:
 def _finetuning_step(config: Config, cores: int) -> Step:
     if config.distillation.teacher:
         raise UserError("the step with a teacher cannot be checked yet: unset distillation.teacher.")
-    if config.text.long == "chunks":
-        raise UserError("A TPU compiles the step for one shape, and text.long chunks has many: use head_tail.")
     training, length = config.training, config.text.length
     task = tasks.kind_of(config.data).stand_in(config.data)
     model = build_classifier(
@@ -138,16 +137,22 @@ def _finetuning_step(config: Config, cores: int) -> Step:
         dtype=training.dtype,
         model_class=TrainableClassifier,
     )
-    model.accumulation = training.accumulation
+    each = 1
+    if config.text.long == "chunks":
+        each = config.text.max_chunks
+        model = over_chunks(model, config.model.chunk_pooling, training.seed, training.dtype)
+    model.accumulation, model.chunks_at_once = training.accumulation, None
     loss = task.loss(training.label_smoothing)
     # The number of updates is a constant of the schedule, no shape depends on it.
     model.compile(optimizer=make_optimizer(training, model, total_steps=1000), loss=loss, jit_compile=False)
 
     def spec(batch: int):
-        return _inputs(batch, length), _floats(batch, task.outputs), _floats(batch)
+        inputs = _inputs(batch * each, length) | ({CHUNKS: _ints(batch)} if config.text.long == "chunks" else {})
+        return inputs, _floats(batch, task.outputs), _floats(batch)
 
     at_once = training.batch_size // cores // training.accumulation
-    return Step(f"fine-tuning, {length} tokens", model, at_once, training.accumulation, spec)
+    name = f"fine-tuning, {length} tokens" + (f", {each} chunks a text" if config.text.long == "chunks" else "")
+    return Step(name, model, at_once, training.accumulation, spec)
 
 
 def _pretraining_steps(config: Config, cores: int) -> Iterator[Step]:

@@ -151,7 +151,7 @@ def adapt(config: Config, target: TpuTarget) -> Config:
         config.training.dtype = "mixed_bfloat16"
     width = config.model.hidden_dim if config.model.backbone is None else None
     if config.stage != "pretrain":
-        most = target.most_at_once("finetune", width or 768, config.text.length)
+        most = _texts_at_once(config, target.most_at_once("finetune", width or 768, config.text.length))
         key, size = "training.batch_size", config.training.batch_size
         each = per_core(key, size, target, most)
         config.training.accumulation = parts([(each, most)], config.training.accumulation, key)
@@ -162,6 +162,19 @@ def adapt(config: Config, target: TpuTarget) -> Config:
             sizes.append((per_core(f"pretraining.phases[{number}].batch_size", phase.batch_size, target, most), most))
         config.pretraining.accumulation = parts(sizes, config.pretraining.accumulation, "pretraining.phases")
     return config
+
+
+def _texts_at_once(config: Config, most: int) -> int:
+    """How many texts so many sequences are."""
+    if config.text.long != "chunks":
+        return most
+    each = config.text.max_chunks
+    require(
+        each <= most,
+        f"text.max_chunks {each}: a core takes {most} sequences of {config.text.length} tokens at once, and a text has "
+        f"as many as it has chunks: set it to {most} at most.",
+    )
+    return most // each
 
 
 def per_core(key: str, batch_size: int, target: TpuTarget, most: int) -> int:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from pipeline.classifier import with_hidden_states
 from pipeline.config import DistillationConfig
-from pipeline.data.documents import text_of_chunk, token_counts
+from pipeline.data.documents import sums_of_texts, token_counts
 from pipeline.long_texts import CHUNKS
 from pipeline.tasks.task import Task
 from pipeline.training.model import TrainableClassifier
@@ -92,7 +92,7 @@ def hidden_loss(teacher: list[tf.Tensor], student: list[tf.Tensor], inputs: dict
     for theirs, ours in zip(teacher, student, strict=True):
         error = tf.cast(ours, tf.float32) - tf.cast(tf.stop_gradient(theirs), tf.float32)
         of_rows = tf.reduce_sum(tf.reduce_mean(tf.square(error), axis=-1) * mask, axis=1)
-        total += (tf.math.segment_sum(of_rows, text_of_chunk(inputs[CHUNKS])) if CHUNKS in inputs else of_rows) / tokens
+        total += (sums_of_texts(of_rows, inputs[CHUNKS]) if CHUNKS in inputs else of_rows) / tokens
     return total / len(student)
 
 

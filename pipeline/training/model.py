@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from pipeline.backbone.low_rank import LowRank
-from pipeline.data.documents import parts_within, share
+from pipeline.data.documents import equal_parts, is_ragged, parts_within, share
 from pipeline.data.untuned import untuned
 from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
 from pipeline.training.strategy import distributed, worker_count
@@ -161,19 +161,20 @@ class ExactModel(keras.Model):
 
     def _all_gradients(self, data, totals):
         """Sums of the losses, and of their gradients, over the parts of a batch."""
-        inputs = data[0]
+        inputs, count = data[0], self.accumulation
         if CHUNKS in inputs and self.chunks_at_once is not None:
             texts = data[-1].shape[0]
-            count = parts_within(inputs[CHUNKS], self.chunks_at_once, texts, self.accumulation)
-            return self._accumulated_gradients(lambda i: share(data, i, count), count, totals)
-        if self.accumulation == 1:
+            if is_ragged(inputs):
+                count = parts_within(inputs[CHUNKS], self.chunks_at_once, texts, count)
+                return self._accumulated_gradients(lambda i: share(data, i, count), count, totals)
+            count = equal_parts(inputs["token_ids"].shape[0] // texts, self.chunks_at_once, texts, count)
+        if count == 1:
             return self._gradients(data, totals)
         parts = tf.nest.map_structure(
-            lambda tensor: tf.reshape(tensor, tf.concat([[self.accumulation, -1], tf.shape(tensor)[1:]], axis=0)),
-            data,
+            lambda tensor: tf.reshape(tensor, tf.concat([[count, -1], tf.shape(tensor)[1:]], axis=0)), data
         )
         return self._accumulated_gradients(
-            lambda i: tf.nest.map_structure(lambda tensor: tensor[i], parts), self.accumulation, totals
+            lambda i: tf.nest.map_structure(lambda tensor: tensor[i], parts), count, totals
         )
 
     def _gradients(self, data, totals):

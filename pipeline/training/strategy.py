@@ -9,10 +9,9 @@ import tensorflow as tf
 from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from pipeline.config import Config
-from pipeline.data.documents import share
+from pipeline.data.documents import is_ragged, share
 from pipeline.data.untuned import untuned
 from pipeline.errors import UserError
-from pipeline.long_texts import CHUNKS
 from pipeline.training.cluster import Cluster
 
 
@@ -126,8 +125,6 @@ def check(strategy: tf.distribute.Strategy, config: Config) -> None:
     if config.training.tokens_per_batch is None:
         divides("training.batch_size", config.training.batch_size, config.training.accumulation)
     if isinstance(strategy, tf.distribute.TPUStrategy):
-        if config.text.long == "chunks":
-            raise UserError("A TPU compiles the step for one shape, and text.long chunks has many: use head_tail.")
         if not config.text.fixed_length:
             raise UserError(
                 "A TPU compiles the step for one shape: set text.fixed_length to true"
@@ -180,7 +177,7 @@ def distributed(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> t
         local = strategy.num_replicas_in_sync // context.num_input_pipelines
         if local == 1:
             return batches
-        if CHUNKS in batches.element_spec[0]:
+        if is_ragged(batches.element_spec[0]):
             of_devices = tf.data.Dataset.range(local, output_type=tf.int32)
             shares = batches.flat_map(lambda *batch: of_devices.map(lambda device: share(batch, device, local)))
             return shares.prefetch(2 * local)
