@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from export.failures import BadAnswer, RequestFailed, quoted
+from export.request_schema import RequestSchema
 from export.transport import Columns, Model, Reply, Signature, Spec
 from pipeline.data.cell_values import is_missing
 
@@ -26,16 +27,31 @@ def rows_of(inputs: Mapping[str, Any]) -> dict[str, list]:
     return lists
 
 
-def columns_of(inputs: Mapping[str, list], signature: Signature, model: Model) -> dict[str, np.ndarray]:
+def columns_of(
+    inputs: Mapping[str, list], signature: Signature, model: Model, schema: RequestSchema | None = None
+) -> dict[str, np.ndarray]:
     """Inputs as arrays of the signature's types; texts as bytes objects, whatever they hold.
 
+    Args:
+        inputs: lists of one length.
+        signature: of the model.
+        model: for messages.
+        schema: that rows must fit, if any.
+
     Raises:
-        RequestFailed: inputs that the signature does not have, or a value of another type; the message names the row.
+        RequestFailed: inputs that the signature does not have, a value of another type, or a row that does not fit; the
+            message names the row.
     """
     if sorted(inputs) != sorted(signature.inputs):
         given = " and ".join(map(repr, inputs)) or "nothing"
         raise RequestFailed(f"{model} takes {quoted(' and '.join(signature.inputs))}, not {given}.")
-    return {name: _column(name, inputs[name], signature.inputs[name]) for name in signature.inputs}
+    sent = {
+        name: _numbers(inputs[name], spec) if _is_float(spec) else inputs[name]
+        for name, spec in signature.inputs.items()
+    }
+    if schema is not None:
+        schema.check(sent)
+    return {name: _column(name, sent[name], spec) for name, spec in signature.inputs.items()}
 
 
 def checked(outputs: Columns, signature: Signature, rows: int, place: str) -> dict[str, np.ndarray]:
@@ -91,8 +107,6 @@ def nothing(signature: Signature) -> dict[str, np.ndarray]:
 def _column(name: str, values: list, spec: Spec) -> np.ndarray:
     if spec.dtype is None or spec.dtype.kind == "O":
         return _texts(values)
-    if spec.dtype.kind == "f":
-        values = _numbers(values, spec)
     try:
         given = np.array(values)
     except ValueError:  # rows of several lengths
@@ -104,6 +118,10 @@ def _column(name: str, values: list, spec: Spec) -> np.ndarray:
     return array
 
 
+def _is_float(spec: Spec) -> bool:
+    return spec.dtype is not None and spec.dtype.kind == "f"
+
+
 def _numbers(values: list[Any], spec: Spec) -> list[Any]:
     """With NaN for what is missing, None or "", and numbers for their texts."""
     size = spec.shape[1] if spec.shape is not None and len(spec.shape) == 2 else None
@@ -113,12 +131,12 @@ def _numbers(values: list[Any], spec: Spec) -> list[Any]:
             return math.nan if size is None else [math.nan] * size
         if not isinstance(value, str):
             return value
-        return float(value) if size is None else [float(part) for part in value.split()]
+        try:
+            return float(value) if size is None else [float(part) for part in value.split()]
+        except ValueError:  # A text that is no number, which is said as of any.
+            return value
 
-    try:
-        return [number(value) for value in values]
-    except ValueError:  # A text that is no number, which is said as of any.
-        return values
+    return [number(value) for value in values]
 
 
 def _texts(values: list[Any]) -> np.ndarray:

@@ -21,6 +21,8 @@ import numpy as np
 
 from export.answers import REASON, line_of, prefix_of
 from export.command_line import command_parser
+from export.failures import RequestFailed
+from export.request_schema import RowRefused
 from export.served import Client, Limits
 from export.texts import Row, Texts, add_text_arguments, check_text_arguments
 from export.transport import NotServed, OutOfTime, Tls, TryAgain
@@ -56,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, help="PEM file of who signed the server's certificate; means --tls")
     parser.add_argument("--certificate", type=Path, help="PEM file of the client's own; means --tls")
     parser.add_argument("--key", type=Path, help="PEM file of its key")
+    parser.add_argument("--schema", type=Path, metavar="FILE", help="assets.extra/request.schema.json of the model's "
+                        "export: rows that do not fit are not sent")  # fmt: skip
     parser.add_argument("--format", choices=["lines", "jsonl"], default="lines", help="of the answers (default: lines)")
     add_text_arguments(parser)
     options = parser.parse_args(arguments)
@@ -65,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = {name: getattr(options, name) for name in ("model", "protocol", "signature", "version", "label")}
         settings["limits"] = Limits(options.timeout, options.attempts, options.batch_size, options.parallel)
         with Client(options.target, tls=files if options.tls or any(files) else None, **settings) as client:
-            _answer(client.pinned(), options)
+            asked = client if options.schema is None else client.held_to(options.schema)
+            _answer(asked.pinned(), options)
     except BrokenPipeError:
         # The reader of our output, such as head, has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,9 +87,12 @@ def _answer(client: Client, options: argparse.Namespace) -> None:
     rows = Texts(options, client.inputs, beside=client.columns)
     iterator, count = iter(rows), 0
     while window := list(itertools.islice(iterator, options.batch_size * options.parallel * WINDOW)):
-        asked = [row.texts for row in window if row.texts]
+        rows_asked = [row for row in window if row.texts]
+        asked = [row.texts for row in rows_asked]
         try:
             outputs = client(*map(list, zip(*asked, strict=True))).outputs if asked else {}
+        except RowRefused as error:
+            raise RequestFailed(f"{rows_asked[error.row].place}: {error.reason}") from error
         except NotServed as error:
             if options.version is not None:
                 raise

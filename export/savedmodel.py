@@ -19,6 +19,8 @@ from export.expected import Expected
 from export.fused import FusedClassifier, UnsupportedModel
 from export.graph import operations, read_graph
 from export.recorded import write_recorded
+from export.request_schema import FILE as SCHEMA
+from export.request_schema import request_schema
 from export.server.releases import minimum_version
 from export.signatures import SignatureOptions, build_signatures, chosen, tokens_suffice
 from export.typicality import FitOfVectors
@@ -150,6 +152,8 @@ def export_model(
         metadata_file = hidden / METADATA
         metadata_file.parent.mkdir()
         metadata_file.write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
+        schema = json.dumps(request_schema(features), indent=1, ensure_ascii=False)
+        (hidden / SCHEMA).write_text(schema, encoding="utf-8")
         if check is not None:
             check(hidden)
         return _publish(hidden, directory, version)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from export.answers import Answer, Answers
 from export.checked import checked, columns_of, merged, nothing, rows_of
 from export.failures import BadAnswer, NotServed, RequestFailed, TryAgain, out_of_time, quoted
+from export.request_schema import RequestSchema
 from export.transport import Columns, Model, Reply, Signature, Spec, Tls, connect
 from pipeline.features import TEXT_INPUTS
 from pipeline.features.columns import Category, Column, Number, Vector, Wanted
@@ -129,6 +131,7 @@ class Client:
         self._transport = connect(protocol, target, tls)
         self._limits = limits
         self._known: _Known | None = None
+        self._schema: RequestSchema | None = None
 
     @overload
     def __call__(self, *texts: str | bytes) -> Answer: ...
@@ -145,7 +148,7 @@ class Client:
             Of lists the outputs of all, with the version that answered; of single texts their outputs by name.
 
         Raises:
-            RequestFailed: the server refuses, texts are none, or the lists do not fit.
+            RequestFailed: the server refuses, texts are none, or the lists do not fit, or a row not the schema.
             NotServed: it has no such model, version or label.
             BadAnswer: what came is no answer to what was asked.
             TryAgain: it was not available, or too busy, at any attempt.
@@ -176,6 +179,18 @@ class Client:
             return self
         client = copy.copy(self)
         client._model, client._known = self._model._replace(version=known.version, label=None), known
+        return client
+
+    def held_to(self, schema: str | Path) -> "Client":
+        """A client that holds rows against request.schema.json of the model's export before it sends them; this one
+        knows the types of the signature alone. It shares the connections of this one.
+
+        Raises:
+            RequestFailed: the file is none.
+            UserError: without the extra `client`.
+        """
+        client = copy.copy(self)
+        client._schema = RequestSchema(schema)
         return client
 
     @property
@@ -232,7 +247,7 @@ class Client:
             return self._answer_as(fresh, lists, call)
 
     def _answer_as(self, known: _Known, lists: dict[str, list], call: _Call) -> Answers:
-        columns = columns_of(lists, known.signature, self._model)
+        columns = columns_of(lists, known.signature, self._model, self._schema)
         count, size, model = len(next(iter(columns.values()))), self._limits.batch_size, self._model
         if not count:
             return Answers(nothing(known.signature))

@@ -6,6 +6,7 @@ import math
 import random
 from datetime import date, datetime, timedelta
 
+import jsonschema
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,9 +22,11 @@ from export.chunks import ChunkedClassifier
 from export.client import Client
 from export.client import main as client
 from export.examples import cells_of
+from export.failures import RequestFailed
 from export.fused import FusedClassifier
 from export.kit import main as kit
 from export.predict import main as predict
+from export.request_schema import request_schema
 from pipeline import UserError, read_config, train
 from pipeline.classifier import over_chunks, over_columns, serving_copy
 from pipeline.command_line import checked
@@ -360,6 +363,43 @@ def test_the_client_asks_with_the_columns(run, tmp_path, capsys, protocol):
             cells["image"] = json.loads(cells["image"]) if cells["image"] else None
             found = asked(*([cells[name]] for name in names))
             np.testing.assert_allclose(found.scores, expected.scores[:1], atol=1e-4)
+
+
+def test_the_client_holds_rows_against_the_schema_of_the_export(run, tmp_path, capsys):
+    schema = run.saved_model / "assets.extra" / "request.schema.json"
+    names = json.loads(schema.read_text())["$defs"]["row"]["required"]
+    assert names == ["text", "price", "genre", "Release_Date", "image"]
+    good = [["a"], [None], ["new"], [""], [[0.5] * 3]]
+    with ServingDouble(run.run_dir / "saved_model", "films") as double:
+        with Client(double.rest, protocol="rest", model="films") as plain:
+            asked = plain.held_to(schema)
+            asked.predict(dict(zip(names, good, strict=True)))
+            for place, value, message in (
+                (3, "31.5.2024", r"row 2, column 'Release_Date': '31\.5\.2024' is not a date as ISO writes it"),
+                (4, [0.5] * 2, r"row 2, column 'image': \[0\.5, 0\.5\] is not a list of 3 numbers"),
+                (1, "cheap", r"row 2, column 'price': 'cheap' is not a number, NaN where"),
+                (0, 7, r"row 2, column 'text': 7 is not a text"),
+            ):
+                rows = [[*column, value if i == place else column[0]] for i, column in enumerate(good)]
+                with pytest.raises(RequestFailed, match=message):
+                    asked.predict(dict(zip(names, rows, strict=True)))
+        path = write_interaction(tmp_path / "new.csv", 20)
+        lines = path.read_text().replace("Release Date", "Release_Date").splitlines()
+        path.write_text("\n".join([*lines[:7], lines[7].replace("2020-01-07", "soon"), *lines[8:]]))
+        options = ["--target", double.rest, "--protocol", "rest", "--model", "films", "--schema"]
+        assert client([*options, str(schema), "--input", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert "new.csv, line 8: column 'Release_Date': 'soon' is not a date" in error and error.count("\n") == 1
+        assert client([*options, str(path), "--input", str(path)]) == 2
+        assert "new.csv is no request.schema.json of an export" in capsys.readouterr().err
+
+
+def test_the_schema_is_one_and_takes_what_the_warm_up_of_a_text_model_sends():
+    one = request_schema(Features())
+    validator = jsonschema.Draft202012Validator(one)
+    validator.check_schema(one)
+    assert validator.is_valid({"instances": ["a", {"text": "b"}, {"text": {"b64": "/w=="}}]})
+    assert not validator.is_valid({"instances": [3]}) and not validator.is_valid({"instances": [{"body": "a"}]})
 
 
 def _rows(path):
