@@ -1,18 +1,15 @@
 """Rows with their answers, a window at a time, and how they are written: what predict and batch share."""
 
 import itertools
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from export.answers import REASON, columns_of
 from export.texts import Row
-from pipeline.data.formats import FORMATS, opened, suffixes
+from pipeline.data.formats import FORMATS
 from pipeline.errors import UserError
-from pipeline.files import named_in_errors
 
 # Texts taken at a time from a large input; within them, texts of like length share a forward pass.
 WINDOW = 4096
@@ -102,29 +99,6 @@ def store(
             cells = ([*row.cells, *[None] * (known - len(row.cells))] for row in window)
             write([[*cell, *more] for cell, more in zip(cells, zip(*answers.values(), strict=True), strict=True)])
             yield len(window)
-
-
-@contextmanager
-def whole_file(path: Path, attempt: str = "") -> Iterator[Any]:
-    """A binary file that appears under its name, packed as that says, when all is written, or not at all.
-
-    Args:
-        path: of the file. It is written beside, as a hidden one, and renamed.
-        attempt: part of the hidden name, where several processes may write the same file at a time: each writes a whole
-            one, and the last stays.
-    """
-    partial = path.with_name(f".{path.name}{attempt}.partial")
-    try:
-        with named_in_errors(path), open(partial, "wb") as file:
-            packed = opened(file, suffixes(str(path))[1], "wb")
-            yield packed
-            if packed is not file:
-                packed.close()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def warn(sentences: Iterable[str]) -> None:

@@ -23,13 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export.answered import Input, Window, answered, store, warn, whole_file
+from export.answered import Input, Window, answered, store, warn
 from export.answers import line_of, prefix_of
 from export.command_line import command_parser
 from export.progress import Progress
 from export.texts import Texts, add_text_arguments, check_text_arguments
 from export.versions import find_version
-from pipeline.data.formats import FORMATS, as_text, format_by_name, printable, suffixes, text_writer
+from pipeline.data.formats import FORMATS, as_text, format_by_name, printable, suffixes, text_writer, whole_file
 
 # Formats of --format, for standard output; "table" is for people.
 PRINTED = ("table", "csv", "tsv", "jsonl")

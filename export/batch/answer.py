@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from export.answered import Input, answered, store, whole_file
+from export.answered import Input, answered, store
 from export.batch.inputs import STATE
 from export.batch.job import Job
 from export.batch.parts import Part
-from pipeline.data.formats import Notices
+from pipeline.data.formats import Notices, whole_file
 from pipeline.files import write_text
 from pipeline.frozen_weights import assume_frozen
 

@@ -28,6 +28,7 @@ from pipeline.data.formats.table import (
     place_of,
     suffixes,
 )
+from pipeline.data.formats.whole import whole_file
 
 __all__ = [
     "FORMATS",
@@ -53,4 +54,5 @@ __all__ = [
     "suffixes",
     "text_of",
     "text_writer",
+    "whole_file",
 ]
