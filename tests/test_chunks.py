@@ -333,6 +333,13 @@ def test_parts_of_few_chunks_give_the_weights_of_the_whole_batch():
 
 
 @pytest.mark.slow
+def test_xla_compiles_texts_of_a_fixed_number_of_chunks():
+    one = tf.distribute.get_strategy()
+    compiled = trained(one, lazy="dense", budget=12, each=6, xla=True)
+    assert_equal_weights(trained(one, lazy="dense"), compiled)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", ["lazy", "dense"])
 def test_two_devices_give_the_weights_of_one(lazy):
     one = trained(tf.distribute.get_strategy(), lazy=lazy)

@@ -33,7 +33,7 @@ from pipeline.command_line import checked
 from pipeline.config import DataConfig, TrainingConfig
 from pipeline.data.load import load as load_data
 from pipeline.features import Features, input_names
-from pipeline.features.column_values import numbers_of, spec_of, value_of, words_of
+from pipeline.features.column_values import all_numbers, numbers_of, spec_of, value_of, words_of
 from pipeline.features.columns import Category, Date, Number, Vector, Wanted, column_from, metadata_of
 from pipeline.features.rows import RowEncoder
 from pipeline.long_texts import LongTexts
@@ -103,6 +103,21 @@ def test_categories_have_places_for_the_rare_and_the_missing():
     many = Category.fitted("genre", [f"n{i}".encode() for i in range(3000) for _ in range(2)])
     found = numbers_of(many, tf.constant(list(many.names))).numpy()
     assert len(many.names) == 1000 and (found.argmax(axis=1) == np.arange(1000)).all()
+
+
+def test_columns_together_are_those_alone():
+    columns = (
+        Number("n", 1.0, 2.0, True), Number("m", 0.5, 3.0), Category("c", ("a", "b"), missing=True),
+        Category("d", ("b", "c", "x"), rare=True), Category("none"), Date("when", clock=True), Vector("v", (1.0, 2.0)),
+        Number("l", missing=True),
+    )  # fmt: skip
+    cells = [["1", "", "-7"], ["2", "3", ""], ["b", "", "x"], ["b", "a", ""], ["a", "", "b"],
+             ["2024-05-31T10:20", "", "1999-01-01"], ["1 2", "", "3 4"], ["", "5", "6"]]  # fmt: skip
+    values = [value_of(*pair) for pair in zip(columns, map(tf.constant, cells), strict=True)]
+    alone = [numbers_of(*pair).numpy() for pair in zip(columns, values, strict=True)]
+    assert [found.shape[1] for found in alone] == [column.width for column in columns]
+    np.testing.assert_array_equal(all_numbers(columns, values), np.concatenate(alone, axis=1))
+    assert alone[2].tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]] and alone[3].argmax(axis=1).tolist() == [0, 3, 3]
 
 
 def test_dates_are_those_of_python():

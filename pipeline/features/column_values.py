@@ -6,6 +6,8 @@ mean.
 """
 
 import math
+from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +15,8 @@ import tensorflow as tf
 from pipeline.features.columns import Category, Column, Date, Number, Vector
 
 FURTHEST = 10.0
-BUCKETS = 1 << 62
+# Of a column's names; the fingerprints of 8,000 columns are numbers of one table.
+BUCKETS = 1 << 50
 # As Python's datetime reads it, and what else may stand behind the day is cut off.
 _DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ].*)?$"
 _TIME = r"^[0-9-]{10}[T ]([01][0-9]|2[0-3]):[0-5][0-9].*$"
@@ -45,23 +48,52 @@ def value_of(column: Column, cells: tf.Tensor) -> tf.Tensor:
 
 def numbers_of(column: Column, values: tf.Tensor) -> tf.Tensor:
     """float32 [batch, column.width], of what `value_of` gives."""
-    if isinstance(column, Number):
-        missing = ~tf.math.is_finite(values)
-        size = tf.where(missing, 0.0, values)
-        found = [(tf.sign(size) * tf.math.log1p(tf.abs(size)) - column.mean) / column.scale]
-    elif isinstance(column, Category):
-        return _one_hot(column, values)
-    elif isinstance(column, Vector):
+    return all_numbers([column], [values])
+
+
+def all_numbers(columns: Sequence[Column], values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """float32 [batch, width], of several columns one after the other.
+
+    Numbers and categories that follow each other are computed together: of a small request each operation costs as much
+    as its numbers.
+    """
+    found = []
+    for kind, group in groupby(zip(columns, values, strict=True), lambda pair: type(pair[0])):
+        own, given = zip(*group, strict=True)
+        if kind is Number:
+            found.append(_of_numbers(own, tf.stack(given, axis=1)))
+        elif kind is Category:
+            found += _one_hots(own, tf.stack(given, axis=1))
+        else:
+            found += [_beside_missing(*pair) for pair in zip(own, given, strict=True)]
+    return tf.concat(found, axis=1)
+
+
+def _of_numbers(columns: Sequence[Number], values: tf.Tensor) -> tf.Tensor:
+    """float32 [batch, width], of float32 [batch, columns]."""
+    means = tf.constant([column.mean for column in columns], tf.float32)
+    scales = tf.constant([column.scale for column in columns], tf.float32)
+    missing = ~tf.math.is_finite(values)
+    size = tf.where(missing, 0.0, values)
+    found = tf.where(missing, 0.0, (tf.sign(size) * tf.math.log1p(tf.abs(size)) - means) / scales)
+    found = tf.clip_by_value(found, -FURTHEST, FURTHEST)
+    # Behind the number of each column, whether it is missing, where the model reads that.
+    count = len(columns)
+    order = [place for i, column in enumerate(columns) for place in (i, count + i)[: column.width]]
+    return tf.gather(tf.concat([found, tf.cast(missing, tf.float32)], axis=1), order, axis=1)
+
+
+def _beside_missing(column: Date | Vector, values: tf.Tensor) -> tf.Tensor:
+    """float32 [batch, column.width]: its numbers, and whether they are missing, where the model reads that."""
+    if isinstance(column, Vector):
         missing = ~tf.reduce_all(tf.math.is_finite(values), axis=1)
-        centred = (values - tf.constant(column.means, tf.float32)) / column.scale
-        found = tf.unstack(tf.transpose(centred), num=column.size)
+        found = (values - tf.constant(column.means, tf.float32)) / column.scale
     else:
         missing = ~tf.strings.regex_full_match(values, _DATE)
         found = _of_date(column, tf.where(missing, "1970-01-01", values))
-    found = [tf.clip_by_value(tf.where(missing, 0.0, one), -FURTHEST, FURTHEST) for one in found]
-    if column.missing:
-        found.append(tf.cast(missing, tf.float32))
-    return tf.stack(found, axis=1)
+    missing = missing[:, tf.newaxis]
+    found = tf.clip_by_value(tf.where(missing, 0.0, found), -FURTHEST, FURTHEST)
+    return tf.concat([found, tf.cast(missing, tf.float32)], axis=1) if column.missing else found
 
 
 def words_of(column: Column, values: tf.Tensor) -> tf.Tensor:
@@ -77,46 +109,52 @@ def _or_nan(cells: tf.Tensor) -> tf.Tensor:
     return tf.where(cells == "", "nan", cells)
 
 
-def _one_hot(column: Category, values: tf.Tensor) -> tf.Tensor:
-    """By fingerprints of the names, which are searched for in order: a model has no table that a server must fill."""
-    missing, count = values == "", len(column.names)
-    rare, none = (count if column.rare else -1), count + column.rare
-    chosen = tf.fill(tf.shape(values), tf.constant(rare, tf.int32))
-    if count:
-        with tf.init_scope():
-            known = tf.strings.to_hash_bucket_fast(list(column.names), BUCKETS).numpy()
-        order = np.argsort(known)
-        prints = tf.strings.to_hash_bucket_fast(values, BUCKETS)
-        place = tf.minimum(tf.searchsorted(tf.constant(known[order]), prints), count - 1)
-        is_known = tf.gather(tf.constant(known[order]), place) == prints
-        chosen = tf.where(is_known, tf.gather(tf.constant(order, tf.int32), place), chosen)
-    if column.missing:
-        chosen = tf.where(missing, none, chosen)
+def _one_hots(columns: Sequence[Category], values: tf.Tensor) -> list[tf.Tensor]:
+    """float32 [batch, width] of each column, of string [batch, columns].
+
+    By fingerprints of the names, which are searched for in order: a model has no table that a server must fill. One
+    list has those of all columns, one column after the other.
+    """
+    names = [name for column in columns for name in column.names]
+    firsts = np.arange(len(columns)) * BUCKETS
+    places = [place for column in columns for place in range(len(column.names))]
     # -1, of what no training row had, is no one's place.
-    return tf.one_hot(chosen, column.width)
+    rare = [len(column.names) if column.rare else -1 for column in columns]
+    none = [len(column.names) + column.rare if column.missing else rare[i] for i, column in enumerate(columns)]
+    chosen = tf.where(values == "", none, rare)
+    if names:
+        with tf.init_scope():
+            known = tf.strings.to_hash_bucket_fast(names, BUCKETS).numpy()
+        known += np.repeat(firsts, [len(column.names) for column in columns])
+        order = np.argsort(known)
+        prints = tf.strings.to_hash_bucket_fast(values, BUCKETS) + firsts
+        found = tf.searchsorted(tf.constant(known[order]), tf.reshape(prints, [-1]))
+        place = tf.reshape(tf.minimum(found, len(names) - 1), tf.shape(prints))
+        is_known = tf.gather(tf.constant(known[order]), place) == prints
+        chosen = tf.where(is_known, tf.gather(tf.constant(np.array(places)[order], tf.int32), place), chosen)
+    return [tf.one_hot(own, c.width) for c, own in zip(columns, tf.unstack(chosen, len(columns), axis=1), strict=True)]
 
 
-def _of_date(column: Date, values: tf.Tensor) -> list[tf.Tensor]:
-    """Day and place in the year, the week and the day of dates that are written right."""
+def _of_date(column: Date, values: tf.Tensor) -> tf.Tensor:
+    """Day and place in the year, the week and the day, float32 [batch, 5 or 7], of dates that are written right."""
 
-    def part(begin: int, size: int) -> tf.Tensor:
-        return tf.strings.to_number(tf.strings.substr(values, begin, size), tf.int32)
+    def parts(values: tf.Tensor, begins: list[int], sizes: list[int]) -> list[tf.Tensor]:
+        found = tf.strings.substr(values[:, tf.newaxis], [begins], [sizes])
+        return tf.unstack(tf.strings.to_number(found, tf.int32), len(begins), axis=1)
 
-    def circle(place: tf.Tensor, size: float) -> list[tf.Tensor]:
-        angle = tf.cast(place, tf.float32) * (2 * math.pi / size)
-        return [tf.sin(angle), tf.cos(angle)]
-
-    year, month, day = part(0, 4), part(5, 2), part(8, 2)
+    year, month, day = parts(values, [0, 5, 8], [4, 2, 2])
     # Days since 1970 by Howard Hinnant's algorithm ("chrono-Compatible Low-Level Date Algorithms"): years begin in
     # March, so that the day that some years have more is their last.
     begun = year - tf.cast(month <= 2, tf.int32)
     since = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     days = 365 * begun + begun // 4 - begun // 100 + begun // 400 + since - 719468
-    found = [(tf.cast(days, tf.float32) - column.mean) / column.scale]
-    found += circle(since, 365.25) + circle((days + 3) % 7, 7)
+    circles = [(since, 365.25), ((days + 3) % 7, 7.0)]
     if column.clock:
         timed = tf.strings.regex_full_match(values, _TIME)
-        clock = tf.strings.substr(tf.where(timed, values, "1970-01-01T00:00"), 11, 5)
-        minutes = 60 * tf.strings.to_number(tf.strings.substr(clock, 0, 2), tf.int32)
-        found += circle(minutes + tf.strings.to_number(tf.strings.substr(clock, 3, 2), tf.int32), 24 * 60)
-    return found
+        hour, minute = parts(tf.where(timed, values, "1970-01-01T00:00"), [11, 14], [2, 2])
+        circles.append((60 * hour + minute, 24 * 60.0))
+    angles = tf.cast(tf.stack([place for place, _ in circles], axis=1), tf.float32)
+    angles *= tf.constant([2 * math.pi / size for _, size in circles], tf.float32)
+    # The sine and the cosine of one circle, then of the next.
+    around = tf.reshape(tf.stack([tf.sin(angles), tf.cos(angles)], axis=2), [-1, 2 * len(circles)])
+    return tf.concat([(tf.cast(days, tf.float32)[:, tf.newaxis] - column.mean) / column.scale, around], axis=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from pipeline.features import Features
-from pipeline.features.column_values import numbers_of, spec_of, value_of, words_of
+from pipeline.features.column_values import all_numbers, spec_of, value_of, words_of
 from pipeline.features.columns import COLUMNS, Column
 from pipeline.text import TextEncoder
 
@@ -70,7 +70,7 @@ class RowEncoder(TextEncoder):
 
     def numbers(self, *cells) -> tf.Tensor:
         """float32 [batch, width], what else the model reads."""
-        return tf.concat([numbers_of(*pair) for pair in self._values(cells, lambda _: True)], axis=1)
+        return all_numbers(*zip(*self._values(cells, lambda _: True), strict=True))
 
     def _values(self, cells: Sequence, wanted: Callable[[Column], bool]):
         """Columns that are wanted, with their values."""
