@@ -32,15 +32,18 @@ def main() -> None:
     parser.add_argument("--films", type=Path, required=True, help="data/movies.json of vega-datasets")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--folder", type=Path, help="for the runs; those that are finished there are not run again")
     parser.add_argument("settings", nargs="*", help="of pipeline.run, behind --")
     options = parser.parse_args()
     found: dict[str, list[dict]] = {way: [] for way in options.ways}
-    with tempfile.TemporaryDirectory() as folder:
-        rows = write_films(options.films, Path(folder) / "films.csv")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = write_films(options.films, folder / "films.csv")
         print(f"{rows} films")
         for seed in range(options.seeds):
             for way in options.ways:
-                found[way].append(run(Path(folder), way, seed, options.settings))
+                found[way].append(run(folder, way, seed, options.settings))
                 print(way, seed, json.dumps(found[way][-1]), flush=True)
     print("\n| | macro F1 | accuracy | CPU s |\n|---|---|---|---|")
     for way, results in found.items():
@@ -71,6 +74,9 @@ def write_films(source: Path, target: Path) -> int:
 def run(folder: Path, way: str, seed: int, settings: list[str]) -> dict:
     """Test scores, processor time, and the baselines' scores."""
     run_dir = folder / f"{way}-{seed}".replace(" ", "-")
+    kept = run_dir / "result.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
     columns = [
         "--data.numeric_columns", json.dumps(NUMBERS), "--data.categorical_columns", json.dumps(CATEGORIES),
         "--data.date_columns", '["date"]', "--model.fusion", way,
@@ -88,12 +94,14 @@ def run(folder: Path, way: str, seed: int, settings: list[str]) -> dict:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     metrics = json.loads((run_dir / "metrics.json").read_text())
     baselines = [metrics["baseline"], *metrics.get("boosted_baselines", [])]
-    return {
+    result = {
         "macro_f1": metrics["test"]["macro_f1"],
         "accuracy": metrics["test"]["accuracy"],
         "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "baselines": {one["name"]: one["scores"]["test"] for one in baselines},
     }
+    kept.write_text(json.dumps(result))
+    return result
 
 
 def boosted(found: dict[str, list[dict]]) -> dict[str, list[dict]]:
