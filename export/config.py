@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.extras import require as require_extra
+from pipeline.remote import is_remote
 from pipeline.settings.bounds import Count, CountOrZero, Positive, Share
 from pipeline.settings.read import require
 
@@ -81,6 +82,14 @@ def check_answers(config: "Config") -> None:
             f"export.{setting} needs validation rows: set data.validation or data.validation_fraction.",
         )
     require(not fit or data.train, "export.fit needs the rows that the model was trained on: set data.train.")
+
+
+def check_publish(config: "Config") -> None:
+    """What writes to an address is there before anything is trained."""
+    address = config.export.publish
+    if config.export.enabled and address is not None:
+        require(is_remote(address), f"export.publish {address} is no address, such as gs://bucket/models/name.")
+        require_extra("remote", "fsspec")
 
 
 def check_onnx(config: "Config") -> None:

@@ -1,6 +1,6 @@
 """Settings that cannot work, or not together: refused with a sentence before anything is begun."""
 
-from export.config import check_answers, check_onnx
+from export.config import check_answers, check_onnx, check_publish
 from pipeline import tasks
 from pipeline.backbone.config import (
     check_fresh_backbone,
@@ -32,7 +32,7 @@ RULES = (check_run_dir, check_private_stage, check_pretraining, check_fresh_back
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_long_texts, check_fusion, check_training, check_method,
     check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_search,
-    check_answers, check_onnx, check_self_training, check_privacy, tasks.check,
+    check_answers, check_onnx, check_publish, check_self_training, check_privacy, tasks.check,
 )  # fmt: skip
 
 

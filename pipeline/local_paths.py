@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline import remote
 from pipeline.config import Config
+from pipeline.errors import UserError
 
 SETTINGS = (
     ("data", "train"),
@@ -49,12 +50,16 @@ def local_files(config: Config) -> set[Path]:
 
 
 def remote_files(config: Config) -> dict[str, str]:
-    """The addresses of files that hold rows or text, with what tells whether they have changed."""
+    """The addresses of files that hold rows or text, with what tells whether they have changed; of those that cannot be
+    asked for, which a run that has stored its rows does not need, the sentence that says so."""
     found = {}
     for section, key in SETTINGS:
         if section in ("data", "corpus"):
             for item in filter(remote.is_remote, _items(getattr(getattr(config, section), key))):
-                found |= {address: remote.state_of(address)[1] for address in remote.matches(item)}
+                try:
+                    found |= {address: remote.state_of(address)[1] for address in remote.matches(item)}
+                except UserError as error:
+                    found[item] = str(error)
     return found
 
 

@@ -20,6 +20,7 @@ from pipeline.config import Config, to_yaml
 from pipeline.errors import TRY_AGAIN, WORKER_LOST, Stopped, UserError, WorkerLost
 from pipeline.files import full_disk
 from pipeline.frozen_weights import refuse_frozen
+from pipeline.remote import exists
 from pipeline.run_folder import held
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.pause import Pause
@@ -98,6 +99,9 @@ def _train(config: Config, pause: Pause | None = None) -> Run:
             print(f"{config.run_dir}: training is already complete, so is all else, and nothing has changed since; "
                   "--export.force true exports it again")  # fmt: skip
             return _made(config, done)
+        if config.export.enabled and config.export.publish:
+            # A wrong name or no right to ask is better known before the training than after it.
+            exists(config.export.publish)
         refuse_frozen()
         # TensorFlow takes seconds to import: only now, when the settings are known to be good. And before the workers
         # wait for each other, for between that barrier and TensorFlow's own a worker that fails is not noticed.

@@ -2,13 +2,19 @@
 
 import csv
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from tiny import write_config
 
 from export.batch import answer
 from export.batch.__main__ import main as batch
+from export.batch.inputs import sources_of
 from export.batch.parts import parts_of
 from pipeline import remote
 from pipeline.config import Config, CorpusConfig, DataConfig
@@ -84,6 +90,70 @@ def test_a_file_is_fetched_once_and_again_when_it_has_changed(bucket, tmp_path):
     bucket.write("rows.csv", "text\ntwo\n")
     assert rows(address) == [["two"]] and sources.expand(address) != [first]
     assert remote_files(Config(data=DataConfig(train=address))) != state
+
+
+def test_names_that_lead_out_of_a_folder_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERT_PIPELINE_CACHE", str(tmp_path / "cache"))
+    system = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(system), "info", lambda self, path: {"size": 1})
+    monkeypatch.setattr(type(system), "isdir", lambda self, path: True)
+    for name in ("rows/../../../evil.csv", f"rows/{tmp_path}/evil.csv"):
+        monkeypatch.setattr(type(system), "find", lambda self, path, name=name: [f"/out/{name}"])
+        for call in (remote.fetch_all, lambda address: sources_of(address, tmp_path)):
+            with pytest.raises(UserError, match=r"evil\.csv: a name with an empty part, \. or \.\. has no place"):
+                call("memory://out/rows")
+    assert not (tmp_path / "evil.csv").exists()
+
+
+def test_a_file_over_http_is_read_again_once_it_has_changed(tmp_path, monkeypatch):
+    """Its server gives no ETag, and the size stays."""
+    pytest.importorskip("aiohttp", reason="fsspec's http is not installed here")
+    monkeypatch.setenv("BERT_PIPELINE_CACHE", str(tmp_path / "cache"))
+    served = tmp_path / "served"
+    served.mkdir()
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *arguments: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(served)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        for second, text in enumerate(("one", "two")):
+            (served / "rows.csv").write_text(f"text\n{text}\n")
+            os.utime(served / "rows.csv", (second * 60, second * 60))
+            assert rows(f"http://127.0.0.1:{server.server_port}/rows.csv?token=1") == [[text]]
+    finally:
+        server.shutdown()
+
+
+def test_processes_that_fetch_one_folder_at_a_time_have_one_copy(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERT_PIPELINE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "rows").mkdir()
+    for number in range(5):
+        (tmp_path / "rows" / f"{number}.txt").write_text("text")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(remote.fetch_all, [f"file://{tmp_path}/rows"] * 8))
+    assert len({path for (path,) in found}) == 1
+    assert sorted(path.name for path in Path(found[0][0]).iterdir()) == [f"{number}.txt" for number in range(5)]
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_answers_are_no_input(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.jsonl", "answers/a-00000.jsonl"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("{}")
+    address = f"file://{tmp_path}/in"
+    assert [s.name for s in sources_of(f"{address}/**", tmp_path / "here", f"{address}/answers")] == ["a"]
+    with pytest.raises(UserError, match="is the folder of the input"):
+        sources_of(f"{address}/*.jsonl", tmp_path / "here", address)
+
+
+def test_a_place_to_publish_is_looked_at_before_training(tmp_path, capsys):
+    from pipeline.run import main
+
+    given = ["--config", str(write_config(tmp_path, 20)), "--run_dir", str(tmp_path / "run"), "--export.publish"]
+    assert main([*given, "models"]) == 2
+    assert "export.publish models is no address" in capsys.readouterr().err
+    assert main([*given, "unheard://of"]) == 2
+    assert "unheard://of cannot be read (ValueError: Protocol not known" in capsys.readouterr().err
 
 
 def test_a_corpus(bucket):

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         _check(options, arguments[cut + 1 :])
         address = options.output if remote.is_remote(options.output) else None
         options.output = remote.workplace(address) if address else Path(options.output)
-        sources = sources_of(options.input, options.output)
+        sources = sources_of(options.input, options.output, address)
         job = _job(options, sources)
         with held(job, sources, options.redo):
             there = set(job.folder.rglob(f"*.{options.format}"))

@@ -76,18 +76,27 @@ def check_pattern(pattern: str) -> None:
         raise UserError("--input -: standard input cannot be read again after a failure; write it to a file.")
 
 
-def sources_of(pattern: str, output: Path) -> list[Source]:
+def sources_of(pattern: str, output: Path, address: str | None = None) -> list[Source]:
     """The files that --input names, in the order of their names, without those of the output.
+
+    Args:
+        pattern: or an address.
+        output: folder of the answers, on this machine.
+        address: where they are uploaded to, if anywhere.
 
     Raises:
         UserError: there is none, or the answers of two would have one name.
     """
     if remote.is_remote(pattern):
-        return _named({path: remote.without_scheme(path) for path in remote.matches(pattern)}, pattern)
-    paths = [path for path in files_of(pattern, "input") if not _is_in(path, output)]
-    if not paths:
-        raise UserError(f"--output {output} is the folder of the input: give the answers one of their own.")
-    return _named({os.path.abspath(path): path for path in paths}, pattern)
+        inside = f"{remote.without_scheme(address).rstrip('/')}/" if address else None
+        found = {path: "/".join(remote.places(path)) for path in remote.matches(pattern)}
+        paths = {path: place for path, place in found.items() if inside is None or not place.startswith(inside)}
+    else:
+        found = files_of(pattern, "input")
+        paths = {os.path.abspath(path): path for path in found if not _is_in(path, output)}
+    if found and not paths:
+        raise UserError(f"--output {address or output} is the folder of the input: give the answers one of their own.")
+    return _named(paths, pattern)
 
 
 def _named(paths: dict[str, str], pattern: str) -> list[Source]:
