@@ -18,7 +18,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # Of the names of a category so many are told; others are taken too.
 EXAMPLES = 20
 # As pipeline.features.column_values reads a date; "" is a missing one.
-DATE = r"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ].*)?)?$"
+DATE = r"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ].*)?)?$(?!\n)"
 TEXT = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/bytes"}]}
 
 
@@ -90,7 +90,8 @@ class RequestSchema:
             schema = json.loads(Path(path).read_text(encoding="utf-8"))
             jsonschema.Draft202012Validator.check_schema(schema)
             self._columns = schema["$defs"]["row"]["properties"]
-        except (OSError, ValueError, KeyError, TypeError, jsonschema.SchemaError) as error:
+            self._wanted = {name: column["description"] for name, column in self._columns.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, jsonschema.SchemaError) as error:
             said = str(error).partition("\n")[0]
             raise RequestFailed(f"{path} is no {FILE.name} of an export ({said}).") from error
         self._path, self._validator = path, jsonschema.Draft202012Validator(schema)
@@ -113,8 +114,7 @@ class RequestSchema:
             _, number, *place = error.absolute_path
             # Where a row may be its text alone, the error is of the row.
             name = place[0] if place else next(iter(self._columns))
-            wanted = self._columns[name]["description"]
-            raise RowRefused(int(number), f"column {name!r}: {rows[number][name]!r:.50} is not {wanted}.")
+            raise RowRefused(int(number), f"column {name!r}: {rows[number][name]!r:.50} is not {self._wanted[name]}.")
 
 
 def _plain(value: Any) -> Any:

@@ -60,8 +60,13 @@ def test_bounds_are_those_given_last():
     assert filters_of([], []) is None
     with pytest.raises(UserError, match=r"corpus.quality 'min_wrds': give c4, gopher or one of min_words, "):
         filters_of([], ["min_wrds"])
-    with pytest.raises(UserError, match=r"'min_words=few': 'few' is no number"):
-        filters_of([], ["min_words=few"])
+    for value in ("few", "nan"):
+        with pytest.raises(UserError, match=f"'min_words={value}': '{value}' is no number"):
+            filters_of([], [f"min_words={value}"])
+
+
+def test_a_stop_word_counts_once():
+    assert RULES["min_stop_words"].measure(Text(["the the the cat and the dog"])) == 2
 
 
 def test_languages():

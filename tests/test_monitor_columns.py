@@ -98,6 +98,13 @@ def test_without_columns_a_reference_is_as_before(tmp_path):
     assert "columns" not in json.loads((tmp_path / "r.json").read_text())
 
 
+@pytest.mark.parametrize("kind", ["number", "vector", "date", "category"])
+def test_no_cell_of_a_log_ends_a_report(kind):
+    for cell in (10**400, [10**400], {"a": 1}, [[1], 2], b"\xff", True, "\ud800"):
+        (kept,) = WatchedColumn("c", "c", kind).read([cell])
+        assert isinstance(kept, str)
+
+
 def test_cells_are_read_of_requests_and_of_files(tmp_path):
     columns = [WatchedColumn("Price €", "price", "number"), WatchedColumn("place", "place", "category")]
     wanted = Wanted(("text",), ("text",), ("score",), None, columns)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.privacy.__main__ import main
+from pipeline.privacy.names import _pieces
 from pipeline.privacy.scan import NOT_SEEN, masked
 
 
@@ -122,6 +123,13 @@ def test_names_need_their_extra_and_a_model(table, capsys, monkeypatch):
 
 def no_model(name):
     raise OSError(name)
+
+
+def test_a_text_longer_than_a_model_takes_is_asked_in_pieces():
+    text = "name " * 50_000
+    pieces = _pieces(text)
+    assert len(pieces) > 1 and max(map(len, pieces)) <= 100_000 and " ".join(pieces) == text.strip()
+    assert _pieces("a  b") == ["a  b"]
 
 
 def test_names_are_found_by_the_model_that_is_named(tmp_path, capsys, monkeypatch):

@@ -33,7 +33,7 @@ from pipeline.command_line import checked
 from pipeline.config import DataConfig, TrainingConfig
 from pipeline.data.load import load as load_data
 from pipeline.features import Features, input_names
-from pipeline.features.column_values import all_numbers, numbers_of, spec_of, value_of, words_of
+from pipeline.features.column_values import all_numbers, spec_of, value_of, words_of
 from pipeline.features.columns import Category, Date, Number, Vector, Wanted, column_from, metadata_of
 from pipeline.features.rows import RowEncoder
 from pipeline.long_texts import LongTexts
@@ -75,6 +75,10 @@ def test_cells_are_kept_as_the_shortest_text_that_says_the_same():
 def test_a_cell_of_another_kind_is_said(kind, cell, said):
     with pytest.raises(ValueError, match=said.replace("[", r"\[")):
         Wanted("price", kind, "data.c").read(cell)
+
+
+def numbers_of(column, values):
+    return all_numbers([column], [values])
 
 
 def test_numbers_are_centred_and_scaled_and_a_missing_one_is_told():

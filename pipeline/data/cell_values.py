@@ -35,7 +35,7 @@ def number_of(cell: Any) -> float | None:
         return None
     try:
         return float(cell)  # pyright: ignore[reportArgumentType]  Complex numbers raise TypeError.
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -6,6 +6,7 @@ section 2.2, as tensorflow_datasets/text/c4_utils.py has it). They were made for
 no use for text without spaces. C4 takes lines out of pages, which no rule here does: a document stays whole or goes.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -107,7 +108,7 @@ RULES = {
     "max_open_lines": Rule("gopher", 0.3, lambda document: document.of_lines(_ends_open)),
     "min_words_with_letters": Rule("gopher", 0.8, lambda document: document.of_words(
         sum(any(map(str.isalpha, word)) for word in document.words))),
-    "min_stop_words": Rule("gopher", 2, lambda document: sum(word.lower() in _STOP_WORDS for word in document.words)),
+    "min_stop_words": Rule("gopher", 2, lambda document: len(_STOP_WORDS.intersection(map(str.lower, document.words)))),
     "max_repeated_lines": Rule("gopher", 0.3, lambda document: len(_repeated(document.lines)) / len(document.lines)),
     "max_repeated_line_characters": Rule("gopher", 0.2, lambda document: sum(
         map(len, _repeated(document.lines))) / len(document.text)),
@@ -151,7 +152,8 @@ def filters_of(languages: list[str], quality: list[str]) -> Filters | None:
 
     Args:
         languages: corpus.languages.
-        quality: corpus.quality: names of sources, which stand for all their rules, rules, and rules with bounds.
+        quality: corpus.quality: names of sources, which stand for all their rules, rules, and rules with bounds; of
+            two bounds of a rule the later one holds.
 
     Raises:
         UserError: an unknown rule or language, or a bound that is no number.
@@ -165,15 +167,23 @@ def filters_of(languages: list[str], quality: list[str]) -> Filters | None:
             raise UserError(f"corpus.quality {item!r}: give {', '.join(SOURCES)} or one of {', '.join(RULES)}, "
                             "with =NUMBER behind for another bound.")  # fmt: skip
         else:
-            try:
-                bounds[name] = float(value) if sign else RULES[name].bound
-            except ValueError:
-                raise UserError(f"corpus.quality {item!r}: {value!r} is no number.") from None
+            bound = _number(value) if sign else RULES[name].bound
+            if bound is None:
+                raise UserError(f"corpus.quality {item!r}: {value!r} is no number.")
+            bounds[name] = bound
     known = set(_identifier().labels) if languages else set()
     for code in languages:
         if code not in known:
             raise UserError(f"corpus.languages {code!r}: it is one of {', '.join(sorted(known))}.")
     return Filters(tuple(languages), tuple(bounds.items())) if languages or bounds else None
+
+
+def _number(value: str) -> float | None:
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 @lru_cache(1)

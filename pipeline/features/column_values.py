@@ -46,11 +46,6 @@ def value_of(column: Column, cells: tf.Tensor) -> tf.Tensor:
     return tf.strings.strip(cells)
 
 
-def numbers_of(column: Column, values: tf.Tensor) -> tf.Tensor:
-    """float32 [batch, column.width], of what `value_of` gives."""
-    return all_numbers([column], [values])
-
-
 def all_numbers(columns: Sequence[Column], values: Sequence[tf.Tensor]) -> tf.Tensor:
     """float32 [batch, width], of several columns one after the other.
 

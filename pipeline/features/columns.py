@@ -255,7 +255,7 @@ def _vector(wanted: Wanted, cell: Any) -> str:
             cell = json.loads(cell) if cell.lstrip().startswith("[") else cell.split()
         with np.errstate(over="ignore"):
             values = np.asarray(cell, np.float32)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         values = np.array(np.nan)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise ValueError(f"has no list of numbers in {wanted.setting} {wanted.column!r}: {shown(cell)}")

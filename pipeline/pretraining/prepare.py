@@ -339,7 +339,10 @@ def _prepare(values: "Namespace", more: list[str]) -> None:
         beam = importlib.import_module("pipeline.pretraining.beam")
         write, count = partial(beam.run, more), partial(beam.count, more)
     settle(config, "corpus")
-    if values.vocabulary_size and not os.path.exists(values.vocabulary):
+    if os.path.exists(values.vocabulary):
+        # Left by a command that was killed between the two.
+        shutil.rmtree(Path(values.output, words.FOLDER), ignore_errors=True)
+    elif values.vocabulary_size:
         files, read = reader(config, "train")
         wanted = words.Wanted(values.vocabulary, values.vocabulary_size, values.vocabulary_min_count, values.lowercase)
         words.learn_vocabulary(wanted, partial(read, split=False), files, values.output, count, values.shards)

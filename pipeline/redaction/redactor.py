@@ -196,7 +196,10 @@ def _narrow(candidates: tf.Tensor) -> tf.Tensor:
     values = code.flat_values
     values = tf.where((values >= 0xFF01) & (values <= 0xFF5E), values - 0xFEE0, values)
     values = tf.where(values == 0x3000, ord(" "), values)
-    values = tf.where(((values >= 0x2010) & (values <= 0x2015)) | (values == 0x2212), ord("-"), values)
+    hyphens = (values >= 0x2010) & (values <= 0x2015)
+    for other in (0x2212, 0x30FC, 0xFF70):
+        hyphens |= values == other
+    values = tf.where(hyphens, ord("-"), values)
     return tf.strings.unicode_encode(code.with_values(values), "UTF-8")
 
 
