@@ -28,11 +28,11 @@ from pipeline.text import TextEncoder
 LENGTH = 16
 CASES = {
     "labels": (SingleLabel(LABELS, abstain_below=0.5), ONE_TEXT),
-    "several labels of pairs": (MultiLabel(LABELS), TWO_TEXTS),
     "numbers": (Number(10.0, 2.0), ONE_TEXT),
 }
 # Beside these, what takes longer.
 SLOW = {
+    "several labels of pairs": (MultiLabel(LABELS), TWO_TEXTS),
     "chunks": (SingleLabel(LABELS), ONE_TEXT),
     "sets and fit": (
         SingleLabel(LABELS, guarantees=Guarantees(sets=Sets(0.9, (0.3,), 100)), fit=Outside(0.4, "outside")),

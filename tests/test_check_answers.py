@@ -1,5 +1,6 @@
 """Rules on what is answered, and on what is run at all: hand-made models that break each."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,10 @@ def faulty(tmp_path_factory) -> tuple[Path, Questions, Replies]:
     names = [*FAULTS, "greedy", "echoes"]
     folder = save(model, tmp_path_factory.mktemp("faulty") / "1", **{name: getattr(model, name) for name in names})
     questions = questions_for(folder, read_graph(folder), thorough=False)
+    # TensorFlow waits for memory, ten seconds each time that there is none.
+    greedy = [i for i, question in enumerate(questions.asked) if question.signature == "greedy"]
+    kept = [question for i, question in enumerate(questions.asked) if i not in greedy[1:]]
+    questions = dataclasses.replace(questions, asked=kept)
     return folder, questions, ask(folder, questions.calls, limits=Limits(memory_bytes=4 << 30))
 
 
@@ -131,9 +136,10 @@ def test_a_sound_signature_breaks_none(name, faulty):
 
 
 def test_more_memory_than_allowed_is_a_failed_request(faulty):
-    _, _, replies = faulty
+    _, questions, replies = faulty
     assert replies.ended is None and replies.peak_bytes < 4e9
-    assert "OOM" in found(faulty, "greedy")["any_bytes"]
+    (answer,) = (a for a, one in zip(replies.answers, questions.asked, strict=True) if one.signature == "greedy")
+    assert "OOM" in answer
 
 
 @pytest.mark.slow

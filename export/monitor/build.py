@@ -16,6 +16,7 @@ from export.monitor.reference import FEWEST_ROWS, Reference, make_reference, nam
 from export.versions import find_version, read_metadata
 from pipeline.errors import UserError
 from pipeline.features import Features as ModelFeatures
+from pipeline.features.columns import Number
 
 # Answers that are watched in logs, where they are numbers.
 NUMBERS = ("score", "fit", "value", "low", "high")
@@ -177,7 +178,7 @@ def columns_of(features: ModelFeatures, rows: Rows) -> dict[WatchedColumn, tuple
         if watched.column in rows.columns:
             cells = watched.read(rows.columns[watched.column])
             known = getattr(column, "names", ())
-            found[watched] = () if watched.kind == "number" else watched.names(cells, known)
+            found[watched] = () if watched.kind == Number.kind else watched.names(cells, known)
     return found
 
 

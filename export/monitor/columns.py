@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.features import Features
-from pipeline.features.columns import KINDS, Column, Wanted
+from pipeline.features.columns import KINDS, Category, Column, Number, Wanted
 
 # Of a category's names those of most rows; others share a bin with names that nobody has seen.
 MOST_NAMES = 100
@@ -46,7 +46,7 @@ class WatchedColumn:
             cells: of `read`.
             known: names of categories that the model knows.
         """
-        if self.kind != "category":
+        if self.kind != Category.kind:
             return GIVEN, MISSING
         counts = Counter(cells)
         common = sorted(set(known), key=lambda name: (-counts[name], name))[:MOST_NAMES]
@@ -54,10 +54,10 @@ class WatchedColumn:
 
     def values(self, cells: Sequence[str], names: Sequence[str]) -> np.ndarray:
         """Of n cells of `read` n numbers, NaN where one is missing, or n numbers of `names`, -1 of another."""
-        if self.kind == "number":
+        if self.kind == Number.kind:
             return np.array([float(cell or "nan") for cell in cells])
         places = {name: place for place, name in enumerate(names)}
-        if self.kind != "category":
+        if self.kind != Category.kind:
             return np.array([places[GIVEN if cell else MISSING] for cell in cells], np.int64)
         return np.array([places.get(cell or MISSING, -1) for cell in cells], np.int64)
 
