@@ -11,14 +11,14 @@ from typing import Any
 from export.failures import RequestFailed
 from pipeline.extras import require
 from pipeline.features import Features
-from pipeline.features.columns import Category, Column, Date, Number, Vector
+from pipeline.features.columns import DATE_PATTERN, Category, Column, Date, Number, Vector
 
 FILE = Path("assets.extra") / "request.schema.json"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # Of the names of a category so many are told; others are taken too.
 EXAMPLES = 20
-# As pipeline.features.column_values reads a date; "" is a missing one.
-DATE = r"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ].*)?)?$(?!\n)"
+# "" is a missing one. Python's $ is also before a newline at the end.
+DATE = rf"^({DATE_PATTERN})?$(?!\n)"
 TEXT = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/bytes"}]}
 
 

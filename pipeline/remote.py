@@ -4,7 +4,6 @@ What is read is copied once into the cache, under a name that its state decides:
 and one that does not is not fetched again. Nothing is deleted there. What is written is made here and then uploaded.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -18,7 +17,7 @@ from filelock import FileLock
 
 from pipeline.errors import UserError
 from pipeline.extras import require
-from pipeline.files import named_in_errors, replaced_folder
+from pipeline.files import full_disk, named_in_errors, replaced_folder
 from pipeline.wheel import cache_folder
 
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:///*", re.IGNORECASE)
@@ -179,7 +178,7 @@ def places(address: str) -> list[str]:
     bare = without_scheme(address)
     if address.lower().startswith(("http://", "https://")):
         bare = bare.partition("?")[0]
-    found = bare.lstrip("/").split("/")
+    found = bare.split("/")
     if not {"", ".", ".."}.isdisjoint(found):
         raise UserError(f"{address}: a name with an empty part, . or .. has no place on a disk: give it another.")
     return found
@@ -213,7 +212,7 @@ def _explained(address: str, done: str) -> Iterator[tuple[Any, str]]:
         what = "file" if done != "written to" else "bucket or folder"
         raise UserError(f"{address}: there is no such {what}.") from error
     except Exception as error:  # each file system raises its own
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and full_disk(error, address):
             raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".")
         raise UserError(f"{address} cannot be {done} ({reason}).") from error

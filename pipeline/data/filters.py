@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
+from pipeline.data.cell_values import number_of
 from pipeline.data.sentences import split_sentences
 from pipeline.errors import UserError
 from pipeline.extras import require
@@ -167,8 +168,8 @@ def filters_of(languages: list[str], quality: list[str]) -> Filters | None:
             raise UserError(f"corpus.quality {item!r}: give {', '.join(SOURCES)} or one of {', '.join(RULES)}, "
                             "with =NUMBER behind for another bound.")  # fmt: skip
         else:
-            bound = _number(value) if sign else RULES[name].bound
-            if bound is None:
+            bound = number_of(value) if sign else RULES[name].bound
+            if bound is None or not math.isfinite(bound):
                 raise UserError(f"corpus.quality {item!r}: {value!r} is no number.")
             bounds[name] = bound
     known = set(_identifier().labels) if languages else set()
@@ -176,14 +177,6 @@ def filters_of(languages: list[str], quality: list[str]) -> Filters | None:
         if code not in known:
             raise UserError(f"corpus.languages {code!r}: it is one of {', '.join(sorted(known))}.")
     return Filters(tuple(languages), tuple(bounds.items())) if languages or bounds else None
-
-
-def _number(value: str) -> float | None:
-    try:
-        found = float(value)
-    except ValueError:
-        return None
-    return found if math.isfinite(found) else None
 
 
 @lru_cache(1)

@@ -12,13 +12,11 @@ from itertools import groupby
 import numpy as np
 import tensorflow as tf
 
-from pipeline.features.columns import Category, Column, Date, Number, Vector
+from pipeline.features.columns import DATE_PATTERN, Category, Column, Date, Number, Vector
 
 FURTHEST = 10.0
 # Of a column's names; the fingerprints of 8,000 columns are numbers of one table.
 BUCKETS = 1 << 50
-# As Python's datetime reads it, and what else may stand behind the day is cut off.
-_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ].*)?$"
 _TIME = r"^[0-9-]{10}[T ]([01][0-9]|2[0-3]):[0-5][0-9].*$"
 
 
@@ -84,7 +82,7 @@ def _beside_missing(column: Date | Vector, values: tf.Tensor) -> tf.Tensor:
         missing = ~tf.reduce_all(tf.math.is_finite(values), axis=1)
         found = (values - tf.constant(column.means, tf.float32)) / column.scale
     else:
-        missing = ~tf.strings.regex_full_match(values, _DATE)
+        missing = ~tf.strings.regex_full_match(values, f"^{DATE_PATTERN}$")
         found = _of_date(column, tf.where(missing, "1970-01-01", values))
     missing = missing[:, tf.newaxis]
     found = tf.clip_by_value(tf.where(missing, 0.0, found), -FURTHEST, FURTHEST)

@@ -26,6 +26,8 @@ MOST_NAMES, LEAST_ROWS = 1000, 2
 COLUMNS = "columns"
 Kind = Literal["number", "category", "date", "vector"]
 EPOCH = date(1970, 1, 1)
+# A date as Python's datetime reads it; what else may stand behind the day is cut off.
+DATE_PATTERN = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ].*)?"
 
 
 @dataclass(frozen=True)
