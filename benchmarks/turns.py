@@ -29,7 +29,9 @@ class Spread(NamedTuple):
     high: float
 
     def show(self, form: str = ".1f") -> str:
-        """Such as `12.0 (11.5 to 12.8)`."""
+        """Such as `12.0 (11.5 to 12.8)`; of equal values, such as one turn's, `12.0`."""
+        if self.low == self.high:
+            return f"{self.median:{form}}"
         return f"{self.median:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 

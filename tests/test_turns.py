@@ -36,6 +36,7 @@ def test_who_fails_ends_nobody_else_and_is_asked_no_more():
 def test_spread_is_from_lowest_to_highest_of_few_turns_and_quartiles_of_many():
     assert spread([3.0, None, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
     assert spread([float(value) for value in range(1, 10)]) == Spread(5.0, 3.0, 7.0)
+    assert spread([3.0, 1.0, 2.0]).show() == "2.0 (1.0 to 3.0)" and spread([2.0]).show() == "2.0"
     with pytest.raises(ValueError, match="no turn"):
         spread([None])
 
