@@ -120,7 +120,8 @@ def _take(part: Part, number: int, folder: Path, state: State) -> None:
         finishes(command, LONGEST, output)
     state.seconds.append(time.monotonic() - started)
     if not made.exists():
-        state.ended = f"failed: {_end(log)}"
+        hung = f"not at its end after {LONGEST // 60} minutes; "
+        state.ended = f"failed: {hung if state.seconds[-1] >= LONGEST else ''}{_end(log)}"
         return
     record = {"seconds": state.seconds[-1], "report": json.loads(made.read_text("utf-8"))}
     made.write_text(json.dumps(record, indent=1), "utf-8")

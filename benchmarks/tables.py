@@ -114,7 +114,7 @@ def joined(reports: Sequence[Report]) -> Report:
 
 def _turns(comparison: Comparison, name: str) -> list[float | None]:
     """As long as those of the others, that turns stay side by side."""
-    return comparison.values.get(name) or [None] * max(map(len, comparison.values.values()))
+    return comparison.values.get(name) or [None] * max(map(len, comparison.values.values()), default=0)
 
 
 def _medians(factors: Sequence[Mapping[str, float]]) -> dict[str, float]:

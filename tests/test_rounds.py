@@ -10,6 +10,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
+import rounds  # noqa: E402
 from rounds import Part, take_rounds  # noqa: E402
 from tables import joined  # noqa: E402
 
@@ -73,6 +74,14 @@ def test_further_rounds_while_the_minutes_allow(made):
     assert {name: len(state.reports) for name, state in last.items()} == {"one": 10, "two": 10}
     assert (folder / "asked.txt").read_text().split("\n")[:4] == ["one 0", "two 0", "one 2", "two 2"]
     assert len(joined(last["one"].reports).comparisons[0].values["ours"]) == 20
+
+
+def test_a_part_that_hangs_is_ended_with_a_word_on_it(made, monkeypatch):
+    folder, parts = made
+    monkeypatch.setattr(rounds, "LONGEST", 0)
+    states = []
+    take_rounds(parts[:1], folder, 0, states.append)
+    assert "not at its end after 0 minutes" in states[-1]["one"].ended
 
 
 def test_a_part_that_fails_ends_no_other_and_is_tried_again_by_the_next_start(made):

@@ -114,6 +114,12 @@ def test_rounds_are_joined_turn_by_turn_and_a_later_success_is_no_failure():
     assert "3.00 x (one turn)" in "\n".join(lines_of(both))
 
 
+def test_a_run_in_which_nobody_could_be_asked_is_joined_too():
+    nobody, report = made_report({}), made_report({"ours": [1.0]})
+    assert joined([nobody, report]).comparisons[0].values == {"ours": [1.0]}
+    assert "Nothing was measured." in lines_of(joined([nobody]))
+
+
 def test_the_load_is_not_needed(monkeypatch):
     monkeypatch.setattr(tables, "load", lambda: None)
     report = made_report({"ours": [1.0]})
