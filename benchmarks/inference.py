@@ -83,12 +83,12 @@ def main() -> None:
         orders = {"texts as they come": list, "texts sorted by length": lambda part: sorted(part, key=len)}
         found = [one for title, order in orders.items() for one in measure(title, contenders, pool, order, options)]
     for comparison in found:
-        comparison.columns = {"of peak": dict.fromkeys(comparison.values, float(2 * weights * tokens / peak))}
+        comparison.columns = {"of peak": dict.fromkeys(comparison.values, float(2 * weights * tokens))}
     notes = [
         f"{len(texts)} texts of {words:.1f} words on average, {options.count} a turn, batch {options.batch_size}, "
-        f"{options.threads} threads, {DEVICE}. Fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s."
+        f"{options.threads} threads, {DEVICE}."
     ]
-    publish(Report(found, notes=notes, machine=machine), options)
+    publish(Report(found, notes=notes, machine=machine, peak=peak), options)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,8 +25,8 @@ class Comparison:
         unit: of the values, such as `texts/s`.
         values: by contender, one value a turn; None where it gave none.
         more_is_better: of rates; not of times.
-        columns: further columns, by contender the factor that makes them of its median, of times of 1 / median; titles
-            that begin with `of ` are of shares.
+        columns: further columns, by contender the factor that makes them of its median, of times of 1 / median. Titles
+            that begin with `of peak` are of operations a second, shown as their share of the report's peak.
         facts: further columns, by contender their text.
     """
 
@@ -48,6 +48,7 @@ class Report:
         failed: why, by contender that was.
         notes: sentences on what is compared.
         machine: processor, cores, versions, load before and after.
+        peak: operations a second of the fastest matrix product; 0: not measured.
     """
 
     comparisons: list[Comparison]
@@ -55,6 +56,7 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
+    peak: float = 0.0
 
 
 def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -89,9 +91,10 @@ def read(made: Mapping[str, Any]) -> Report:
 
 
 def joined(reports: Sequence[Report]) -> Report:
-    """Several runs of a script as one: all turns, the medians of factors, the newest facts."""
+    """Several runs of a script as one: all turns, the medians of factors, the newest facts, the highest peak."""
     last = reports[-1]
-    found = Report(list(last.comparisons), notes=last.notes, machine=dict(last.machine))
+    peak = max(report.peak for report in reports)
+    found = Report(list(last.comparisons), notes=last.notes, machine=dict(last.machine), peak=peak)
     for report in reports:
         # What a later run did measure was no failure for good.
         there = {name for one in report.comparisons for name, values in one.values.items() if any(values)}
@@ -132,7 +135,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in shown]
 
 
-def table(comparison: Comparison) -> list[str]:
+def table(comparison: Comparison, peak: float = 0.0) -> list[str]:
     """Lines of the table of a comparison: contenders that gave nothing are not in it."""
     names = [name for name, values in comparison.values.items() if any(value is not None for value in values)]
     if not names:
@@ -143,11 +146,16 @@ def table(comparison: Comparison) -> list[str]:
         found = ratios(comparison.values[first], comparison.values[name], comparison.more_is_better)
         cells = [name, middle.show(_form(middle.median)), "" if name == first else verdict(found)]
         rate = middle.median if comparison.more_is_better else 1 / middle.median
-        for title, factors in comparison.columns.items():
-            value = factors[name] * rate if name in factors else None
-            cells.append("" if value is None else format(value, ".1%" if title.startswith("of ") else ",.0f"))
+        cells += [_cell(title, factors, name, rate, peak) for title, factors in comparison.columns.items()]
         rows.append([*cells, *(texts.get(name, "") for texts in comparison.facts.values())])
     return markdown(["", comparison.unit, f"{first} is", *comparison.columns, *comparison.facts], rows)
+
+
+def _cell(title: str, factors: Mapping[str, float], name: str, rate: float, peak: float) -> str:
+    share = title.startswith("of peak")
+    if name not in factors or (share and not peak):
+        return ""
+    return f"{factors[name] * rate / peak:.1%}" if share else f"{factors[name] * rate:,.0f}"
 
 
 def _form(value: float) -> str:
@@ -166,8 +174,10 @@ def lines_of(report: Report) -> list[str]:
             f"{comparison.unit}, {better} is better; {turns} turn{'s' * (turns != 1)}.",
             "",
         ]
-        lines += [*table(comparison), ""]
-    lines += [f"{note}" for note in report.notes]
+        lines += [*table(comparison, report.peak), ""]
+    lines += report.notes
+    if report.peak:
+        lines.append(f"Fastest matrix product of the threads: {report.peak / 1e9:.0f} GFLOP/s.")
     lines += [f"Left out: {name}, {why}." for name, why in report.left_out.items()]
     lines += [
         f"Failed: {name}: {why.splitlines()[-1] if why else 'without a word'}" for name, why in report.failed.items()
