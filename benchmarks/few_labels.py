@@ -4,25 +4,26 @@ python benchmarks/few_labels.py --train train.csv --test test.csv --per_class 8
 
 Each contender is a process of its own, asked one after the other for each draw of rows; its processor time is that of
 the whole process, from its start to its scores. SetFit runs with its own defaults, in an environment that has it.
+A turn is a draw of rows, whose seed is its number.
 """
 
 import argparse
 import json
-import os
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+from commands import measured
+from tables import Comparison, Report, add_arguments, machine_before, publish
+from turns import take_turns
 
-ROOT = Path(__file__).parents[1]
 METHODS = ("head", "contrastive", "fine_tune", "auto")
 SETFIT = """
 import sys, json
+from importlib.metadata import version
 import pandas as pd
 from datasets import Dataset
 from setfit import SetFitModel, Trainer, TrainingArguments
@@ -35,7 +36,8 @@ rows = Dataset.from_dict({"text": list(train.text), "label": [names.index(str(x)
 arguments = TrainingArguments(seed=int(seed), report_to="none", save_strategy="no", output_dir=sys.argv[1] + ".out")
 Trainer(model=model, args=arguments, train_dataset=rows).train()
 found = [str(x) for x in model.predict(list(test.text))]
-print(json.dumps({"accuracy": sum(a == str(b) for a, b in zip(found, test.label)) / len(test)}))
+right = sum(a == str(b) for a, b in zip(found, test.label))
+print(json.dumps({"accuracy": right / len(test), "version": version("setfit")}))
 """
 
 
@@ -46,7 +48,8 @@ def main() -> None:
     parser.add_argument("--test", required=True, help="likewise")
     parser.add_argument("--per_class", type=int, default=8, help="rows of each label; 0: all")
     parser.add_argument("--test_rows", type=int, default=0, help="only so many, evenly taken; 0: all")
-    parser.add_argument("--draws", type=int, default=3, help="draws of rows, each with its seed")
+    add_arguments(parser, repeats=3)
+    parser.add_argument("--draws", type=int, dest="repeats", help="the same as --repeats")
     parser.add_argument("--unlabelled", type=int, default=0, help="ours also get so many texts of the training rows "
                         "without their labels")  # fmt: skip
     parser.add_argument("--length", type=int, default=64, help="tokens")
@@ -54,37 +57,68 @@ def main() -> None:
     parser.add_argument("--setfit", help="command that has SetFit's package, such as /path/to/python")
     parser.add_argument("--checkpoint", help="its folder, for SetFit; ours take the one of the recipe few_shot")
     options = parser.parse_args()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in options.contenders}
-    baselines = []
+    left_out = {}
+    if "setfit" in options.contenders and not (options.setfit and options.checkpoint):
+        left_out["setfit"] = "--setfit and --checkpoint do not say where it is"
+    machine = machine_before()
     with tempfile.TemporaryDirectory() as folder:
-        test = pd.read_csv(options.test, keep_default_na=False)
-        if options.test_rows:
-            test = test.iloc[:: -(-len(test) // options.test_rows)]
-        test[["text", "label"]].to_csv(f"{folder}/test.csv", index=False)
-        for seed in range(options.draws):
-            draw(Path(options.train), options.per_class, seed).to_csv(f"{folder}/train.csv", index=False)
-            if options.unlabelled:
-                pool: Any = pd.read_csv(options.train, keep_default_na=False)[["text"]]
-                pool.sample(options.unlabelled, random_state=seed).to_csv(f"{folder}/pool.csv", index=False)
-            for name in options.contenders:
-                command = setfit(options, folder, seed) if name == "setfit" else ours(name, options, folder, seed)
-                output, seconds = timed(command)
-                if name == "setfit":
-                    accuracy = json.loads(output.strip().splitlines()[-1])["accuracy"]
-                else:
-                    metrics = json.loads(Path(folder, f"{name}-{seed}", "metrics.json").read_text())
-                    accuracy = metrics["test"]["accuracy"]
-                    baselines.append(metrics["baseline"]["scores"]["test"]["accuracy"])
-                found[name].append((100 * accuracy, seconds))
-                print(f"draw {seed}: {name} {100 * accuracy:.1f} in {seconds:.0f} CPU s, load {os.getloadavg()[0]:.1f}",
-                      file=sys.stderr, flush=True)  # fmt: skip
-    print("| | accuracy | of each draw | CPU s |\n|---|---|---|---|")
+        write_test_rows(options, folder)
+        asked = [name for name in options.contenders if name not in left_out]
+        found, failed = take_turns(
+            {name: partial(score, name, options, folder) for name in asked}, options.repeats, options.first_turn
+        )
+    publish(Report(compared(found, options), left_out, failed, machine=machine), options)
+
+
+class Score(NamedTuple):
+    """Of one contender on one draw: accuracies in percent, seconds of the processor, version of its package."""
+
+    accuracy: float
+    seconds: float
+    baseline: float | None = None
+    version: str = ""
+
+
+def write_test_rows(options: argparse.Namespace, folder: str) -> None:
+    test = pd.read_csv(options.test, keep_default_na=False)
+    if options.test_rows:
+        test = test.iloc[:: -(-len(test) // options.test_rows)]
+    test[["text", "label"]].to_csv(f"{folder}/test.csv", index=False)
+
+
+def score(name: str, options: argparse.Namespace, folder: str, seed: int) -> Score:
+    """What one contender makes of a draw of rows."""
+    draw(Path(options.train), options.per_class, seed).to_csv(f"{folder}/train.csv", index=False)
+    if options.unlabelled:
+        pool: Any = pd.read_csv(options.train, keep_default_na=False)[["text"]]
+        pool.sample(options.unlabelled, random_state=seed).to_csv(f"{folder}/pool.csv", index=False)
+    cost = measured(setfit(options, folder, seed) if name == "setfit" else ours(name, options, folder, seed))
+    if name == "setfit":
+        said = json.loads(cost.output.strip().splitlines()[-1])
+        made = Score(100 * said["accuracy"], cost.processor, version=said["version"])
+    else:
+        metrics = json.loads(Path(folder, f"{name}-{seed}", "metrics.json").read_text())
+        baseline = metrics["baseline"]["scores"]["test"]["accuracy"]
+        made = Score(100 * metrics["test"]["accuracy"], cost.processor, 100 * baseline)
+    print(f"draw {seed}: {name} {made.accuracy:.1f} in {made.seconds:.0f} CPU s", file=sys.stderr, flush=True)
+    return made
+
+
+def compared(found: dict[str, list[Score | None]], options: argparse.Namespace) -> list[Comparison]:
+    """Accuracy, TF-IDF's beside it, and processor time."""
+    title = f"Few labels, {options.per_class or 'all'} rows a class"
+    accuracies = {name: [made and made.accuracy for made in scores] for name, scores in found.items()}
+    baselines = {
+        name: [made and made.baseline for made in scores] for name, scores in found.items() if name != "setfit"
+    }
     if baselines:
-        print(f"| TF-IDF | {100 * statistics.mean(baselines):.1f} | | |")
-    for name, rows in found.items():
-        scores, seconds = zip(*rows, strict=True)
-        each = ", ".join(f"{score:.1f}" for score in scores)
-        print(f"| {name} | {statistics.mean(scores):.1f} | {each} | {statistics.median(seconds):.0f} |")
+        accuracies["TF-IDF"] = next(iter(baselines.values()))
+    versions = {name: made.version for name, scores in found.items() for made in scores if made and made.version}
+    seconds = {name: [made and made.seconds for made in scores] for name, scores in found.items()}
+    return [
+        Comparison(f"{title}: accuracy", "% right", accuracies, facts={"version": versions} if versions else {}),
+        Comparison(f"{title}: cost", "s of the processor", seconds, more_is_better=False),
+    ]
 
 
 def draw(path: Path, per_class: int, seed: int) -> pd.DataFrame:
@@ -116,14 +150,6 @@ def setfit(options: argparse.Namespace, folder: str, seed: int) -> list[str]:
     """The command that does the same with SetFit."""
     files = [f"{folder}/train.csv", f"{folder}/test.csv", options.checkpoint, str(seed), str(options.length)]
     return [*options.setfit.split(), "-c", SETFIT, *files]
-
-
-def timed(command: list[str]) -> tuple[str, float]:
-    """What a command prints, and its processor time in seconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done.stdout, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
     python benchmarks/finetune.py --threads 1 --clock processor    where other programs run too
 
 Needs `pip install -e .[bench]`. All train the same checkpoint on the same rows at the same batch size with AdamW.
-Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed; medians are
-printed.
-With --clock processor, seconds are of processor time, of all threads.
+Each contender runs in a process of its own, in turns; the first epoch warms up, the second is timed.
+With --clock processor, seconds are of processor time, of all threads. "of peak" counts 6 operations a weight of the
+transformer layers and real token, of the machine's fastest matrix product.
 - ours: as the recipes train: length buckets, dtype auto, lazy embedding updates, operations one by one; and the same in
   float32, with dense updates, or compiled with XLA.
 - trainer: Trainer with dynamic padding and batches grouped by length, in float32, in bfloat16, and in bfloat16 with
@@ -18,12 +18,16 @@ With --clock processor, seconds are of processor time, of all threads.
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+
+from commands import answer
+from machine import cores, matmul_peak
+from tables import Comparison, Report, add_arguments, machine_before, publish
+from turns import missing, take_turns
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -39,6 +43,8 @@ CONTENDERS = (
     "keras-nlp",
 )
 LENGTH = 128
+TORCH = ("torch", "transformers", "accelerate")
+NEEDS = {name: TORCH for name in CONTENDERS if name.startswith("trainer")} | {"keras-nlp": ("keras_nlp",)}
 
 
 def main() -> None:
@@ -47,7 +53,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=CHECKPOINT, help="folder or wheel:...")
     parser.add_argument("--rows", type=int, default=1280, help="rows an epoch")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
+    add_arguments(parser, repeats=3)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--threads", type=int, help="of each contender; default: its own choice")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
@@ -56,58 +62,41 @@ def main() -> None:
     if options.worker:
         print(json.dumps(work(options.worker, options)))
         return
+    left_out = missing({name: NEEDS.get(name, ()) for name in options.contenders})
+    machine = machine_before()
     with tempfile.TemporaryDirectory() as temporary:
+        title = f"Fine-tuning, {options.data.stem if options.data else 'headlines'}"
         if options.data is None:
             options.data = headlines(Path(temporary) / "headlines.csv")
-        results: dict[str, list[float]] = {name: [] for name in options.contenders}
-        for _ in range(options.repeats):
-            for name in options.contenders:
-                found = measure(name, options)
-                if found is not None:
-                    results[name].append(found)
-                    print(f"{name:16} {found:8.1f} examples/s", file=sys.stderr, flush=True)
+        asked = [name for name in options.contenders if name not in left_out]
+        values, failed = take_turns(
+            {name: partial(measure, name, options) for name in asked}, options.repeats, options.first_turn
+        )
         tokens, parameters = sizes(options)
-    if options.clock == "processor":
-        time.perf_counter = time.process_time
-    peak = matmul_peak()
-    print(f"\n{options.rows} rows, {tokens:.1f} tokens each, batch {options.batch_size}")
-    print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
-    failed = [name for name, values in results.items() if len(values) < options.repeats]
-    if len(failed) == len(results):
-        raise SystemExit("all contenders failed")
-    first = next(name for name in results if name not in failed)
-    ours = statistics.median(results[first])
-    print(f"{'contender':16} {'examples/s':>10} {'tokens/s':>9} {'of peak':>8} {first + ' is':>12}")
-    for name, values in results.items():
-        if name in failed:
-            continue
-        rate = statistics.median(values)
-        # 6 operations a weight and token for forward and backward (Kaplan et al., 2020), on real tokens only.
-        share = 6 * parameters * rate * tokens / peak
-        print(f"{name:16} {rate:10.1f} {rate * tokens:9.0f} {share:8.1%} {ours / rate:10.2f} x")
-    if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}")
+    # 6 operations a weight and token for forward and backward (Kaplan et al., 2020), on real tokens only.
+    peak = matmul_peak(time.process_time if options.clock == "processor" else time.perf_counter)
+    columns = {
+        "tokens/s": dict.fromkeys(values, tokens),
+        "of peak": dict.fromkeys(values, 6 * parameters * tokens),
+    }
+    clock = "processor time" if options.clock == "processor" else "the clock"
+    notes = [
+        f"{options.rows} rows of {tokens:.1f} tokens each, batch {options.batch_size}, seconds of {clock}, "
+        f"threads: {options.threads or f'each its own choice of {cores()} cores'}."
+    ]
+    made = Comparison(title, "examples/s", values, columns=columns)
+    publish(Report([made], left_out, failed, notes, machine, peak), options)
 
 
-def measure(name: str, options: argparse.Namespace) -> float | None:
-    """Examples a second of one contender, in a new process; None where it fails, which is said."""
+def measure(name: str, options: argparse.Namespace, turn: int) -> float:
+    """Examples a second of one contender, in a new process."""
     command = [sys.executable, __file__, "--worker", name, "--data", str(options.data), "--rows", str(options.rows)]
     command += ["--batch-size", str(options.batch_size), "--checkpoint", options.checkpoint, "--clock", options.clock]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    if options.threads:
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        environment |= dict.fromkeys(names, str(options.threads))
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
-        line = ""
-        for line in process.stdout or ():
-            if line.startswith("compiling"):
-                print(line, end="", file=sys.stderr, flush=True)
-        if process.wait():
-            errors.seek(0)
-            print(f"{name} failed:\n{errors.read()[-3000:]}", file=sys.stderr)
-            return None
-    return options.rows / json.loads(line)
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    settings = {name: str(options.threads) for name in threads if options.threads}
+    rate = options.rows / answer(command, settings, echo="compiling")
+    print(f"turn {turn}: {name:16} {rate:8.1f} examples/s", file=sys.stderr, flush=True)
+    return rate
 
 
 def work(name: str, options: argparse.Namespace) -> float:
@@ -246,31 +235,6 @@ def sizes(options: argparse.Namespace) -> tuple[float, int]:
     mask = TextEncoder(loaded.vocabulary, sequence_length=LENGTH)(texts)["padding_mask"].numpy()
     layers = [layer for layer in loaded.backbone.layers if layer.name.startswith("transformer_layer_")]
     return float(mask.sum() / len(texts)), sum(layer.count_params() for layer in layers)
-
-
-def matmul_peak() -> float:
-    """Operations a second of this machine's fastest large matrix product, bfloat16 or float32."""
-    import tensorflow as tf
-
-    # Long enough that a GPU's start does not count.
-    size, products = (8192, 20) if tf.config.list_physical_devices("GPU") else (2048, 1)
-    best = 0.0
-    for dtype in (tf.float32, tf.bfloat16):
-        a = tf.cast(tf.random.normal([size, size]) / size**0.5, dtype)
-
-        def chain(a=a):
-            b = a
-            for _ in range(products):
-                b = tf.matmul(a, b)
-            return tf.reduce_sum(b)
-
-        product = tf.function(chain, autograph=False)
-        product()
-        for _ in range(10):
-            started = time.perf_counter()
-            product().numpy()
-            best = max(best, products * 2 * size**3 / (time.perf_counter() - started))
-    return best
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ What the seconds do not suffice for is said at the end.
 """
 
 import argparse
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from commands import finishes
 from made import BERT_BASE, MINILM_L6, make_checkpoint, make_texts
 
-HERE = Path(__file__).parent
 # Of the seconds that are left, by part.
 SHARES = {"short": 4, "long": 4, "pretraining": 3, "inference": 1}
 
@@ -43,21 +40,10 @@ def main() -> None:
             print(f"\n== {part}: {' '.join(commands[part])}".replace(temporary, "."), flush=True)
             later = options.parts[options.parts.index(part) + 1 :]
             share = SHARES[part] / (SHARES[part] + sum(SHARES[name] for name in later))
-            if not finishes(commands[part], share * max(end - time.monotonic(), 1)):
+            if not finishes([sys.executable, *commands[part]], share * max(end - time.monotonic(), 1)):
                 left_out.append(part)
     if left_out:
         print(f"\nfailed, or not finished within {options.seconds:.0f} s in all: {', '.join(left_out)}")
-
-
-def finishes(command: list[str], seconds: float) -> bool:
-    """Whether it came to a good end in time; else all processes that it started are ended."""
-    process = subprocess.Popen([sys.executable, *command], cwd=HERE, start_new_session=True)
-    try:
-        return process.wait(seconds) == 0
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return False
 
 
 def prepare(folder: Path, scale: float) -> dict[str, list[str]]:

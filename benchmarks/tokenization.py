@@ -4,7 +4,7 @@
     python benchmarks/tokenization.py --texts reviews.txt.xz --vocabulary vocab.txt
 
 All make token ids, segment ids and mask of [batch, 128], int32, on one core: the TensorFlow tools in tf.data's map
-(no parallel calls), Hugging Face through encode_batch and numpy. The tools take turns, and medians are shown. tf.data
+(no parallel calls), Hugging Face through encode_batch and numpy. The tools take turns. tf.data
 must not work ahead, or it would do so in the other tools' turns: its own prefetch is off. Times are of the processor,
 which other processes disturb less than the clock. "exact" is the share of texts whose ids equal google-research/bert's
 rules, written out in tests/reference_tokenizer.py; ratios are those of TextEncoder to each of the others.
@@ -21,15 +21,19 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from statistics import median
+
+from tables import Comparison, Report, add_arguments, machine_before, publish
+from turns import take_turns
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--texts", nargs="+", type=Path, help="files of one text a line, plain or .xz")
 parser.add_argument("--vocabulary", type=Path, help="vocab.txt of an uncased checkpoint")
 parser.add_argument("--batch-sizes", nargs="+", type=int, default=[32, 256, 1024])
 parser.add_argument("--number", type=int, default=4096, help="texts of each language")
-parser.add_argument("--repeats", type=int, default=5)
+add_arguments(parser, repeats=5)
 arguments = parser.parse_args()
 
 if hasattr(os, "sched_setaffinity"):
@@ -185,32 +189,35 @@ def main() -> None:
     else:
         vocabulary = made_vocabulary([text for texts in languages.values() for text in texts])
     contenders = tools(vocabulary)
-    ours = next(iter(contenders))
-    print(f"one core, {len(vocabulary)} pieces, median of {arguments.repeats} turns, texts per second")
-    print(f"{'texts':>22} {'letters':>7} {'batch':>5}" + "".join(f"{name:>20}" for name in contenders) + "   ratios")
+    machine, comparisons = machine_before(), []
     for language, texts in languages.items():
-        checked = texts[:500]
-        reference = np.array(expected_ids(checked, vocabulary))
-        exact = {}
-        for name, build in contenders.items():
-            got = np.asarray(next(build(checked, len(checked))))
-            exact[name] = (got == reference).all(axis=1).mean()
+        exact = {name: f"{share:.1%}" for name, share in exactness(contenders, texts[:500], vocabulary).items()}
         letters = sum(map(len, texts)) // len(texts)
-        print(f"{language:>22} {letters:>7} exact" + "".join(f"{exact[name]:>20.1%}" for name in contenders))
         for size in arguments.batch_sizes:
             batches = max(len(texts) // size, 8)
-            iterators = {name: build(texts, size) for name, build in contenders.items()}
-            seconds: dict[str, list[float]] = {name: [] for name in contenders}
-            for turn in range(arguments.repeats + 1):
-                for name, iterator in iterators.items():
-                    start = time.process_time()
-                    for _ in range(batches):
-                        next(iterator)
-                    if turn:  # the first turn warms up
-                        seconds[name].append(time.process_time() - start)
-            rates = {name: batches * size / median(taken) for name, taken in seconds.items()}
-            ratios = ", ".join(f"{rates[ours] / rates[name]:.1f}x" for name in contenders if name != ours)
-            print(f"{'':>30} {size:>5}" + "".join(f"{rates[name]:>20,.0f}" for name in contenders) + f"   {ratios}")
+            asked = {name: partial(rate, build(texts, size), size, batches) for name, build in contenders.items()}
+            for ask in asked.values():
+                ask(-1)  # warms up
+            values, _ = take_turns(asked, arguments.repeats, arguments.first_turn)
+            title = f"Tokenization, {language}, {letters} letters, batches of {size}"
+            comparisons.append(Comparison(title, "texts/s", values, facts={"exact": exact}))
+    notes = [f"One core, {len(vocabulary)} pieces, seconds of processor time."]
+    publish(Report(comparisons, notes=notes, machine=machine), arguments)
+
+
+def exactness(contenders: dict, texts: list[str], vocabulary: list[str]) -> dict[str, float]:
+    """By tool, the share of texts whose ids are BERT's."""
+    reference = np.array(expected_ids(texts, vocabulary))
+    found = {name: np.asarray(next(build(texts, len(texts)))) for name, build in contenders.items()}
+    return {name: float((ids == reference).all(axis=1).mean()) for name, ids in found.items()}
+
+
+def rate(iterator: Iterator, size: int, batches: int, turn: int) -> float:
+    """Texts a second of processor time."""
+    start = time.process_time()
+    for _ in range(batches):
+        next(iterator)
+    return batches * size / (time.process_time() - start)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ RUN was exported with export.coverage, export.outside and export.abstain_error; 
 import argparse
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from machine import load as load_of_machine
+from turns import ratios, spread, take_turns
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
@@ -84,17 +87,21 @@ def fits(inside, outside) -> None:
 def cost(models: dict, texts: list[str], turns: int) -> None:
     """CPU time of answers with and without fit, in turn."""
     for size, count in ((1, 300), (32, 1600)):
-        seconds = {name: [] for name in models}
-        for turn in range(turns + 1):
-            for name in list(models) if turn % 2 else reversed(models):
-                before = time.process_time()
-                for start in range(0, count, size):
-                    models[name](texts[start : start + size], batch_size=size)
-                # The first turn traces and warms up.
-                seconds[name] += [time.process_time() - before] if turn else []
-        ratios = np.array(seconds["with fit"]) / np.array(seconds["without"])
-        print(f"{size} texts a request: CPU time with fit {np.median(ratios):.3f} of that without "
-              f"({ratios.min():.3f} to {ratios.max():.3f}), load {os.getloadavg()[0]:.1f}")  # fmt: skip
+
+        def spent(name: str, _: int, size: int = size, count: int = count) -> float:
+            before = time.process_time()
+            for start in range(0, count, size):
+                models[name](texts[start : start + size], batch_size=size)
+            return time.process_time() - before
+
+        asked = {name: partial(spent, name) for name in models}
+        # The first turn traces and warms up.
+        take_turns(asked, 1)
+        seconds, _ = take_turns(asked, turns)
+        found = spread(ratios(seconds["without"], seconds["with fit"], more_is_better=False))
+        print(
+            f"{size} texts a request: CPU time with fit {found.show('.3f')} of that without, load {load_of_machine()}"
+        )
 
 
 if __name__ == "__main__":
