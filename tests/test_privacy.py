@@ -287,11 +287,12 @@ def test_the_claim_is_recomputed_from_the_records_alone(run, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_noise_that_it_had(tmp_path):
+@pytest.mark.parametrize("trainable", ["all", "lora"])
+def test_a_killed_run_goes_on_with_the_noise_that_it_had(tmp_path, trainable):
     """Two continuations of one killed run make the same updates, with as many draws of noise as one that was not."""
     pytest.importorskip("dp_accounting")
     config, first, second = private_config(tmp_path), tmp_path / "first", tmp_path / "second"
-    often = ("--training.checkpoint_seconds", "0.05", "--export.enabled", "false")
+    often = ("--training.trainable", trainable, "--training.checkpoint_seconds", "0.05", "--export.enabled", "false")
     assert kill_when(lambda: (0, 3) <= position(first) < (1, 6), config, first, *often)
     claimed = statement_of(first)
     assert (first / SECRET).is_file() and newest(first) is not None
