@@ -172,8 +172,11 @@ class Explaining(HandMade):
         return {"attributions": size[:, tf.newaxis] + 0 * (much + tf.cast(slow, tf.float32))}
 
 
-@pytest.mark.parametrize(("row_bytes", "result"), [(4, "ok"), (64 << 20, "failed")])
-def test_a_costly_signature_is_asked_for_little_and_it_is_said(row_bytes, result, tmp_path):
+@pytest.mark.parametrize(("row_bytes", "result"), [(4, "ok"), (32 << 20, "failed")])
+def test_a_costly_signature_is_asked_for_little_and_it_is_said(row_bytes, result, tmp_path, monkeypatch):
+    if result == "failed":
+        # On a busy machine a gigabyte takes its time.
+        monkeypatch.setattr("export.server.questions.MEMORY_SECONDS", 12.0)
     model = Explaining(row_bytes)
     folder = save(model, tmp_path / "1", explain=model.explain)
     findings = {f.rule: f for f in checking.check(folder)}

@@ -77,6 +77,7 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 
 FREQUENT = ("--training.checkpoint_seconds", "0.05")
+PLAIN = ("--export.enabled", "false")
 
 
 def test_killed_in_the_middle_of_an_epoch(tmp_path):
@@ -86,11 +87,11 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path):
     header, *rows = (tmp_path / "train.csv").read_text().splitlines()
     rows = [f"{row},{'sw' if i % 9 == 0 else 'en'},{i % 4}" for i, row in enumerate(rows)]
     (tmp_path / "train.csv").write_text("\n".join([f"{header},lang,weight", *rows, ""]))
-    finish(config, tmp_path / "whole", *FREQUENT)
+    finish(config, tmp_path / "whole", *PLAIN)
     run_dir = tmp_path / "killed"
-    assert kill_when(lambda: position(run_dir) >= (1, 3), config, run_dir, *FREQUENT)
+    assert kill_when(lambda: position(run_dir) >= (1, 3), config, run_dir, *PLAIN, *FREQUENT)
     epoch, step = position(run_dir)
-    output = finish(config, run_dir, *FREQUENT)
+    output = finish(config, run_dir, *PLAIN, *FREQUENT)
     assert f"resuming in epoch {epoch + 1} after {step} " in output
     assert_same_end(tmp_path / "whole", run_dir)
 

@@ -87,7 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     warn(kept_notices(job))
     were = f", {before:,} of which were there" if before else ""
-    print(f"{rows:,} rows are answered in {len(parts):,} parts{were}: {address or job.folder}")
+    files = f"{len(parts):,} part{'s' * (len(parts) != 1)}"
+    print(f"{rows:,} rows are answered in {files}{were}: {address or job.folder}")
     return 0
 
 
