@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pipeline.data.batching import BatchOptions, shaped, trim
 from pipeline.data.split import Split
-from pipeline.data.untuned import untuned
+from pipeline.data.untuned import unconverted, untuned
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 
@@ -77,6 +77,7 @@ def balanced_batches(
         weights = np.ones(size, np.float32) if split.weights is None else split.weights[rows]
         return *split.cells(rows), split.training_targets(task, rows), weights
 
+    @unconverted
     def batch(step: tf.Tensor) -> tuple:
         *texts, targets, weights = tf.numpy_function(numpy_batch, [step], kinds, stateful=False)
         for text in texts:
