@@ -59,7 +59,9 @@ def rows_by_class(task: Task, values: np.ndarray) -> list[np.ndarray]:
     """The rows of each class that has any; those of no class are one, too."""
     groups = task.groups(values)
     of_member = np.repeat(np.arange(len(groups.counts)), groups.counts)
-    found = [of_member[groups.members == i] for i in range(len(groups.names))]
+    order = np.argsort(groups.members, kind="stable")
+    bounds = np.searchsorted(groups.members[order], np.arange(1, len(groups.names)))
+    found = np.split(of_member[order], bounds)
     return [rows for rows in [*found, np.flatnonzero(groups.counts == 0)] if len(rows)]
 
 

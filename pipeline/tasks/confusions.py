@@ -10,7 +10,7 @@ from pipeline.evaluation import plots
 # A table of cells up to here, one small square a cell above.
 MATRIX_CLASSES = 30
 # The matrix is kept whole up to here: it grows with the square of the classes, the confusions that there are do not.
-WHOLE_CLASSES = 1000
+WHOLE_CLASSES = 500
 
 
 def confusions(true: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, list]:
