@@ -1,8 +1,8 @@
 """Rows with their answers, a window at a time, and how they are written: what predict and batch share."""
 
-import itertools
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -25,31 +25,90 @@ class Window(NamedTuple):
     """Of these columns: str or float."""
 
 
-def answered(predictor: Any, rows: Iterable[Row], batch_size: int, top: int = 1) -> Iterator[Window]:
-    """The answers of a Classifier to rows, in their order, of which never more than a window is held.
+def answered(
+    predictor: Any,
+    rows: Iterable[Row],
+    batch_size: int,
+    top: int = 1,
+    progress: Callable[[int], Any] = lambda rows: None,
+) -> Iterator[Window]:
+    """The answers of a Classifier to rows, in their order. While a window is answered, the one before it is with the
+    caller and the next is read: more than these three are never held.
 
     Args:
         predictor: export.loading.Classifier.
         rows: of export.texts; those without texts get a reason in place of an answer.
         batch_size: texts a forward pass.
         top: give so many of the most probable labels.
+        progress: called with the number of rows that are answered, or have no text, since it was called before.
 
     Raises:
-        ValueError: `top` of answers that are no classes, or whatever `rows` raises.
+        ValueError: `top` of answers that are no classes; or whatever `rows` raises, after the windows that were full
+            before.
     """
+    # It imports TensorFlow.
+    from export.at_once import threads_for_calls
+
+    failures: list[Exception] = []
+    window: list[Row] = []
+    before: _Begun | None = None
+    with threads_for_calls() as threads:
+        for row in _until_failure(rows, failures):
+            window.append(row)
+            if len(window) == WINDOW:
+                following = _begin(predictor, window, batch_size, threads)
+                window = []
+                if before:
+                    yield _complete(predictor, before, top, progress)
+                before = following
+            elif before and before.asked.done():
+                # Rows may come slowly.
+                yield _complete(predictor, before, top, progress)
+                before = None
+        if before:
+            yield _complete(predictor, before, top, progress)
+        if failures:
+            raise failures[0]
+        if window:
+            yield _complete(predictor, _begin(predictor, window, batch_size, threads), top, progress)
+
+
+class _Begun(NamedTuple):
+    rows: list[Row]
+    asked: Any
+    """export.at_once.Asked."""
+
+
+def _until_failure(rows: Iterable[Row], failures: list[Exception]) -> Iterator[Row]:
     iterator = iter(rows)
-    while window := list(itertools.islice(iterator, WINDOW)):
-        asked = [row.texts for row in window if row.texts]
-        texts = zip(*asked, strict=True) if asked else [()] * len(predictor.inputs)
-        outputs = predictor(*map(list, texts), batch_size=batch_size).outputs
-        found = columns_of(outputs, predictor.task.answer_names, getattr(predictor.task, "names", ()), top)
-        types = {name: str if isinstance(column, list) else float for name, column in found.items()}
-        answers = {}
-        for name, column in found.items():
-            cells = iter(column if isinstance(column, list) else [round(float(value), 6) for value in column])
-            answers[name] = [next(cells) if row.texts else None for row in window]
-        answers[REASON] = [row.reason or None for row in window]
-        yield Window(window, answers, {**types, REASON: str})
+    while True:
+        try:
+            row = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:  # whatever a reader raises
+            failures.append(error)
+            return
+        yield row
+
+
+def _begin(predictor: Any, rows: list[Row], batch_size: int, threads: Executor) -> _Begun:
+    texts = [row.texts for row in rows if row.texts]
+    columns = map(list, zip(*texts, strict=True)) if texts else [[] for _ in predictor.inputs]
+    return _Begun(rows, predictor.begin(threads, *columns, batch_size=batch_size))
+
+
+def _complete(predictor: Any, begun: _Begun, top: int, progress: Callable[[int], Any]) -> Window:
+    window, outputs = begun.rows, begun.asked.complete(progress).outputs
+    found = columns_of(outputs, predictor.task.answer_names, getattr(predictor.task, "names", ()), top)
+    types = {name: str if isinstance(column, list) else float for name, column in found.items()}
+    answers = {}
+    for name, column in found.items():
+        cells = iter(column if isinstance(column, list) else [round(float(value), 6) for value in column])
+        answers[name] = [next(cells) if row.texts else None for row in window]
+    answers[REASON] = [row.reason or None for row in window]
+    progress(sum(not row.texts for row in window))
+    return Window(window, answers, {**types, REASON: str})
 
 
 class Input(NamedTuple):
@@ -62,7 +121,11 @@ class Input(NamedTuple):
 
 
 def store(
-    windows: Iterator[Window], given: Input, form: str, file: Any, prefix: Callable[[Collection[str]], str]
+    windows: Iterator[Window],
+    given: Input,
+    form: str,
+    file: Any,
+    prefix: Callable[[list[str], Collection[str]], str],
 ) -> Iterator[int]:
     """Write windows in a format, answers behind the columns of the input; gives the rows of each.
 
@@ -71,7 +134,7 @@ def store(
         given: the input's columns.
         form: one of FORMATS that can be written.
         file: binary, open for writing.
-        prefix: of the names of the answers' columns, what stands before each.
+        prefix: of the names of the input's columns and of the answers', what stands before each of the latter.
 
     Raises:
         UserError: a row has a column that none before it has, which the format cannot hold.
@@ -81,21 +144,23 @@ def store(
         write: Any = None
         known = 0
         for window, answers, types in windows:
+            # Columns of rows that are read ahead are in the list too.
+            longest = max(len(row.cells) for row in window)
             if write is None:
-                before = prefix(answers)
+                known = longest
+                before = prefix(given.columns[:known], answers)
                 types = {f"{before}{name}": kind for name, kind in types.items()}
-                columns += [*given.columns, *types]
+                columns += [*given.columns[:known], *types]
                 make = FORMATS[form].write
                 assert make is not None, "whoever chose the format has seen to it"
                 write = stack.enter_context(make(file, columns, {**given.types, **types}))
-                known = len(given.columns)
-            elif len(given.columns) > known:
-                new = given.columns[known:]
+            elif longest > known:
+                new = given.columns[known:longest]
                 if form != "jsonl":
                     place = window[0].place
                     raise UserError(f"{place}, or a row below: {', '.join(new)}: no row above has it; write a .jsonl.")
                 columns[known:known] = new
-                known = len(given.columns)
+                known = longest
             cells = ([*row.cells, *[None] * (known - len(row.cells))] for row in window)
             write([[*cell, *more] for cell, more in zip(cells, zip(*answers.values(), strict=True), strict=True)])
             yield len(window)

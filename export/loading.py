@@ -1,7 +1,9 @@
 """A SavedModel as a function from strings to answers. Imports only tensorflow and tensorflow_text."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
@@ -11,6 +13,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
 from export.answers import Answer, Answers
+from export.at_once import Asked, threads_for_calls
 from export.cells import fed
 from export.versions import ModelError, find_version, read_metadata
 from pipeline import tasks
@@ -192,7 +195,32 @@ class Classifier:
             found += [_explanation(row, self.task.answer_names, self.features) for row in _by_row(answer)]
         return found[0] if _single(texts) else found
 
+    def begin(self, threads: Executor, *texts: Sequence[Text], batch_size: int = 32) -> Asked:
+        """Have lists of texts answered by threads, batch by batch, and return at once.
+
+        Args:
+            threads: of export.at_once.threads_for_calls.
+            texts, batch_size: as for answers, but lists alone.
+
+        Raises:
+            ModelError: as for answers.
+        """
+        answers, calls = self._planned(self._rows(texts), batch_size)
+        return Asked(answers, [threads.submit(call) for call in calls])
+
     def _answers(self, rows: list[tuple[bytes, ...]], batch_size: int, index: Any = None) -> Answers:
+        answers, calls = self._planned(rows, batch_size, index)
+        if len(calls) < 2:
+            for call in calls:
+                call()
+            return answers
+        with threads_for_calls() as threads:
+            return Asked(answers, [threads.submit(call) for call in calls]).complete()
+
+    def _planned(
+        self, rows: list[tuple[bytes, ...]], batch_size: int, index: Any = None
+    ) -> tuple[Answers, list[Callable[[], int]]]:
+        """Answers to be filled, and calls that each fill some of them and give their number; in any order, at once."""
         order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
         specs = [(name, self._serve.structured_outputs[name]) for name in dict.fromkeys(self._order)]
         outputs = {
@@ -201,14 +229,17 @@ class Classifier:
             )
             for name, spec in specs
         }
-        for start in range(0, len(rows), batch_size):
-            chosen = order[start : start + batch_size]
+
+        def fill(chosen: list[int]) -> int:
             for name, values in self._ask(self._serve, [rows[i] for i in chosen]).items():
                 values = values.numpy()
                 outputs[name][chosen] = (
                     np.vectorize(bytes.decode, [object])(values) if values.dtype == object else values
                 )
-        return Answers(outputs, index)
+            return len(chosen)
+
+        starts = range(0, len(rows), batch_size)
+        return Answers(outputs, index), [partial(fill, order[start : start + batch_size]) for start in starts]
 
     def _rows(self, texts: Sequence[Any], columns: Sequence[str] | None = None) -> list[tuple[bytes, ...]]:
         if len(texts) == 1 and hasattr(texts[0], "columns"):

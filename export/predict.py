@@ -19,7 +19,6 @@ import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,30 +109,28 @@ def _write_file(predictor, rows: Texts, options) -> None:
 
 def _write(predictor, rows: Texts, options, file: Any) -> None:
     form = _form(options)
+    progress, done = Progress(), 0
     with ExitStack() as stack:
+        # Its rows count batch by batch: a window may take minutes.
+        answers = answered(predictor, rows, options.batch_size, options.top, progress.add)
         if options.explain:
             from export.explained import explain
 
             windows = explain(predictor, rows, options.batch_size, form, stack.enter_context(text_writer(file)))
         elif form == "table":
-            windows = _print(_answered(predictor, rows, options), stack.enter_context(text_writer(file)))
+            windows = _print(answers, stack.enter_context(text_writer(file)))
         else:
-            given = Input(rows.columns, rows.types)
-            windows = store(_answered(predictor, rows, options), given, form, file, partial(_prefix, rows.columns))
-        progress, done = Progress(), 0
+            windows = store(answers, Input(rows.columns, rows.types), form, file, _prefix)
         for count in windows:
             if not options.output:
                 file.flush()
-            progress.add(count)
+            if options.explain:
+                progress.add(count)
             done += count
         progress.end()
     if not done:
         raise ValueError("there is no text to answer.")
     warn(rows.notices.sentences())
-
-
-def _answered(predictor, rows: Texts, options) -> Iterator[Window]:
-    return answered(predictor, rows, options.batch_size, options.top)
 
 
 def _prefix(columns: list[str], answers: Collection[str]) -> str:

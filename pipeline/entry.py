@@ -1,4 +1,4 @@
-"""What surrounds the main of every command: a quiet start, and Ctrl-C as one line."""
+"""What surrounds the main of every command: a quiet and lean start, and Ctrl-C as one line."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pipeline.errors import WORKER_LOST
+from pipeline.lean_keras import lean_keras
 from pipeline.quiet import quiet
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -32,6 +33,7 @@ def run_command(main: Callable[[], int], filtered: bool = True) -> NoReturn:
         signal.signal(signal.SIGINT, interrupt)
     if filtered:
         quiet()
+    lean_keras()
     try:
         status = main()
     except BaseException as error:

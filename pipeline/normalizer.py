@@ -46,6 +46,11 @@ def move_ideographs(text: str) -> str:
     return "".join(chr(ord(c) + _MOVE) if is_ideograph(ord(c)) else c for c in text)
 
 
+def is_dropped(character: str) -> bool:
+    """Whether BERT's cleaning drops it."""
+    return character not in "\t\n\r" and (character in "\0\ufffd" or unicodedata.category(character) in ("Cc", "Cf"))
+
+
 def normalize_character(character: str, switches: Switches) -> str:
     """What google-research/bert's BasicTokenizer makes of one character, with spaces where it splits.
 
@@ -54,7 +59,7 @@ def normalize_character(character: str, switches: Switches) -> str:
     """
     if character in "\t\n\r" or unicodedata.category(character) in ("Zs", "Zl", "Zp"):
         return " "
-    if character in "\0\ufffd" or unicodedata.category(character) in ("Cc", "Cf"):
+    if is_dropped(character):
         if switches.clean:
             return ""
         # Unicode's other white space.
@@ -149,9 +154,8 @@ def sigma_context(clean: bool) -> tuple[str, str]:
     alone = " ".join(chr(code) + "Σ" for code in codes).lower().split(" ")
     after_a = " ".join(f"a{chr(code)}Σ" for code in codes).lower().split(" ")
     cased, ignorable = [], [0]
-    switches = Switches(False, False, clean=clean)
     for code, first, second in zip(codes, alone, after_a, strict=True):
-        if normalize_character(chr(code), switches) == "":
+        if clean and is_dropped(chr(code)):
             ignorable.append(code)
         elif first.endswith("ς"):
             cased.append(code)

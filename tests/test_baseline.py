@@ -8,6 +8,8 @@ from tiny import write_rows
 
 from pipeline.config import DataConfig, EvaluationConfig
 from pipeline.data.load import load
+from pipeline.evaluation import baseline
+from pipeline.evaluation import evaluate as evaluate_module
 from pipeline.evaluation.baseline import NAME, baselines, unspaced
 from pipeline.evaluation.evaluate import evaluate
 
@@ -32,6 +34,27 @@ def test_it_learns_what_words_tell(tmp_path):
     assert by == pytest.approx(right.mean() - found.scores["test"]["accuracy"]) and low < by < high < 0
     assert found.warning("test").startswith(f"The model is worse than {NAME} on the test rows: the difference is -0.")
     assert found.line(data.task, "test").startswith(f"{NAME} on the same rows: accuracy 1.000, macro f1 1.000")
+
+
+def test_many_classes_have_fewer_features_and_too_many_no_baseline(tmp_path, monkeypatch):
+    data, asked = rows_of(tmp_path), []
+    fit = data.task.baseline_predictions
+
+    def watched(features, *arguments, **named):
+        asked.append(features.shape[1])
+        return fit(features, *arguments, **named)
+
+    monkeypatch.setattr(type(data.task), "baseline_predictions", lambda task, *a, **k: watched(*a, **k))
+
+    def has_one(kind):
+        always = np.tile(np.eye(3)[0], (len(data.test), 1))
+        return evaluate(lambda split: always, data, data.task, EvaluationConfig(baseline=kind)).baseline is not None
+
+    assert has_one("auto") and asked[-1] > 20
+    monkeypatch.setattr(baseline, "MOST_WEIGHTS", 60)
+    assert has_one("auto") and asked[-1] == 20
+    monkeypatch.setattr(evaluate_module, "MOST_DECISIONS", 3 * len(data.train))
+    assert not has_one("auto") and has_one("tfidf")
 
 
 def test_a_model_that_is_clearly_better_is_not_warned_of(tmp_path):

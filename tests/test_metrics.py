@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from sklearn import metrics as sklearn_metrics
 from pipeline.errors import UserError
 from pipeline.evaluation.interval import wilson
 from pipeline.evaluation.table import print_table
+from pipeline.tasks import confusions
+from pipeline.tasks.single_label import SingleLabel
 
 NAMES = ("a", "b", "c")
 
@@ -68,6 +71,41 @@ def test_single_label_agrees_with_scikit_learn(classes):
         expected = sklearn_metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=range(classes))
         assert metrics["top_5_accuracy"] == pytest.approx(expected)
     json.dumps(metrics, allow_nan=False)
+
+
+def test_matthews_is_0_where_one_class_is_always_predicted_or_always_right():
+    assert scores_of(np.array([0, 1, 2]), one_hot([1, 1, 1]), NAMES)["matthews"] == 0.0
+    assert scores_of(np.array([1, 1, 1]), one_hot([0, 1, 2]), NAMES)["matthews"] == 0.0
+
+
+def test_confusions_of_many_classes_are_those_of_the_matrix(monkeypatch):
+    labels, probabilities = random_case(600, 40)
+    names = [f"class {i}" for i in range(40)]
+    whole = scores_of(labels, probabilities, names)
+    monkeypatch.setattr(confusions, "WHOLE_CLASSES", 39)
+    found = scores_of(labels, probabilities, names)
+    matrix = np.zeros((40, 40), int)
+    for true, predicted, count in found["confusions"]:
+        matrix[true, predicted] = count
+    assert matrix.tolist() == whole["confusion_matrix"] and "confusion_matrix" not in found
+    assert confusions.confused_pairs(found, 20) == confusions.confused_pairs(whole, 20)
+    assert confusions.shown_matrix(found) == confusions.shown_matrix(whole)
+
+
+def test_what_is_kept_of_labels_grows_with_the_rows_and_not_with_the_square_of_the_classes():
+    classes = 20_000
+    task = SingleLabel(tuple(f"class {i}" for i in range(classes)))
+    labels = np.arange(4)
+    tracemalloc.start()
+    try:
+        targets = task.training_targets(labels)
+        scores = task.scores(labels, targets)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(targets.argmax(axis=1), labels) and targets.sum() == 4
+    assert scores["confusions"] == [[i, i, 1] for i in range(4)]
+    assert peak < 100_000_000, "one matrix of classes by classes of float32 is 1.6 GB"
 
 
 def test_multi_label_by_hand():

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_export import export_tiny
 
-from export import answered, answers, client, compare, predict, progress
+from export import answered, answers, at_once, client, compare, predict, progress
 from export.loading import Classifier
 from export.savedmodel import ExportSettings
 from pipeline.config import DataConfig
@@ -350,3 +350,24 @@ def test_csv_output_is_read_by_csv(model, tmp_path, capsys):
     assert (row["text"], row["tags"], row["n"]) == ('a "bank",\r or\nnot', '["x", 1]', "")
     status, _, error = ask(capsys, model, "--input", source, "--format", "tsv")
     assert status == 2 and "cannot hold the tab or line break" in error
+
+
+def test_batches_at_once_are_answered_as_one_by_one(model, monkeypatch):
+    texts = [" ".join(TEXTS[: 1 + number % 3] * (1 + number % 4)) for number in range(64)]
+    classifier = Classifier(model)
+    alone = classifier.stream(iter(texts), batch_size=4, window=4)
+    monkeypatch.setattr(at_once, "calls_at_once", lambda: 3)
+    together = classifier(texts, batch_size=4)
+    expected = classifier(texts, batch_size=64)
+    assert together.labels == expected.labels == [answer["label"] for answer in alone]
+    np.testing.assert_allclose(together.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_calls_at_once_are_as_many_as_threads(monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setattr(at_once.os, "sched_getaffinity", lambda process: set(range(5)))
+    assert at_once.calls_at_once() == 5
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    assert at_once.calls_at_once() == 1
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "64")
+    assert at_once.calls_at_once() == at_once.MOST

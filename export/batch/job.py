@@ -62,7 +62,7 @@ class Job:
             )
         return texts
 
-    def before(self, names: Collection[str]) -> str:
+    def before(self, columns: list[str], names: Collection[str]) -> str:
         """What stands before the names of the answers' columns."""
         return self.prefix
 

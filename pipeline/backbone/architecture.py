@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from pipeline.backbone.encoder import EncoderLayer, speed_up
 from pipeline.backbone.transformer_parts import parts_of
+from pipeline.backbone.unfilled import unfilled
 
 
 class ProjectedBackbone(keras_nlp.models.ElectraBackbone):
@@ -120,18 +121,19 @@ def like(
             programs.
         words: float [words, hidden], in place of the word embeddings.
     """
-    copy = new_backbone(
-        vocabulary_size=backbone.vocabulary_size if words is None else len(words),
-        num_layers=backbone.num_layers if num_layers is None else num_layers,
-        num_heads=backbone.num_heads,
-        hidden_dim=backbone.hidden_dim,
-        embedding_dim=embedding_dim_of(backbone),
-        intermediate_dim=backbone.intermediate_dim,
-        dropout=backbone.dropout,
-        max_sequence_length=backbone.max_sequence_length,
-        num_segments=backbone.num_segments,
-        dtype=dtype,
-    )
+    with unfilled(backbone.hidden_dim):
+        copy = new_backbone(
+            vocabulary_size=backbone.vocabulary_size if words is None else len(words),
+            num_layers=backbone.num_layers if num_layers is None else num_layers,
+            num_heads=backbone.num_heads,
+            hidden_dim=backbone.hidden_dim,
+            embedding_dim=embedding_dim_of(backbone),
+            intermediate_dim=backbone.intermediate_dim,
+            dropout=backbone.dropout,
+            max_sequence_length=backbone.max_sequence_length,
+            num_segments=backbone.num_segments,
+            dtype=dtype,
+        )
     configure(copy, activation=activation_of(backbone), epsilon=epsilon_of(backbone))
     for layer in copy.layers:
         old = backbone.get_layer(layer.name)

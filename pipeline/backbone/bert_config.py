@@ -15,6 +15,7 @@ from pipeline.backbone.architecture import (
 )
 from pipeline.backbone.families import BERT, FAMILIES, Family
 from pipeline.backbone.loaded import LoadedBackbone
+from pipeline.backbone.unfilled import unfilled
 from pipeline.errors import UserError
 
 # Where a format has no place for a setting, it goes under this key, which other readers pass over.
@@ -32,7 +33,7 @@ _SIZES = (
 def build(
     config: dict, file: Path, activation: str, epsilon: float, num_layers: int | None, dtype: str | None
 ) -> keras_nlp.models.BertBackbone:
-    """A backbone of a config's sizes.
+    """A backbone of a config's sizes, without weights but for its pooler's: whoever asks for it fills them.
 
     Args:
         config: content of `file`.
@@ -59,18 +60,19 @@ def build(
         raise UserError(
             f"model.num_layers {num_layers} exceeds the {config['num_hidden_layers']} layers of {file.parent}."
         )
-    backbone = new_backbone(
-        vocabulary_size=config["vocab_size"],
-        num_layers=num_layers or config["num_hidden_layers"],
-        num_heads=config["num_attention_heads"],
-        hidden_dim=config["hidden_size"],
-        embedding_dim=config.get("embedding_size"),
-        intermediate_dim=config["intermediate_size"],
-        dropout=config.get("hidden_dropout_prob", 0.1),
-        max_sequence_length=config["max_position_embeddings"],
-        num_segments=config.get("type_vocab_size", 2),
-        dtype=dtype,
-    )
+    with unfilled(config["hidden_size"]):
+        backbone = new_backbone(
+            vocabulary_size=config["vocab_size"],
+            num_layers=num_layers or config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            hidden_dim=config["hidden_size"],
+            embedding_dim=config.get("embedding_size"),
+            intermediate_dim=config["intermediate_size"],
+            dropout=config.get("hidden_dropout_prob", 0.1),
+            max_sequence_length=config["max_position_embeddings"],
+            num_segments=config.get("type_vocab_size", 2),
+            dtype=dtype,
+        )
     configure(backbone, activation=ACTIVATIONS[activation], epsilon=epsilon)
     return backbone
 

@@ -72,9 +72,8 @@ def _spread(chance: np.ndarray, strata: np.ndarray, counts: np.ndarray, bounds: 
     main = strata[largest_first[bounds[:-1]]]
     sizes = np.add.reduceat(counts, bounds[:-1])
     place = np.zeros(len(chance))
-    for stratum in np.unique(main):
-        own = np.flatnonzero(main == stratum)
-        own = own[np.argsort(chance[own], kind="stable")]
+    order = np.lexsort((chance, main))
+    for own in np.split(order, np.flatnonzero(np.diff(main[order])) + 1):
         place[own] = (np.cumsum(sizes[own]) - sizes[own] / 2) / sizes[own].sum()
     return np.lexsort((chance, place))
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pipeline.data.documents import OF_TEXTS, filled, take, token_counts, within
 from pipeline.data.split import Split
-from pipeline.data.untuned import untuned
+from pipeline.data.untuned import unconverted, untuned
 from pipeline.errors import UserError
 from pipeline.long_texts import CHUNKS, CHUNKS_AT_ONCE
 from pipeline.tasks.task import Task
@@ -102,6 +102,7 @@ def training_batches(
         filled, real = (array.reshape(steps, batch_size)[:, own].ravel() for array in (filled, real))
     read = _window_reader(split, task, options, filled, real)
 
+    @unconverted
     def encode(window: tf.Tensor) -> tf.data.Dataset:
         texts, targets, weights = read(window)
         inputs = encoder(*texts, fixed_length=options.lengths is not None)
@@ -198,6 +199,7 @@ def numbered_batches(
     """
     read = rows_reader(split, task, options, rows_of)
 
+    @unconverted
     def batch(number: tf.Tensor) -> tuple:
         texts, targets, weights = read(number)
         inputs = encoder(*texts, fixed_length=options.lengths is not None)

@@ -16,9 +16,10 @@ from pipeline.tasks.task import Task
 
 NAME = "TF-IDF with a linear model"
 COLUMNS_NAME, TOGETHER_NAME = "gradient boosting on the columns", "gradient boosting on the columns and TF-IDF"
-# With more training rows it takes longer than people wait for it.
-MOST_ROWS = 50_000
-MOST_FEATURES = 200_000
+# With more training rows, or rows times classes, it takes longer than people wait for it.
+MOST_ROWS, MOST_DECISIONS = 50_000, 5_000_000
+# Its optimizer keeps some 25 copies of the weights, features times classes.
+MOST_FEATURES, MOST_WEIGHTS = 200_000, 8_000_000
 SAMPLE = 1000
 # Scripts that put no spaces between words: Thai to Khmer, Japanese, Chinese.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0002fa1f]")
@@ -79,7 +80,7 @@ def baselines(
         task: as it is served.
         columns: of the rows.
     """
-    vectors = tfidf(train)
+    vectors = tfidf(train, min(MOST_FEATURES, max(1, MOST_WEIGHTS // task.outputs)))
     texts = [vectors(split) for split in (train, *splits)]
     made = task.baseline_predictions(texts[0], train.targets(), texts[1:])
     found = [_scored(NAME, made, predicted, splits, task)]
@@ -112,9 +113,9 @@ def _scored(
     return Baseline(scores, better, name)
 
 
-def tfidf(train: Split) -> Callable[[Split], Any]:
+def tfidf(train: Split, most_features: int = MOST_FEATURES) -> Callable[[Split], Any]:
     """From the rows of a split to a sparse matrix [n, features], learned from the training rows: one and two words, or
-    one to three characters where most writing has no spaces; column by column."""
+    one to three characters where most writing has no spaces; column by column, of each the most frequent."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -126,7 +127,7 @@ def tfidf(train: Split) -> Callable[[Split], Any]:
     # Words of one letter count too, and nothing is a stop word.
     kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
     fitted = [
-        TfidfVectorizer(sublinear_tf=True, max_features=MOST_FEATURES, **kind).fit(column) if any(column) else None
+        TfidfVectorizer(sublinear_tf=True, max_features=most_features, **kind).fit(column) if any(column) else None
         for column in columns
     ]
 

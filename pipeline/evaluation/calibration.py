@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from pipeline.tasks.task import Task
 
@@ -133,5 +132,8 @@ def _best(task: Task, values: np.ndarray, predictions: np.ndarray, by_label: boo
         return total, gradient + (each * parameters if by_label else 0.0)
 
     bounds = [BOUNDS] * slopes + [(None, None)] * labels
+    # Slow to import, and not needed at the start.
+    from scipy.optimize import minimize
+
     found: Any = minimize(loss, np.zeros(slopes + labels), jac=True, bounds=bounds, method="L-BFGS-B")
     return line_of(found.x)

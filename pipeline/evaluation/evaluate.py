@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.evaluation.baseline import MOST_ROWS, Baseline, baselines
+from pipeline.evaluation.baseline import MOST_DECISIONS, MOST_ROWS, Baseline, baselines
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.groups import scores_by_group
 from pipeline.evaluation.lengths import scores_by_length
@@ -70,7 +70,7 @@ def evaluate(
         by_length = scores_by_length(task, shown.targets(), predictions[shown.name], lengths(shown))
         found.scores[shown.name] |= {"by_length": by_length} if by_length else {}
     train = data.train
-    if train is not None and splits and _compares(config, train):
+    if train is not None and splits and _compares(config, train, task):
         found.baseline, *found.boosted = baselines(predictions, train, splits, task, data.features.columns)
     return found
 
@@ -81,6 +81,7 @@ def _shown(split: Split, row: int, redacted: Callable[[np.ndarray], Any] | None)
     return [(column if redacted is None else redacted(column).numpy())[0].decode() for column in columns]
 
 
-def _compares(config: EvaluationConfig, train: Split) -> bool:
+def _compares(config: EvaluationConfig, train: Split, task: Task) -> bool:
     """Whether a linear model is asked too."""
-    return config.baseline == "tfidf" or (config.baseline == "auto" and len(train) < MOST_ROWS)
+    few = len(train) < MOST_ROWS and len(train) * task.outputs < MOST_DECISIONS
+    return config.baseline == "tfidf" or (config.baseline == "auto" and few)

@@ -5,7 +5,7 @@ script; drawn as pictures the charts could do none of that.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 440, 250
@@ -119,21 +119,23 @@ def dots(points: Sequence[tuple[float, float]], *, x_label: str, y_format: Calla
     return _svg("chart", WIDTH, HEIGHT, parts, x_label)
 
 
-def compact_matrix(matrix: list[list[int]], names: list[str]) -> str:
-    """A confusion matrix of many classes as one small square a cell; only cells with rows are drawn."""
-    size = len(matrix)
+def compact_matrix(cells: Iterable[Sequence[int]], names: Sequence[str], supports: Sequence[int]) -> str:
+    """A confusion matrix of many classes as one small square a cell; only cells with rows are drawn.
+
+    Args:
+        cells: true class, predicted class and count of each.
+        names, supports: of the classes, with the rows of each.
+    """
+    size = len(names)
     parts = [f'<rect class="ground" width="{size}" height="{size}"/>']
-    for i, row in enumerate(matrix):
-        support = sum(row)
-        for j, count in enumerate(row):
-            if count:
-                kind = "right" if i == j else "wrong"
-                # Single mistakes must stay visible beside a bright diagonal.
-                opacity = 0.2 + 0.8 * count / support
-                title = f"<title>{escape(names[i])} → {escape(names[j])}: {count} of {support}</title>"
-                parts.append(
-                    f'<rect class="{kind}" x="{j}" y="{i}" width="1" height="1" opacity="{opacity:.2f}">{title}</rect>'
-                )
+    for i, j, count in cells:
+        kind = "right" if i == j else "wrong"
+        # Single mistakes must stay visible beside a bright diagonal.
+        opacity = 0.2 + 0.8 * count / supports[i]
+        title = f"<title>{escape(names[i])} → {escape(names[j])}: {count} of {supports[i]}</title>"
+        parts.append(
+            f'<rect class="{kind}" x="{j}" y="{i}" width="1" height="1" opacity="{opacity:.2f}">{title}</rect>'
+        )
     return _svg("compact", size, size, parts, "confusion matrix")
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pipeline.data.batching import BatchOptions, shaped, trim
 from pipeline.data.split import Split
-from pipeline.data.untuned import untuned
+from pipeline.data.untuned import unconverted, untuned
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 
@@ -59,7 +59,9 @@ def rows_by_class(task: Task, values: np.ndarray) -> list[np.ndarray]:
     """The rows of each class that has any; those of no class are one, too."""
     groups = task.groups(values)
     of_member = np.repeat(np.arange(len(groups.counts)), groups.counts)
-    found = [of_member[groups.members == i] for i in range(len(groups.names))]
+    order = np.argsort(groups.members, kind="stable")
+    bounds = np.searchsorted(groups.members[order], np.arange(1, len(groups.names)))
+    found = np.split(of_member[order], bounds)
     return [rows for rows in [*found, np.flatnonzero(groups.counts == 0)] if len(rows)]
 
 
@@ -77,6 +79,7 @@ def balanced_batches(
         weights = np.ones(size, np.float32) if split.weights is None else split.weights[rows]
         return *split.cells(rows), split.training_targets(task, rows), weights
 
+    @unconverted
     def batch(step: tf.Tensor) -> tuple:
         *texts, targets, weights = tf.numpy_function(numpy_batch, [step], kinds, stateful=False)
         for text in texts:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from pipeline.tasks.task import Task
@@ -97,6 +96,9 @@ class LinearFit:
         return layer
 
     def _minimum(self, tensors: list[tf.Tensor], start: np.ndarray, strength: float) -> np.ndarray:
+        # Slow to import, and not needed at the start.
+        from scipy.optimize import minimize
+
         total = max(float(tf.reduce_sum(tensors[2])), 1e-9)
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:

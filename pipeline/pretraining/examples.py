@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.data.batching import LENGTH_MULTIPLE, steps_per_epoch
-from pipeline.data.untuned import untuned
+from pipeline.data.untuned import unconverted, untuned
 from pipeline.errors import UserError
 from pipeline.pretraining import masking
 from pipeline.pretraining.plan import NO_PAIR, OTHER, Examples, Objective, plan
@@ -121,6 +121,7 @@ def _check(corpus: TokenCorpus, encoder: TextEncoder, settings: ExampleSettings,
         )
 
 
+@unconverted
 def _tensors(build: Callable, settings: ExampleSettings, rows: int, step: tf.Tensor) -> tuple:
     """What `build` makes of the number of a batch, as an element of the dataset."""
     kinds = (tf.int32,) * 6 + (tf.float32,) * 2

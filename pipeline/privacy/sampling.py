@@ -14,7 +14,7 @@ import tensorflow as tf
 from pipeline.data.batching import BatchOptions, numbered_batches, shaped, steps_per_epoch
 from pipeline.data.extra_columns import GROUP
 from pipeline.data.split import Split
-from pipeline.data.untuned import untuned
+from pipeline.data.untuned import unconverted, untuned
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 
@@ -95,6 +95,7 @@ def sampled_batches(
         rows = sampling.rows(number)
         return np.resize(rows if len(rows) else [0], size).astype(np.int64), np.arange(size) < len(rows)
 
+    @unconverted
     def of_one_size(inputs: dict, targets: tf.Tensor, weights: tf.Tensor) -> tuple:
         return shaped(inputs, size), tf.ensure_shape(targets, [size, task.outputs]), tf.ensure_shape(weights, [size])
 

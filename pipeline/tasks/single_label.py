@@ -16,7 +16,7 @@ from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
 from pipeline.tasks.assurance import assurance_lines, assurance_tiles, assurance_warnings
-from pipeline.tasks.confusions import confused_pairs, shown_matrix
+from pipeline.tasks.confusions import confused_pairs, confusions, shown_matrix
 from pipeline.tasks.guarantees import Guarantees
 from pipeline.tasks.label_task import BASELINE_C, LabelTask
 from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
@@ -163,7 +163,9 @@ class SingleLabel(LabelTask):
     # To the model.
 
     def training_targets(self, values: np.ndarray) -> np.ndarray:
-        return np.eye(len(self.names), dtype=np.float32)[values]
+        targets = np.zeros((len(values), len(self.names)), np.float32)
+        targets[np.arange(len(values)), values] = 1
+        return targets
 
     def example_weights(self, values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """rows / (C * rows of the class), as scikit-learn's "balanced"; 0 for a class without rows."""
@@ -208,11 +210,9 @@ class SingleLabel(LabelTask):
 
     def scores(self, values: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:
         """See label_scores; also accuracy_interval, ece, calibration_bins, majority_baseline, never_predicted,
-        without_support, matthews and confusion_matrix (rows true, columns predicted); of two classes roc_auc and
-        average_precision of the second (None where only one occurs); of more than ten top_5_accuracy; with
-        `abstain_below` "selective", with a tuned `decision` its "label" and "threshold"."""
-        from sklearn.metrics import confusion_matrix, matthews_corrcoef
-
+        without_support, matthews and confusion_matrix (rows true, columns predicted) or, of many classes, confusions;
+        of two classes roc_auc and average_precision of the second (None where only one occurs); of more than ten
+        top_5_accuracy; with `abstain_below` "selective", with a tuned `decision` its "label" and "threshold"."""
         labels, probabilities = np.asarray(values), metrics.checked_probabilities(values, predictions, self.names)
         rows, classes = probabilities.shape
         if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
@@ -230,7 +230,9 @@ class SingleLabel(LabelTask):
             "majority_baseline": self.baseline(labels),
             "never_predicted": metrics.unseen(self.names, self.class_counts(predicted)),
             "without_support": metrics.unseen(self.names, per_class["support"]),
-            "matthews": float(matthews_corrcoef(labels, predicted)) if np.any(predicted != predicted[0]) else 0.0,
+            "matthews": _matthews(
+                self.class_counts(labels), self.class_counts(predicted), int((labels == predicted).sum())
+            ),
         }
         if classes == 2:
             scores |= _ranking(labels, probabilities[:, 1])
@@ -241,8 +243,7 @@ class SingleLabel(LabelTask):
         if sets := self.guarantees.sets:
             scores["sets"] = sets.scores(labels, probabilities)
         scores |= self._decision_scores()
-        scores["confusion_matrix"] = confusion_matrix(labels, predicted, labels=range(classes)).tolist()
-        return scores | {"per_class": metrics.by_class(self.names, per_class)}
+        return scores | confusions(labels, predicted, classes) | {"per_class": metrics.by_class(self.names, per_class)}
 
     def logits_of(self, predictions: np.ndarray) -> np.ndarray:
         # What float32 took for nothing has a logarithm too.
@@ -546,6 +547,18 @@ def _ranking(labels: np.ndarray, positive: np.ndarray) -> dict[str, float | None
         "roc_auc": float(roc_auc_score(labels, positive)) if both else None,
         "average_precision": float(average_precision_score(labels, positive)) if both else None,
     }
+
+
+def _matthews(true: np.ndarray, predicted: np.ndarray, right: int) -> float:
+    """Matthews' correlation of any number of classes (Gorodkin, 2004); 0 where it is undefined.
+
+    Args:
+        true, predicted: int [C], rows of each class.
+        right: rows whose class was predicted.
+    """
+    rows, true, predicted = float(true.sum()), true.astype(np.float64), predicted.astype(np.float64)
+    spread = (rows**2 - predicted @ predicted) * (rows**2 - true @ true)
+    return float((right * rows - true @ predicted) / np.sqrt(spread)) if spread else 0.0
 
 
 def _top_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:

@@ -10,7 +10,7 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from pipeline.config import Config
 from pipeline.data.documents import is_ragged, share
-from pipeline.data.untuned import untuned
+from pipeline.data.untuned import unconverted, untuned
 from pipeline.errors import UserError
 from pipeline.training.cluster import Cluster
 
@@ -179,9 +179,12 @@ def distributed(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> t
             return batches
         if is_ragged(batches.element_spec[0]):
             of_devices = tf.data.Dataset.range(local, output_type=tf.int32)
-            shares = batches.flat_map(lambda *batch: of_devices.map(lambda device: share(batch, device, local)))
+            shares = batches.flat_map(
+                unconverted(lambda *batch: of_devices.map(lambda device: share(batch, device, local)))
+            )
             return shares.prefetch(2 * local)
 
+        @unconverted
         def parts(*batch):
             return tf.nest.map_structure(
                 lambda t: tf.reshape(t, tf.concat([[local, _rows(t) // local], tf.shape(t)[1:]], axis=0)), batch

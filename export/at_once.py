@@ -1,0 +1,58 @@
+"""Several batches answered at once, each by a thread: the operations of one leave cores idle, and so does the Python of
+a call."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from export.answers import Answers
+
+# Each holds the activations of a batch in memory.
+MOST = 8
+
+
+def calls_at_once() -> int:
+    """How many calls keep the processor busy: one for each thread that an operation may have; for a GPU one."""
+    if tf.config.list_physical_devices("GPU"):
+        return 1
+    set_for_tensorflow = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or int(set_for_tensorflow or 0)
+    return min(threads or len(os.sched_getaffinity(0)), MOST)
+
+
+@contextmanager
+def threads_for_calls() -> Iterator[ThreadPoolExecutor]:
+    """Threads for as many calls; at the end those that have not begun are dropped."""
+    pool = ThreadPoolExecutor(calls_at_once())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Asked(NamedTuple):
+    """Answers on their way."""
+
+    answers: Answers
+    """Complete when `calls` are done."""
+    calls: list[Future]
+    """Each gives the number of rows that it has answered."""
+
+    def done(self) -> bool:
+        """Whether `complete` has nothing to wait for."""
+        # The last is most often the last.
+        return all(call.done() for call in reversed(self.calls))
+
+    def complete(self, progress: Callable[[int], Any] = lambda rows: None) -> Answers:
+        """The answers, when all are there; `progress` is called with the number of rows of each batch.
+
+        Raises:
+            whatever a call has raised.
+        """
+        for call in self.calls:
+            progress(call.result())
+        return self.answers
