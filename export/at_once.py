@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from export.answers import Answers
+from pipeline.cores import cores
 
 # Each holds the activations of a batch in memory.
 MOST = 8
@@ -19,9 +20,9 @@ def calls_at_once() -> int:
     """How many calls keep the processor busy: one for each thread that an operation may have; for a GPU one."""
     if tf.config.list_physical_devices("GPU"):
         return 1
-    set_for_tensorflow = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or int(set_for_tensorflow or 0)
-    return min(threads or len(os.sched_getaffinity(0)), MOST)
+    named = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or (int(named) if named.isdigit() else 0)
+    return min(threads or cores(), MOST)
 
 
 @contextmanager

@@ -202,7 +202,7 @@ def test_answers_beside_the_input_are_no_input(model, here, tmp_path, capsys):
     assert "is the folder of the input" in refused(capsys, model, tmp_path / "*.csv", tmp_path)
     for _ in range(2):
         assert batch(model, tmp_path / "**" / "*.csv", tmp_path / "out") == 0
-        assert "1 rows are answered in 1 parts" in capsys.readouterr().out
+        assert "1 row is answered in 1 part" in capsys.readouterr().out
 
 
 def test_a_file_named_as_a_part_keeps_its_answers(model, here, tmp_path, capsys):

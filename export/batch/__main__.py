@@ -87,8 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     warn(kept_notices(job))
     were = f", {before:,} of which were there" if before else ""
+    answered = "1 row is answered" if rows == 1 else f"{rows:,} rows are answered"
     files = f"{len(parts):,} part{'s' * (len(parts) != 1)}"
-    print(f"{rows:,} rows are answered in {files}{were}: {address or job.folder}")
+    print(f"{answered} in {files}{were}: {address or job.folder}")
     return 0
 
 

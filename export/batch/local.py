@@ -10,6 +10,7 @@ from export.batch.job import Job
 from export.batch.parts import Part, parts_of
 from export.batch.worker import Worker, taken_back
 from export.progress import Progress
+from pipeline.cores import cores
 from pipeline.quiet import GPU
 
 
@@ -21,9 +22,8 @@ def run(job: Job, sources: list[Source], workers: int | None) -> None:
         sources: its files.
         workers: processes; None: one a core, or one where there is a GPU, which each would want for itself.
     """
-    cores = len(os.sched_getaffinity(0))
-    workers = workers or (1 if os.path.exists(GPU) else cores)
-    threads = max(1, cores // workers)
+    workers = workers or (1 if os.path.exists(GPU) else cores())
+    threads = max(1, cores() // workers)
     parts = (part for source in sources for part in parts_of(job, source))
     lost: list[Part] = []
     crew: list[Worker] = []

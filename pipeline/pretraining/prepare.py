@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
+from pipeline.cores import cores
 from pipeline.errors import UserError
 from pipeline.files import full_disk, named_in_errors, write_text
 from pipeline.pretraining.tokens import LEFT_OUT, VERSION, TokenCorpus, word_splitter, write_store
@@ -317,7 +318,7 @@ def _parser() -> "ArgumentParser":
     parser.add_argument("--lowercase", type=bool, default=True, help="Lower-case and strip accents.")
     parser.add_argument("--splitter", type=str, default=None, help="Words of Chinese text: jieba, or module:function.")
     parser.add_argument("--output", type=str, required=True, help="Folder for train/ and validation/.")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="Processes.")
+    parser.add_argument("--workers", type=int, default=cores(), help="Processes.")
     parser.add_argument("--engine", choices=("local", "beam"), default="local", help="What counts words and writes "
                         "shards: this machine's processes, or Apache Beam, whose options stand behind --.")  # fmt: skip
     parser.add_argument("--shards", type=int, default=None, help="Parts of the corpus; none: by its size and files.")

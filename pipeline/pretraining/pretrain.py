@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pipeline.backbone import huggingface
 from pipeline.backbone.load import load_backbone, require_segments
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.config import Config, PretrainingConfig, TextConfig
+from pipeline.cores import cores
 from pipeline.data.corpus import reader, training_documents
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -170,7 +170,7 @@ def _corpora(
         save_vocabulary(list(encoder.vocabulary), vocabulary)
     tokenization = Tokenization(str(vocabulary), encoder.lowercase, config.pretraining.word_splitter, encoder.rules)
 
-    processes = config.pretraining.workers or os.cpu_count() or 1
+    processes = config.pretraining.workers or cores()
     # Of both it is said once how many documents are left out.
     skipped = cache(lambda: left_out(config.corpus, run_dir / "corpus", processes))
 
