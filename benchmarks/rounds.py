@@ -28,6 +28,7 @@ class Part:
         name: of its files.
         command: the script and what it is told, but for turns.
         contenders: what `--contenders` gets, where the script has that option.
+        once: those of them that only the first round asks, as they take minutes.
         turns: of a round.
         needs: modules without which it is left out.
         before: words for Python that make what it reads; run until they have come to a good end once.
@@ -36,6 +37,7 @@ class Part:
     name: str
     command: Sequence[str]
     contenders: Sequence[str] = ()
+    once: Sequence[str] = ()
     turns: int = 1
     needs: Sequence[str] = ()
     before: Sequence[str] = ()
@@ -84,7 +86,7 @@ def take_rounds(parts: Sequence[Part], folder: Path, minutes: float, after: Call
 
 
 def _goes_on(state: State, left: float) -> bool:
-    fits = not state.reports or max(state.seconds) <= left
+    fits = not state.reports or state.seconds[-1] <= left
     return not state.ended and len(state.reports) < MOST and fits
 
 
@@ -111,7 +113,8 @@ def _take(part: Part, number: int, folder: Path, state: State) -> None:
     command = [sys.executable, *part.command, "--repeats", str(part.turns)]
     command += ["--first-turn", str(number * part.turns), "--json", str(made)]
     if part.contenders:
-        command += ["--contenders", *(name for name in part.contenders if name not in state.broken)]
+        left_out = state.broken | (set(part.once) if number else set())
+        command += ["--contenders", *(name for name in part.contenders if name not in left_out)]
     if part.before and not _prepared(part, folder / "rounds" / f"{part.name}.prepared", log):
         state.ended = f"failed: {_end(log)}"
         return

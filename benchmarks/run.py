@@ -151,8 +151,9 @@ def plan(options: argparse.Namespace, data: Path, names: Sequence[str]) -> list[
         return [str(HERE / f"{kind}.py"), *map(str, words)]
 
     def finetune(name: str, rows: int) -> Part:
-        contenders = ("ours", "trainer-bf16", "trainer-compile", "trainer-float32", "keras-nlp")
-        return Part(f"finetune_{name}", script("finetune", "--data", data / f"{name}.csv", "--rows", rows), contenders)
+        slow = ("trainer-compile", "trainer-float32", "keras-nlp")
+        command = script("finetune", "--data", data / f"{name}.csv", "--rows", rows)
+        return Part(f"finetune_{name}", command, ("ours", "trainer-bf16", *slow), once=slow)
 
     kinds: dict[str, Callable[[], list[Part]]] = {
         "finetune": lambda: [*(finetune(name, options.rows) for name in names), finetune("mixed", options.rows // 3)],

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ name, folder = sys.argv[1], Path(sys.argv[2])
 asked = dict(zip(sys.argv[3::2], sys.argv[4::2]))
 with (folder / "asked.txt").open("a") as file:
     print(name, asked["--first-turn"], file=file)
+with (folder / "told.txt").open("a") as file:
+    print(*sys.argv[3:], file=file)
 if (folder / f"{name} kills").exists():
     (folder / f"{name} kills").unlink()
     os.kill(os.getppid(), signal.SIGKILL)
@@ -74,6 +77,13 @@ def test_further_rounds_while_the_minutes_allow(made):
     assert {name: len(state.reports) for name, state in last.items()} == {"one": 10, "two": 10}
     assert (folder / "asked.txt").read_text().split("\n")[:4] == ["one 0", "two 0", "one 2", "two 2"]
     assert len(joined(last["one"].reports).comparisons[0].values["ours"]) == 20
+
+
+def test_what_takes_minutes_is_asked_once(made):
+    folder, (part, _) = made
+    take_rounds([replace(part, contenders=("ours", "theirs"), once=("theirs",))], folder, 60, lambda states: None)
+    told = [line.split(" --contenders ")[1] for line in (folder / "told.txt").read_text().splitlines()]
+    assert told == ["ours theirs", *["ours"] * 9]
 
 
 def test_a_part_that_hangs_is_ended_with_a_word_on_it(made, monkeypatch):
