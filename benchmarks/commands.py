@@ -1,5 +1,6 @@
 """Commands as contenders: what they answer, what they take, and their end after a time, with all that they started."""
 
+import contextlib
 import json
 import os
 import signal
@@ -84,9 +85,10 @@ def finishes(command: Sequence[str], seconds: float | None, log: IO[str] | None 
     except subprocess.TimeoutExpired:
         return False
     finally:
-        if process.poll() is None:
+        # What it has started may outlive it.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def _environment() -> dict[str, str]:

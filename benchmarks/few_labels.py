@@ -98,8 +98,9 @@ def score(name: str, options: argparse.Namespace, folder: str, seed: int) -> Sco
         made = Score(100 * said["accuracy"], cost.processor, version=said["version"])
     else:
         metrics = json.loads(Path(folder, f"{name}-{seed}", "metrics.json").read_text())
-        baseline = metrics["baseline"]["scores"]["test"]["accuracy"]
-        made = Score(100 * metrics["test"]["accuracy"], cost.processor, 100 * baseline)
+        beside = metrics.get("baseline")
+        baseline = 100 * beside["scores"]["test"]["accuracy"] if beside else None
+        made = Score(100 * metrics["test"]["accuracy"], cost.processor, baseline)
     print(f"draw {seed}: {name} {made.accuracy:.1f} in {made.seconds:.0f} CPU s", file=sys.stderr, flush=True)
     return made
 

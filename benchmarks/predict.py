@@ -72,7 +72,7 @@ def _share(options: argparse.Namespace, folder: Path) -> None:
 
 def _contenders(model: Any, source: Path) -> dict[str, Callable[[], Any]]:
     """What is timed, by name; the first is what the others are compared with."""
-    from export.answered import WINDOW, Input, answered, store
+    from export.answered import WINDOW, Asking, Input, answered, store
     from export.at_once import calls_at_once, threads_for_calls
     from export.cells import fed
     from export.texts import Texts, add_text_arguments
@@ -93,18 +93,18 @@ def _contenders(model: Any, source: Path) -> dict[str, Callable[[], Any]]:
             values.numpy()
 
     def at_once() -> None:
-        with threads_for_calls() as threads:
+        with threads_for_calls(BATCH_SIZE) as threads:
             list(threads.map(call, batches))
 
     def predicted() -> None:
         texts = Texts(given, model.inputs)
         with open(source.parent / "answers.csv", "wb") as file:
-            windows = answered(model, texts, BATCH_SIZE)
+            windows = answered(model, texts, Asking(BATCH_SIZE))
             for _ in store(windows, Input(texts.columns, texts.types), "csv", file, lambda columns, added: ""):
                 pass
 
     return {
-        f"the signature, {calls_at_once()} calls at once": at_once,
+        f"the signature, {calls_at_once(BATCH_SIZE)} calls at once": at_once,
         "the signature, one call at a time": lambda: [call(batch) for batch in batches],
         "predict": predicted,
     }

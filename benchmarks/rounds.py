@@ -28,7 +28,7 @@ class Part:
         name: of its files.
         command: the script and what it is told, but for turns.
         contenders: what `--contenders` gets, where the script has that option.
-        once: those of them that only the first round asks, as they take minutes.
+        once: those of them that are asked until they have given a value, as they take minutes.
         turns: of a round.
         needs: modules without which it is left out.
         before: words for Python that make what it reads; run until they have come to a good end once.
@@ -85,6 +85,12 @@ def take_rounds(parts: Sequence[Part], folder: Path, minutes: float, after: Call
         after(states)
 
 
+def _measured(state: State) -> set[str]:
+    """Contenders that have given a value."""
+    comparisons = [one for report in state.reports for one in report.comparisons]
+    return {name for one in comparisons for name, values in one.values.items() if any(values)}
+
+
 def _goes_on(state: State, left: float) -> bool:
     fits = not state.reports or state.seconds[-1] <= left
     return not state.ended and len(state.reports) < MOST and fits
@@ -113,7 +119,7 @@ def _take(part: Part, number: int, folder: Path, state: State) -> None:
     command = [sys.executable, *part.command, "--repeats", str(part.turns)]
     command += ["--first-turn", str(number * part.turns), "--json", str(made)]
     if part.contenders:
-        left_out = state.broken | (set(part.once) if number else set())
+        left_out = state.broken | (set(part.once) & _measured(state))
         command += ["--contenders", *(name for name in part.contenders if name not in left_out)]
     if part.before and not _prepared(part, folder / "rounds" / f"{part.name}.prepared", log):
         state.ended = f"failed: {_end(log)}"

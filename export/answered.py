@@ -1,9 +1,10 @@
 """Rows with their answers, a window at a time, and how they are written: what predict and batch share."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from export.answers import REASON, columns_of
@@ -23,24 +24,40 @@ class Window(NamedTuple):
     """Columns by name, of as many cells as there are rows; None where a row has no answer."""
     types: dict[str, type]
     """Of these columns: str or float."""
+    known: int
+    """Columns of the input that were known when the last of the rows had been read."""
 
 
-def answered(
-    predictor: Any,
-    rows: Iterable[Row],
-    batch_size: int,
-    top: int = 1,
-    progress: Callable[[int], Any] = lambda rows: None,
-) -> Iterator[Window]:
-    """The answers of a Classifier to rows, in their order. While a window is answered, the one before it is with the
-    caller and the next is read: more than these three are never held.
+@dataclass(frozen=True)
+class Asking:
+    """How rows are answered.
+
+    Attributes:
+        batch_size: texts a forward pass.
+        top: give so many of the most probable labels.
+        calls: batches at once; None: as many as keep the processor busy.
+        ahead: whether the next window is read while one is answered; else a full window is answered before another row
+            is read, as whoever sends rows may wait for their answers.
+        columns: of the input, to which reading may append.
+        progress: called with the number of rows that are answered, or have no text, since it was called before.
+    """
+
+    batch_size: int
+    top: int = 1
+    calls: int | None = None
+    ahead: bool = True
+    columns: Sequence[str] = ()
+    progress: Callable[[int], Any] = lambda rows: None
+
+
+def answered(predictor: Any, rows: Iterable[Row], asking: Asking) -> Iterator[Window]:
+    """The answers of a Classifier to rows, in their order, window by window. There are never more than three: one that
+    is read, one that is answered, and one with the caller.
 
     Args:
         predictor: export.loading.Classifier.
         rows: of export.texts; those without texts get a reason in place of an answer.
-        batch_size: texts a forward pass.
-        top: give so many of the most probable labels.
-        progress: called with the number of rows that are answered, or have no text, since it was called before.
+        asking: how.
 
     Raises:
         ValueError: `top` of answers that are no classes; or whatever `rows` raises, after the windows that were full
@@ -52,31 +69,32 @@ def answered(
     failures: list[Exception] = []
     window: list[Row] = []
     before: _Begun | None = None
-    with threads_for_calls() as threads:
+    with threads_for_calls(asking.batch_size, asking.calls) as threads:
         for row in _until_failure(rows, failures):
             window.append(row)
-            if len(window) == WINDOW:
-                following = _begin(predictor, window, batch_size, threads)
-                window = []
-                if before:
-                    yield _complete(predictor, before, top, progress)
-                before = following
-            elif before and before.asked.done():
-                # Rows may come slowly.
-                yield _complete(predictor, before, top, progress)
+            if len(window) < WINDOW:
+                continue
+            following = _begin(predictor, window, asking, threads)
+            window = []
+            if before:
+                yield _complete(predictor, before, asking)
+            before = following
+            if not asking.ahead:
+                yield _complete(predictor, before, asking)
                 before = None
         if before:
-            yield _complete(predictor, before, top, progress)
+            yield _complete(predictor, before, asking)
         if failures:
             raise failures[0]
         if window:
-            yield _complete(predictor, _begin(predictor, window, batch_size, threads), top, progress)
+            yield _complete(predictor, _begin(predictor, window, asking, threads), asking)
 
 
 class _Begun(NamedTuple):
     rows: list[Row]
     asked: Any
     """export.at_once.Asked."""
+    known: int
 
 
 def _until_failure(rows: Iterable[Row], failures: list[Exception]) -> Iterator[Row]:
@@ -92,23 +110,23 @@ def _until_failure(rows: Iterable[Row], failures: list[Exception]) -> Iterator[R
         yield row
 
 
-def _begin(predictor: Any, rows: list[Row], batch_size: int, threads: Executor) -> _Begun:
+def _begin(predictor: Any, rows: list[Row], asking: Asking, threads: Executor) -> _Begun:
     texts = [row.texts for row in rows if row.texts]
     columns = map(list, zip(*texts, strict=True)) if texts else [[] for _ in predictor.inputs]
-    return _Begun(rows, predictor.begin(threads, *columns, batch_size=batch_size))
+    return _Begun(rows, predictor.begin(threads, *columns, batch_size=asking.batch_size), len(asking.columns))
 
 
-def _complete(predictor: Any, begun: _Begun, top: int, progress: Callable[[int], Any]) -> Window:
-    window, outputs = begun.rows, begun.asked.complete(progress).outputs
-    found = columns_of(outputs, predictor.task.answer_names, getattr(predictor.task, "names", ()), top)
+def _complete(predictor: Any, begun: _Begun, asking: Asking) -> Window:
+    window, outputs = begun.rows, begun.asked.complete(asking.progress).outputs
+    found = columns_of(outputs, predictor.task.answer_names, getattr(predictor.task, "names", ()), asking.top)
     types = {name: str if isinstance(column, list) else float for name, column in found.items()}
     answers = {}
     for name, column in found.items():
         cells = iter(column if isinstance(column, list) else [round(float(value), 6) for value in column])
         answers[name] = [next(cells) if row.texts else None for row in window]
     answers[REASON] = [row.reason or None for row in window]
-    progress(sum(not row.texts for row in window))
-    return Window(window, answers, {**types, REASON: str})
+    asking.progress(sum(not row.texts for row in window))
+    return Window(window, answers, {**types, REASON: str}, begun.known)
 
 
 class Input(NamedTuple):
@@ -130,7 +148,7 @@ def store(
     """Write windows in a format, answers behind the columns of the input; gives the rows of each.
 
     Args:
-        windows: of `answered`.
+        windows: of `answered`, which was told the columns too.
         given: the input's columns.
         form: one of FORMATS that can be written.
         file: binary, open for writing.
@@ -143,24 +161,23 @@ def store(
         columns: list[str] = []
         write: Any = None
         known = 0
-        for window, answers, types in windows:
-            # Columns of rows that are read ahead are in the list too.
-            longest = max(len(row.cells) for row in window)
+        # Columns of rows that are read ahead are in the list too, but not in `now`.
+        for window, answers, types, now in windows:
             if write is None:
-                known = longest
+                known = now
                 before = prefix(given.columns[:known], answers)
                 types = {f"{before}{name}": kind for name, kind in types.items()}
                 columns += [*given.columns[:known], *types]
                 make = FORMATS[form].write
                 assert make is not None, "whoever chose the format has seen to it"
                 write = stack.enter_context(make(file, columns, {**given.types, **types}))
-            elif longest > known:
-                new = given.columns[known:longest]
+            elif now > known:
+                new = given.columns[known:now]
                 if form != "jsonl":
                     place = window[0].place
                     raise UserError(f"{place}, or a row below: {', '.join(new)}: no row above has it; write a .jsonl.")
                 columns[known:known] = new
-                known = longest
+                known = now
             cells = ([*row.cells, *[None] * (known - len(row.cells))] for row in window)
             write([[*cell, *more] for cell, more in zip(cells, zip(*answers.values(), strict=True), strict=True)])
             yield len(window)

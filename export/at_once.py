@@ -12,23 +12,23 @@ import tensorflow as tf
 from export.answers import Answers
 from pipeline.cores import cores
 
-# Each holds the activations of a batch in memory.
-MOST = 8
+# Each holds the activations of a batch in memory; so many texts at once, unless a single batch has more.
+MOST, MOST_TEXTS = 8, 256
 
 
-def calls_at_once() -> int:
+def calls_at_once(batch_size: int) -> int:
     """How many calls keep the processor busy: one for each thread that an operation may have; for a GPU one."""
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return 1
     named = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     threads = tf.config.threading.get_intra_op_parallelism_threads() or (int(named) if named.isdigit() else 0)
-    return min(threads or cores(), MOST)
+    return min(threads or cores(), MOST, max(1, MOST_TEXTS // batch_size))
 
 
 @contextmanager
-def threads_for_calls() -> Iterator[ThreadPoolExecutor]:
-    """Threads for as many calls; at the end those that have not begun are dropped."""
-    pool = ThreadPoolExecutor(calls_at_once())
+def threads_for_calls(batch_size: int, calls: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads for so many calls, None: `calls_at_once`; at the end those that have not begun are dropped."""
+    pool = ThreadPoolExecutor(calls or calls_at_once(batch_size))
     try:
         yield pool
     finally:
@@ -42,11 +42,6 @@ class Asked(NamedTuple):
     """Complete when `calls` are done."""
     calls: list[Future]
     """Each gives the number of rows that it has answered."""
-
-    def done(self) -> bool:
-        """Whether `complete` has nothing to wait for."""
-        # The last is most often the last.
-        return all(call.done() for call in reversed(self.calls))
 
     def complete(self, progress: Callable[[int], Any] = lambda rows: None) -> Answers:
         """The answers, when all are there; `progress` is called with the number of rows of each batch.

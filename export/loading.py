@@ -214,7 +214,7 @@ class Classifier:
             for call in calls:
                 call()
             return answers
-        with threads_for_calls() as threads:
+        with threads_for_calls(batch_size) as threads:
             return Asked(answers, [threads.submit(call) for call in calls]).complete()
 
     def _planned(

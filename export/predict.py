@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from export.answered import Input, Window, answered, store, warn
+from export.answered import Asking, Input, Window, answered, store, warn
 from export.answers import line_of, prefix_of
 from export.command_line import command_parser
 from export.progress import Progress
@@ -70,8 +70,8 @@ def _parse(arguments: list[str] | None):
                         "(default: 1)")  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="say what each piece of a text adds to the log-odds of "
                         "its label (table or jsonl)")  # fmt: skip
-    parser.add_argument("--batch_size", "--batch-size", type=int, help="texts a forward pass (default: 32, with "
-                        "--explain 8)")  # fmt: skip
+    parser.add_argument("--batch_size", "--batch-size", type=int, help="texts a forward pass, of which one a core, "
+                        "8 at most and of 256 texts together, run at once (default: 32, with --explain 8)")  # fmt: skip
     # Intermixed: texts may stand behind options.
     options = parser.parse_intermixed_args(arguments)
     if options.batch_size is None:
@@ -112,7 +112,9 @@ def _write(predictor, rows: Texts, options, file: Any) -> None:
     progress, done = Progress(), 0
     with ExitStack() as stack:
         # Its rows count batch by batch: a window may take minutes.
-        answers = answered(predictor, rows, options.batch_size, options.top, progress.add)
+        ahead = not _waits(options)
+        asking = Asking(options.batch_size, options.top, None, ahead, rows.columns, progress.add)
+        answers = answered(predictor, rows, asking)
         if options.explain:
             from export.explained import explain
 
@@ -133,6 +135,13 @@ def _write(predictor, rows: Texts, options, file: Any) -> None:
     warn(rows.notices.sentences())
 
 
+def _waits(options) -> bool:
+    """Whether the texts may come from a program that waits for their answers."""
+    if not options.input:
+        return not options.text
+    return options.input == "-" or Path(options.input).is_fifo()
+
+
 def _prefix(columns: list[str], answers: Collection[str]) -> str:
     """What stands before the names of the answers; where it is something, say so."""
     prefix = prefix_of(columns, answers)
@@ -145,7 +154,7 @@ def _prefix(columns: list[str], answers: Collection[str]) -> str:
 
 def _print(windows: Iterator[Window], file: Any) -> Iterator[int]:
     """One line a text, whatever the text holds."""
-    for window, answers, _ in windows:
+    for window, answers, *_ in windows:
         for row, cells in zip(window, zip(*answers.values(), strict=True), strict=True):
             answer = dict(zip(answers, cells, strict=True))
             texts = " | ".join(printable(text) for text in row.texts or map(as_text, row.cells))

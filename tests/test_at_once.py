@@ -1,13 +1,14 @@
 """Windows of rows answered while others are read and written; batches answered at once."""
 
+import io
 import threading
-import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from export import answered, at_once
+from export.answered import Asking, Input
 from export.answers import Answers
 from export.texts import Row
 
@@ -46,12 +47,12 @@ def row(number, text="text"):
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr(answered, "WINDOW", 4)
-    monkeypatch.setattr(at_once, "calls_at_once", lambda: 2)
+    monkeypatch.setattr(at_once, "calls_at_once", lambda batch_size: 2)
 
 
 def test_rows_keep_their_order_and_those_without_text_their_place():
     rows, done = [row(number, "x" * (number % 5)) for number in range(22)], []
-    windows = list(answered.answered(Lengths(), rows, 2, progress=done.append))
+    windows = list(answered.answered(Lengths(), rows, Asking(2, progress=done.append)))
     assert [len(window.rows) for window in windows] == [4, 4, 4, 4, 4, 2]
     assert [found for window in windows for found in window.rows] == rows
     assert [value for window in windows for value in window.answers["value"]] == [n % 5 or None for n in range(22)]
@@ -59,7 +60,7 @@ def test_rows_keep_their_order_and_those_without_text_their_place():
 
 
 def test_nothing_is_given_for_nothing():
-    assert list(answered.answered(Lengths(), [], 2)) == []
+    assert list(answered.answered(Lengths(), [], Asking(2))) == []
 
 
 def test_full_windows_before_a_row_that_cannot_be_read_are_answered():
@@ -67,30 +68,47 @@ def test_full_windows_before_a_row_that_cannot_be_read_are_answered():
         yield from map(row, range(10))
         raise ValueError("line 10 is broken")
 
-    windows, found = answered.answered(Lengths(), rows(), 2), []
+    windows, found = answered.answered(Lengths(), rows(), Asking(2)), []
     with pytest.raises(ValueError, match="line 10 is broken"):
         found.extend(windows)
     assert [len(window.rows) for window in found] == [4, 4]
 
 
-def test_answers_do_not_wait_for_rows_that_come_slowly():
-    model, read = Lengths(), []
+def test_a_program_that_waits_for_answers_gets_those_of_a_full_window():
+    read = []
 
     def rows():
         for number in range(8):
-            while number > 4 and not model.given.done():
-                time.sleep(0.001)
             read.append(number)
             yield row(number)
 
-    first = next(answered.answered(model, rows(), 2))
-    assert [one.place for one in first.rows] == [f"line {number}" for number in range(4)]
-    assert len(read) < 8, "the second window was not full"
+    windows = answered.answered(Lengths(), rows(), Asking(2, ahead=False))
+    assert [one.place for one in next(windows).rows] == [f"line {number}" for number in range(4)]
+    assert read == [0, 1, 2, 3]
+
+
+def test_a_window_has_the_columns_of_what_was_read_by_then():
+    columns = ["text"]
+
+    def rows():
+        for number in range(12):
+            if number == 5:
+                columns.append("more")
+            yield row(number)
+
+    assert [w.known for w in answered.answered(Lengths(), rows(), Asking(2, columns=columns))] == [1, 2, 2]
+
+
+def test_columns_that_are_known_before_are_written_though_the_first_rows_lack_them():
+    columns, file = ["text", "more"], io.BytesIO()
+    windows = answered.answered(Lengths(), map(row, range(6)), Asking(2, columns=columns))
+    assert list(answered.store(windows, Input(columns, {}), "csv", file, lambda *_: "")) == [4, 2]
+    assert file.getvalue().splitlines()[:2] == [b"text,more,value,reason", b"text,,4.0,"]
 
 
 def test_whoever_stops_does_not_wait_for_what_has_not_begun():
     model = Lengths()
-    windows = answered.answered(model, map(row, range(12)), 1)
+    windows = answered.answered(model, map(row, range(12)), Asking(1))
     next(windows)
     model.wait.clear()
     threading.Timer(0.05, model.wait.set).start()
@@ -106,4 +124,4 @@ def test_the_error_of_a_call_is_raised_once_and_the_rest_is_dropped():
 
     model.begin = failing
     with pytest.raises(ZeroDivisionError):
-        list(answered.answered(model, map(row, range(9)), 2))
+        list(answered.answered(model, map(row, range(9)), Asking(2)))

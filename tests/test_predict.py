@@ -356,7 +356,7 @@ def test_batches_at_once_are_answered_as_one_by_one(model, monkeypatch):
     texts = [" ".join(TEXTS[: 1 + number % 3] * (1 + number % 4)) for number in range(64)]
     classifier = Classifier(model)
     alone = classifier.stream(iter(texts), batch_size=4, window=4)
-    monkeypatch.setattr(at_once, "calls_at_once", lambda: 3)
+    monkeypatch.setattr(at_once, "calls_at_once", lambda batch_size: 3)
     together = classifier(texts, batch_size=4)
     expected = classifier(texts, batch_size=64)
     assert together.labels == expected.labels == [answer["label"] for answer in alone]
@@ -365,9 +365,9 @@ def test_batches_at_once_are_answered_as_one_by_one(model, monkeypatch):
 
 def test_calls_at_once_are_as_many_as_threads(monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    monkeypatch.setattr(at_once.os, "sched_getaffinity", lambda process: set(range(5)))
-    assert at_once.calls_at_once() == 5
+    monkeypatch.setattr(at_once, "cores", lambda: 5)
+    assert [at_once.calls_at_once(size) for size in (32, 64, 1024)] == [5, 4, 1]
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
-    assert at_once.calls_at_once() == 1
+    assert at_once.calls_at_once(8) == 1
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "64")
-    assert at_once.calls_at_once() == at_once.MOST
+    assert at_once.calls_at_once(8) == at_once.MOST

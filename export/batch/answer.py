@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from export.answered import Input, answered, store
+from export.answered import Asking, Input, answered, store
 from export.batch.inputs import STATE
 from export.batch.job import Job
 from export.batch.parts import Part
@@ -20,7 +20,7 @@ from pipeline.frozen_weights import assume_frozen
 _LOADING = threading.Lock()
 
 
-def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: None) -> None:
+def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: None, calls: int | None = None) -> None:
     """Answer the rows of a part into its file, which is there whole or not at all.
 
     It may be done any number of times, also at the same time by several processes: the file is the same.
@@ -29,6 +29,7 @@ def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: N
         job: the batch.
         part: of a file.
         progress: called with the number of rows of each window that is answered.
+        calls: forward passes at once; None: as many as keep the processor busy.
 
     Raises:
         ValueError: the file, or a row of it, cannot be used, or has changed since the batch began.
@@ -38,7 +39,8 @@ def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: N
         return
     texts = None if part.within is None else job.texts(part.source, part.within)
     rows, known = (part.rows, part) if texts is None else (texts, texts)
-    windows = answered(_classifier(str(job.model)), rows, job.options.batch_size, job.options.top)
+    asking = Asking(job.options.batch_size, job.options.top, calls, columns=known.columns)
+    windows = answered(_classifier(str(job.model)), rows, asking)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, f".{uuid.uuid4().hex}") as file:
         form = job.options.format.split(".")[0]
@@ -48,12 +50,15 @@ def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: N
         _keep_notices(job, part, known.notices)
 
 
-def answer_in_worker(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: None) -> None:
+def answer_in_worker(
+    job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: None, calls: int | None = 1
+) -> None:
     """The same in a process of an engine, which never trains: what is set here would make training take outdated
-    weights (see export.loading.Classifier), also in processes that it starts."""
+    weights (see export.loading.Classifier), also in processes that it starts. An engine keeps the processor busy by its
+    processes: each makes one call at a time, unless told."""
     assume_frozen()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    answer(job, part, progress)
+    answer(job, part, progress, calls)
 
 
 def kept_notices(job: Job) -> list[str]:

@@ -97,7 +97,7 @@ def _work(connection: Connection, job: Job, threads: int) -> None:
     try:
         while True:
             try:
-                answer_in_worker(job, connection.recv(), connection.send)
+                answer_in_worker(job, connection.recv(), connection.send, None)
                 said = None
             except (BrokenPipeError, ConnectionResetError):
                 raise

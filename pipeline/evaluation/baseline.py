@@ -18,7 +18,7 @@ NAME = "TF-IDF with a linear model"
 COLUMNS_NAME, TOGETHER_NAME = "gradient boosting on the columns", "gradient boosting on the columns and TF-IDF"
 # With more training rows, or rows times classes, it takes longer than people wait for it.
 MOST_ROWS, MOST_DECISIONS = 50_000, 5_000_000
-# Its optimizer keeps some 25 copies of the weights, features times classes.
+# The optimizer of logistic regression keeps some 25 copies of the weights, features times classes.
 MOST_FEATURES, MOST_WEIGHTS = 200_000, 8_000_000
 SAMPLE = 1000
 # Scripts that put no spaces between words: Thai to Khmer, Japanese, Chinese.
@@ -80,10 +80,14 @@ def baselines(
         task: as it is served.
         columns: of the rows.
     """
-    vectors = tfidf(train, min(MOST_FEATURES, max(1, MOST_WEIGHTS // task.outputs)))
+    most = MOST_WEIGHTS // task.baseline_outputs
+    vectors = tfidf(train, most)
     texts = [vectors(split) for split in (train, *splits)]
     made = task.baseline_predictions(texts[0], train.targets(), texts[1:])
-    found = [_scored(NAME, made, predicted, splits, task)]
+    # With fewer features than it would have it is a weaker baseline, which its name says.
+    count = texts[0].shape[1]
+    name = NAME if most >= MOST_FEATURES or count < most // 2 else f"TF-IDF of {count:,} features with a linear model"
+    found = [_scored(name, made, predicted, splits, task)]
     if not columns:
         return found
     matrix = column_matrix(train, columns)
@@ -113,9 +117,10 @@ def _scored(
     return Baseline(scores, better, name)
 
 
-def tfidf(train: Split, most_features: int = MOST_FEATURES) -> Callable[[Split], Any]:
+def tfidf(train: Split, most: int | None = None) -> Callable[[Split], Any]:
     """From the rows of a split to a sparse matrix [n, features], learned from the training rows: one and two words, or
-    one to three characters where most writing has no spaces; column by column, of each the most frequent."""
+    one to three characters where most writing has no spaces; column by column, of each the most frequent:
+    MOST_FEATURES, and of all columns together `most`."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -126,8 +131,9 @@ def tfidf(train: Split, most_features: int = MOST_FEATURES) -> Callable[[Split],
     kind: Any = {"analyzer": "char", "ngram_range": (1, 3)} if unspaced(columns[0]) else {"ngram_range": (1, 2)}
     # Words of one letter count too, and nothing is a stop word.
     kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
+    limit = MOST_FEATURES if most is None else min(MOST_FEATURES, max(1, most // len(columns)))
     fitted = [
-        TfidfVectorizer(sublinear_tf=True, max_features=most_features, **kind).fit(column) if any(column) else None
+        TfidfVectorizer(sublinear_tf=True, max_features=limit, **kind).fit(column) if any(column) else None
         for column in columns
     ]
 

@@ -16,8 +16,8 @@ class EvaluationConfig:
 
     baseline: Literal["auto", "tfidf", "none"] = "auto"
     """Score beside the model a linear one over TF-IDF that learns from the same rows, and warn where the model is not
-    clearly better. auto: where there are under 50,000 training rows, and under 5,000,000
-    times the classes."""
+    clearly better. auto: where there are under 50,000 training rows, and rows times
+    labels are under 5,000,000."""
     cross_validation: CountOrZero = 0
     """Score the training rows too, each by a model that has not seen it, of so many that are trained beside; 0: do not.
     For few rows, with data.validation_fraction and data.test_fraction 0."""

@@ -270,6 +270,10 @@ class SingleLabel(LabelTask):
     def always(self, label: int, rows: int) -> np.ndarray:
         return np.full(rows, label)
 
+    @property
+    def baseline_outputs(self) -> int:
+        return self.outputs
+
     def baseline_predictions(
         self, features, values: np.ndarray, others: Sequence[Any], boosted: bool = False
     ) -> list[np.ndarray]:

@@ -340,6 +340,11 @@ class Task(ABC):
         """float64 [n], the cross-entropy of each row in nats, of tasks with labels."""
         raise NotImplementedError
 
+    @property
+    def baseline_outputs(self) -> int:
+        """How many outputs the linear model of `baseline_predictions` learns together; others one after the other."""
+        return 1
+
     @abstractmethod
     def baseline_predictions(
         self, features: Any, values: np.ndarray, others: Sequence[Any], boosted: bool = False
