@@ -83,5 +83,6 @@ def _shown(split: Split, row: int, redacted: Callable[[np.ndarray], Any] | None)
 
 def _compares(config: EvaluationConfig, train: Split, task: Task) -> bool:
     """Whether a linear model is asked too."""
-    few = len(train) < MOST_ROWS and len(train) * task.outputs < MOST_DECISIONS
-    return config.baseline == "tfidf" or (config.baseline == "auto" and few)
+    if config.baseline == "auto":
+        return len(train) < MOST_ROWS and len(train) * task.outputs < MOST_DECISIONS
+    return config.baseline == "tfidf"
