@@ -176,7 +176,7 @@ class Explaining(HandMade):
 def test_a_costly_signature_is_asked_for_little_and_it_is_said(row_bytes, result, tmp_path, monkeypatch):
     if result == "failed":
         # On a busy machine a gigabyte takes its time.
-        monkeypatch.setattr("export.server.questions.MEMORY_SECONDS", 12.0)
+        monkeypatch.setattr("export.server.questions.MEMORY_SECONDS", 8.0)
     model = Explaining(row_bytes)
     folder = save(model, tmp_path / "1", explain=model.explain)
     findings = {f.rule: f for f in checking.check(folder)}

@@ -115,6 +115,7 @@ def run(tmp_path_factory):
     return pipeline.train(config)
 
 
+@pytest.mark.slow
 def test_a_run_ends_as_a_plain_classifier(run):
     assert run.saved_model is not None
     loaded = as_checkpoint(run.run_dir)
@@ -130,6 +131,7 @@ def test_a_run_ends_as_a_plain_classifier(run):
     assert len(names) == len(loaded.backbone.weights) + 4 + 8
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_moments_of_the_factors_alone(run):
     newest = max((run.run_dir / "checkpoints").glob("[0-9]*"))
     reader = tf.train.load_checkpoint(str(newest / "variables"))

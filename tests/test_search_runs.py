@@ -53,6 +53,7 @@ def without_times(results: dict) -> dict:
     return results | {"trials": [{k: v for k, v in row.items() if k != "seconds"} for row in results["trials"]]}
 
 
+@pytest.mark.slow
 def test_a_search_from_rows_to_a_verdict(whole):
     folder, found = whole
     assert len(found["trials"][0]["scores"]) == 3
