@@ -17,10 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from commands import measured
-from machine import cores
 from tables import Comparison, Report, add_arguments, machine_before, publish
 from turns import take_turns
 
+from pipeline.cores import cores
 from pipeline.data.formats import ReadOptions, open_table
 
 

@@ -25,9 +25,11 @@ from functools import partial
 from pathlib import Path
 
 from commands import answer
-from machine import cores, matmul_peak
+from machine import matmul_peak
 from tables import Comparison, Report, add_arguments, machine_before, publish
 from turns import missing, take_turns
+
+from pipeline.cores import cores
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -31,7 +31,7 @@ import tensorflow as tf
 import tokenizers
 import torch  # pyright: ignore[reportMissingImports]  # extra bench
 import transformers  # pyright: ignore[reportMissingImports]  # extra bench
-from machine import cores, matmul_peak
+from machine import matmul_peak
 from made import BERT_BASE, MINILM_L6, make_checkpoint, make_texts
 from tables import Comparison, Report, machine_before, publish
 from tables import add_arguments as add_turns
@@ -42,6 +42,7 @@ from export.savedmodel import export_model
 from pipeline.backbone.load import load_backbone
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TextConfig
+from pipeline.cores import cores
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 from pipeline.wheel import local_path

@@ -8,11 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
-def cores() -> int:
-    """Of the processor, that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def load() -> float | None:
     """Average of programs that ran or waited in the last minute; None where the system does not count them."""
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None

@@ -24,9 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from machine import cores, load
+from machine import load
 from turns import ratios, spread, take_turns
 
+from pipeline.cores import cores
 from pipeline.frozen_weights import assume_frozen
 
 BATCH_SIZE = 32

@@ -42,9 +42,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands import answer
-from machine import cores, matmul_peak
+from machine import matmul_peak
 from tables import Comparison, Report, add_arguments, machine_before, publish
 from turns import missing, take_turns
+
+from pipeline.cores import cores
 
 if TYPE_CHECKING:
     from pipeline.config import Config

@@ -25,11 +25,12 @@ from pathlib import Path
 
 import pandas as pd
 from finetune import CHECKPOINT, headlines
-from machine import cores
 from pretrain import CORPUS
 from rounds import Part, State, take_rounds
 from tables import Comparison, Report, joined, lines_of, markdown
 from turns import judged, ratios, verdict
+
+from pipeline.cores import cores
 
 HERE = Path(__file__).parent
 KINDS = ("finetune", "inference", "one_text", "pretrain", "tokenization", "vocabulary", "few_labels")

@@ -15,8 +15,10 @@ import time
 from importlib import import_module
 from typing import Any
 
-from machine import cores, load
+from machine import load
 from turns import spread
+
+from pipeline.cores import cores
 
 # What is waited for, and the function at whose end, or "<" at whose beginning, it is there.
 ENDS = {

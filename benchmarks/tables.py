@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import cores, load, processor, versions
+from machine import load, processor, versions
 from turns import ratios, spread, verdict
+
+from pipeline.cores import cores
 
 PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-nlp", "tokenizers", "torch", "transformers", "accelerate",
             "onnxruntime", "openvino")  # fmt: skip

@@ -130,11 +130,11 @@ def _dense(x, kernel, bias):
             tf.matmul(ones, upstream)[0],
         )
 
-    if tf.config.get_visible_devices("GPU"):
-        return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradient
-    # As a batch of one: TensorFlow joins a plain product and its bias into one operation of oneDNN's, which rearranges
-    # the kernel anew at each update and in bfloat16 takes up to twice as long (benchmarks/README.md).
-    return tf.nn.bias_add(tf.matmul(x[None], kernel[None])[0], bias), gradient
+    # On a CPU as a batch of one: TensorFlow joins a plain product and its bias into one operation of oneDNN's, which
+    # rearranges the kernel anew at each update and in bfloat16 takes up to twice as long (benchmarks/README.md).
+    plain = tf.config.get_visible_devices("GPU")
+    product = tf.matmul(x, kernel) if plain else tf.matmul(x[None], kernel[None])[0]
+    return tf.nn.bias_add(product, bias), gradient
 
 
 def _attend(query, key, value, ignored, mask):
