@@ -120,7 +120,7 @@ def test_the_noise_is_the_least_that_does():
     pytest.importorskip("dp_accounting")
     from pipeline.privacy.accounting import epsilon_of, noise_for
 
-    # Of ../notes: 1.368 and 0.812 by another grid.
+    # Of another implementation: 1.368 and 0.812 by another grid.
     for epsilon, expected in ((3.0, 1.368), (8.0, 0.812)):
         noise = noise_for(epsilon, 256 / 3000, 117, 1.7e-4)
         assert abs(noise / expected - 1) < 0.005
@@ -129,7 +129,7 @@ def test_the_noise_is_the_least_that_does():
 
 
 def test_the_cross_check_is_a_looser_bound_and_quiet(caplog):
-    """Of ../notes' two trainings; most orders of the second do not converge."""
+    """Of two trainings; most orders of the second do not converge."""
     pytest.importorskip("dp_accounting")
     from pipeline.privacy.accounting import epsilon_of, rdp_epsilon_of
 
@@ -256,6 +256,17 @@ def draws(run_dir: Path) -> int:
 def test_each_update_had_its_noise_once_and_its_secret_is_gone(run):
     assert draws(run.run_dir) == statement_of(run.run_dir).updates == EPOCHS * -(-(ROWS + 1) // BATCH)
     assert not (run.run_dir / SECRET).exists()
+
+
+def test_what_was_stopped_after_its_training_goes_on_without_the_secret(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.run_dir, folder)
+    shutil.rmtree(folder / "saved_model")
+    for name in ("complete.json", "metrics.json"):
+        (folder / name).unlink()
+    again = pipeline.train(parse(["--config", str(run.run_dir.parent / "tiny.yaml"), "--run_dir", str(folder)]))
+    assert again.metrics["test"] == run.metrics["test"] and again.metrics["privacy"] == run.metrics["privacy"]
+    assert again.saved_model is not None and not (folder / SECRET).exists()
 
 
 def test_nothing_that_is_released_tells_of_a_private_row(run):

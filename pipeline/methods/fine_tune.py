@@ -24,6 +24,6 @@ def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[
         make = prepare(run, rows, plan, checkpoints)
     lesson = Lesson(rows, run.encoder, run.data.task, training, config.text, plan, score, run.pause, make)
     progress = fit(run.model, lesson, checkpoints)
-    if progress.finished and training.privacy.on:
+    if progress.finished and training.privacy.on and checkpoints.workers.chief:
         forget(Path(str(config.run_dir)))
     return progress

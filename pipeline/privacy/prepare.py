@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from pipeline.data.batching import training_batches
 from pipeline.data.extra_columns import GROUP
 from pipeline.data.split import Split
-from pipeline.errors import UserError
 from pipeline.privacy.layers import let_note
 from pipeline.privacy.model import Mechanism, PrivateClassifier
 from pipeline.privacy.sampling import PoissonSampling, maker, units_of
@@ -29,23 +29,28 @@ def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) 
         What makes the batches of an epoch, called as training_batches.
 
     Raises:
-        UserError: there are several workers, no noise does, or a run that was begun has lost its secret.
+        UserError: no noise does, or a run that was begun has lost its secret.
     """
     training, run_dir = run.config.training, Path(str(run.config.run_dir))
-    if checkpoints.workers.count > 1:
-        raise UserError("training.privacy is for the devices of one machine: train without a cluster.")
-    members, starts = units_of(rows)
-    # Made once: a run that goes on claims what it did when it began.
-    statement = statement_of(run_dir)
-    if statement is None:
-        unit = f"group of {run.config.data.group_column}" if GROUP in rows.store.columns else "row"
-        units, trained = len(starts) - 1, training.trainable
-        statement = planned(training.privacy, unit, units, training.batch_size, plan.total, trained)
-        statement.save(run_dir)
-    print(f"private: {statement.sentence()}", flush=True)
-    secret = secret_of(run_dir, training.privacy.seed, any(checkpoints.folder.glob("[0-9]*")))
     assert isinstance(run.model, PrivateClassifier)
     let_note(run.model.classifier_parts)
+    # Norms and sums are of float32 products, which TensorFlow rounds to 10 bits on newer GPUs.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    members, starts = units_of(rows)
+    begun, finished = checkpoints.begun(), checkpoints.finished()
+    with checkpoints.workers.chief_first():
+        # Made once: a run that goes on claims what it did when it began.
+        statement = statement_of(run_dir)
+        if statement is None:
+            unit = f"group of {run.config.data.group_column}" if GROUP in rows.store.columns else "row"
+            units, trained = len(starts) - 1, training.trainable
+            statement = planned(training.privacy, unit, units, training.batch_size, plan.total, trained)
+            statement.save(run_dir)
+        # Of a training that is complete the secret is gone, and nothing is drawn any more.
+        secret = b"" if finished else secret_of(run_dir, training.privacy.seed, begun)
+    print(f"private: {statement.sentence()}", flush=True)
+    if finished:
+        return training_batches
     run.model.mechanism = _mechanism(statement, secret)
     of_batches = int.from_bytes(derived(secret, "batches"), "little")
     return maker(PoissonSampling(members, starts, statement.sampling_rate, statement.updates, of_batches))

@@ -111,13 +111,9 @@ class Checkpoints(Generic[ProgressT]):
         Raises:
             UserError: the state belongs to other data or another tokenizer; it is not there for all workers.
         """
-        serial = max((int(path.name) for path in self._states()), default=0)
-        # What the chief sees, not what this worker does.
-        serial = int(self.workers.sum(np.array([serial if self.workers.chief else 0]))[0])
-        if not serial:
+        newest = self._newest()
+        if newest is None:
             return self.progress_type()
-        newest = self.folder / f"{serial:08d}"
-        _await(newest)
         stored = json.loads((newest / "progress.json").read_text())
         for name, value in self.identity.items():
             if stored["identity"].get(name) != value:
@@ -126,6 +122,25 @@ class Checkpoints(Generic[ProgressT]):
                 )
         self._state.read(str(newest / "variables")).assert_consumed()
         return self.progress_type(**stored["progress"])
+
+    def begun(self) -> bool:
+        """Whether there is a state; all workers must ask."""
+        return self._newest() is not None
+
+    def finished(self) -> bool:
+        """Whether the newest state is of a training that is complete; all workers must ask."""
+        newest = self._newest()
+        return newest is not None and json.loads((newest / "progress.json").read_text())["progress"]["finished"]
+
+    def _newest(self) -> Path | None:
+        """The newest state that the chief sees, once this worker sees it too."""
+        serial = max((int(path.name) for path in self._states()), default=0)
+        serial = int(self.workers.sum(np.array([serial if self.workers.chief else 0]))[0])
+        if not serial:
+            return None
+        newest = self.folder / f"{serial:08d}"
+        _await(newest)
+        return newest
 
     def restore_weights(self, name: str) -> None:
         """Load weights written by `save_weights`."""
