@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tiny import VOCABULARY, write_rows
 
+from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.fresh import build as fresh_backbone
 from pipeline.classifier import build_classifier
 from pipeline.config import Config, DataConfig, ModelConfig, PhaseConfig, PretrainingConfig, TextConfig, TrainingConfig
@@ -27,6 +28,11 @@ from pipeline.pretraining.fit import PretrainingProgress
 from pipeline.pretraining.fit import fit as pretrain
 from pipeline.pretraining.model import build_pretraining_model
 from pipeline.pretraining.tokens import TokenCorpus, TokenStore, write_store
+from pipeline.privacy.config import PrivacyConfig
+from pipeline.privacy.layers import let_note
+from pipeline.privacy.model import Mechanism, PrivateClassifier
+from pipeline.privacy.sampling import PoissonSampling, units_of
+from pipeline.privacy.sampling import maker as maker_of_sampled
 from pipeline.text import TextEncoder
 from pipeline.training import optimizer as optimizers
 from pipeline.training.checkpoint import Checkpoints
@@ -59,6 +65,8 @@ CASES = {
     # Odd numbers of rows, which devices and parts do not divide.
     "tokens": {"tokens_per_batch": 73, "accumulation": 2, "class_weights": "balanced", "clip_norm": 0.05},
     "bfloat16": {"dtype": "mixed_bfloat16", "learning_rate": 1e-3},
+    # Batches of random size, of which a worker may have nothing but filling; noise that is added once.
+    "private": {"embedding_update": "dense", "accumulation": 2, "privacy": PrivacyConfig(epsilon=8.0, seed=3)},
     "pretraining": {"objective": "nsp", "optimizer": "adamw", "clip_norm": 0.5},
     "pretraining_several": {"objective": "none", "optimizer": "lamb", "accumulation": 2, "steps_per_execution": 4},
 }
@@ -90,11 +98,13 @@ def _finetune(settings, strategy, workers, folder):
         if workers.chief:
             write_rows(csv, ROWS)
         data = load(DataConfig(train=str(csv), validation_fraction=0.0, test_fraction=0.0), folder / "data")
+    kind = PrivateClassifier if config.privacy.on else TrainableClassifier
     with strategy.scope():
         loaded = fresh_backbone(SIZES, VOCABULARY, 1, config.dtype)
-        model = build_classifier(
-            loaded, data.task.outputs, dropout=0.0, seed=1, dtype=config.dtype, model_class=TrainableClassifier
-        )
+        if config.privacy.on:
+            # What notes its calls.
+            speed_up(loaded.backbone)
+        model = build_classifier(loaded, data.task.outputs, dropout=0.0, seed=1, dtype=config.dtype, model_class=kind)
         without_dropout(model)
         model.accumulation = config.accumulation
         optimizer = optimizers.make_optimizer(config, model, total_steps=14)
@@ -117,11 +127,18 @@ def _finetune(settings, strategy, workers, folder):
     count = cut and cut.count
     plan = plan_of(config, ROWS, total_updates(config, ROWS, count), count)
     make = training_batches if cut is None else maker(cut)
+    if isinstance(model, PrivateClassifier):
+        config.bucket_by_length = False
+        let_note(model.classifier_parts)
+        model.mechanism = Mechanism(0.1, 0.5, BATCH, (3, 4))
+        members, starts = units_of(data.train)
+        make = maker_of_sampled(PoissonSampling(members, starts, BATCH / ROWS, plan.total, 5))
     lesson = Lesson(data.train, encoder, data.task, config, text, plan, score, batches=make)
     progress = fit(model, lesson, checkpoints)
     return {
         "probabilities": predict(data.train),
-        "losses": np.array([row["loss"] for row in progress.history]),
+        # A private training tells none.
+        "losses": np.array([row.get("loss", 0.0) for row in progress.history]),
         "scores": np.array([row["validation_macro_f1"] for row in progress.history]),
         **weights_of(model),
     }

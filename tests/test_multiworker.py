@@ -68,9 +68,11 @@ def run_cluster(cases, folder, workers=2, devices=1):
 
 def test_two_workers_give_the_weights_and_scores_of_one_device(tmp_path, one_device):
     """Accumulation, class weights, clipping, several updates in one execution, a last batch that one worker has nothing
-    of, all at once."""
-    run_cluster(["together"], tmp_path)
-    assert_alike(np.load(tmp_path / "together.npz"), one_device("together"), "together")
+    of, all at once; and a private training."""
+    cases = ["together", "private"]
+    run_cluster(cases, tmp_path)
+    for name in cases:
+        assert_alike(np.load(tmp_path / f"{name}.npz"), one_device(name), name)
 
 
 @pytest.mark.slow

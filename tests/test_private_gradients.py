@@ -24,7 +24,8 @@ SIZES = ModelConfig(num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=3
 
 
 def private_model(pooling="mean", noise=0.0, dropout=0.0, sizes=SIZES, **arguments):
-    loaded = build(replace(sizes, dropout=dropout), VOCABULARY, seed=1)
+    dtype = arguments.get("dtype", "float32")
+    loaded = build(replace(sizes, dropout=dropout), VOCABULARY, 1, dtype)
     random = np.random.default_rng(0)
     for weight in loaded.backbone.weights:
         weight.assign(weight + random.normal(0, 0.2, weight.shape))
@@ -116,6 +117,31 @@ def test_dropout_masks_are_the_same_in_both_passes():
         _, found = tf.function(model._gradients)(data, [tf.constant(1.0)])
         norm = np.sqrt(sum((g.numpy().astype(np.float64) ** 2).sum() for g in found))
         assert norm <= CLIP * (1 + 1e-5)
+
+
+def test_in_bfloat16_what_an_example_adds_is_bounded_and_nearly_the_gradient_in_float32():
+    """Norm and sum are of the same gradient, however that was rounded: both are made in float32."""
+    data = batch()
+    exact, rounded = (compiled(private_model(dtype=dtype)) for dtype in ("float32", "mixed_bfloat16"))
+    rounded.set_weights(exact.get_weights())
+    found = []
+    for model in (exact, rounded):
+        # All are longer than this.
+        model.mechanism = replace(model.mechanism, clip_norm=1e-3)
+        gradients = tf.function(model._gradients)
+        of_rows = []
+        for row in range(ROWS):
+            one = tf.nest.map_structure(lambda tensor, row=row: tensor[row : row + 1], data)
+            of_rows.append(np.concatenate([np.ravel(g) for g in gradients(one, [tf.constant(1.0)])[1]]))
+        norms = np.linalg.norm(np.array(of_rows, np.float64), axis=1)
+        np.testing.assert_allclose(norms, np.where(data[2] > 0, 1e-3, 0), rtol=1e-5)
+        found.append(np.array(of_rows))
+        # In a batch as alone.
+        whole = np.concatenate([np.ravel(g) for g in gradients(data, [tf.constant(1.0)])[1]])
+        np.testing.assert_allclose(whole, found[-1].sum(0), atol=1e-8 if model is exact else 3e-5)
+    assert rounded.classifier_parts.backbone.transformer_layers[0].compute_dtype == "bfloat16"
+    for one, other in zip(*found, strict=True):
+        assert one @ other >= 0.99 * 1e-6 or not one.any()
 
 
 def test_weights_of_a_layer_that_notes_nothing_are_refused():

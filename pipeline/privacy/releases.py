@@ -22,9 +22,7 @@ def without_releases(config: Config) -> Config:
     print("private: held-out ones in the export's warm-up, records and verification")
     off = replace(
         config,
-        training=replace(
-            training, bucket_by_length=False, embedding_update="dense", clip_norm=None, dtype="float32", xla=False
-        ),
+        training=replace(training, bucket_by_length=False, embedding_update="dense", clip_norm=None, xla=False),
         evaluation=replace(evaluation, baseline="none", mistakes=0),
     )
     for section in ("training", "evaluation"):

@@ -81,7 +81,8 @@ def sampled_batches(
     epoch: int,
     skip: int = 0,
 ) -> tf.data.Dataset:
-    """As `training_batches`, all of one number of rows: those that are drawn, filled up with rows of weight 0.
+    """As `training_batches`, all of one number of rows: those that are drawn, filled up with rows of weight 0, of which
+    each worker has its slice.
 
     Args:
         sampling: of this split.
@@ -89,11 +90,15 @@ def sampled_batches(
     """
     steps = steps_per_epoch(options.passes * len(split), options.batch_size)
     first, end = epoch * steps, min((epoch + 1) * steps, sampling.updates)
-    size = max(1, -(-sampling.largest() // options.parts)) * options.parts
+    # The parts are of all devices, so that workers divide them too.
+    whole, (index, workers) = max(1, -(-sampling.largest() // options.parts)) * options.parts, options.shard
+    size = whole // workers
+    own = slice(index * size, (index + 1) * size)
 
     def of_update(number: int) -> tuple[np.ndarray, np.ndarray]:
         rows = sampling.rows(number)
-        return np.resize(rows if len(rows) else [0], size).astype(np.int64), np.arange(size) < len(rows)
+        filled = np.resize(rows if len(rows) else [0], whole).astype(np.int64)
+        return filled[own], (np.arange(whole) < len(rows))[own]
 
     @unconverted
     def of_one_size(inputs: dict, targets: tf.Tensor, weights: tf.Tensor) -> tuple:
