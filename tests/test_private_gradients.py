@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 from test_training import CLASSES, LENGTH, ROWS, TASK, batches
 from tiny import VOCABULARY
 
@@ -15,7 +16,7 @@ from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TrainingConfig
 from pipeline.errors import UserError
 from pipeline.privacy.layers import let_note
-from pipeline.privacy.model import Mechanism, PrivateClassifier
+from pipeline.privacy.model import Mechanism, PrivateClassifier, normal
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.strategy import choose_strategy
 
@@ -185,6 +186,16 @@ def test_devices_and_several_updates_at_a_time_give_the_same_weights():
     one = added(choose_strategy("one"), 0.5, updates=2)
     np.testing.assert_allclose(added(choose_strategy("mirrored"), 0.5, updates=2), one, atol=1e-5)
     np.testing.assert_allclose(added(choose_strategy("one"), 0.5, several=2, updates=2), one, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [[3], [401, 500], []])
+def test_the_noise_is_normal(shape):
+    found = normal(shape, tf.constant([2**62, -9], tf.int64)).numpy()
+    assert found.shape == tuple(shape) and np.isfinite(found).all()
+    if found.size > 1000:
+        assert stats.kstest(found.ravel(), "norm").pvalue > 0.01
+        halves = np.resize(found, (2, found.size // 2))
+        assert abs(np.corrcoef(halves)[0, 1]) < 0.01
 
 
 def test_no_two_updates_and_no_two_variables_have_the_same_noise():
