@@ -100,6 +100,10 @@ def export_verified(
         texts = dict(zip(features.inputs, held_out.texts, strict=True))
         verify(folder, texts, held_out.expected, task, asked_tokens)
         write_recorded(folder, texts, held_out.expected, settings.recorded_examples)
+        if rehearsal := encoder.redaction.rehearsal:
+            # Redacted texts may hold nothing that has the model look for more.
+            for name in features.inputs[: len(features.text_columns)]:
+                texts[name] = [f"{rehearsal} {texts[name][0]}", *texts[name][1:]]
         write_warmup(folder, texts, settings.warmup_batch_sizes, encoder)
         require(folder)
 

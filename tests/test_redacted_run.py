@@ -10,6 +10,7 @@ from tiny import write_config
 
 from export.loading import Classifier
 from export.recorded import read_recorded
+from export.warmup import inputs_of, read_warmup
 from pipeline.backbone.convert import convert
 from pipeline.backbone.load import load_checkpoint
 from pipeline.behave.__main__ import main as behave
@@ -109,6 +110,13 @@ def test_the_served_model_reads_texts_as_they_are_sent(kept):
     redaction = Redaction.of(KINDS, {"ticket": r"TCK-\d+"}).metadata()
     assert metadata["redaction"] == metadata["model"]["redaction"] == redaction
     assert json.loads((kept / "identity.json").read_text())["redaction"] == redaction
+
+
+def test_a_server_warms_up_with_what_is_looked_at_closely(kept):
+    redaction = Redaction.of(KINDS, {"ticket": r"TCK-\d+"})
+    logs = [inputs_of(log) for log in read_warmup(kept / "saved_model/1")]
+    texts = [inputs["text"] for _, inputs in logs if "text" in inputs]
+    assert texts and all(text[0].startswith(redaction.rehearsal.encode()) for text in texts)
 
 
 def test_labels_of_the_run_are_looked_at_without_the_original(kept, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Redaction in the graph: what is found and what is not, tokens, offsets, bytes of any kind, server-side batching."""
 
 import dataclasses
+import gc
 from functools import partial
 from typing import get_args
 
@@ -65,6 +66,7 @@ SENTENCES = {
     "(+49 30 12345)abc": "([PHONE])abc",
     "01 23 45 67 89 und 0171/1234567": "[PHONE] und [PHONE]",
     "(+49 30 1234567) TEL-555-123-4567": "([PHONE]) TEL-[PHONE]",
+    "Kim (6123 4567), 2812 3456: both": "Kim ([PHONE]), [PHONE]: both",
 }  # fmt: skip
 
 # What no kind takes, in whole or in part.
@@ -73,7 +75,10 @@ UNTOUCHED = [
     "1234567890123456", "ordered 114-5551234-1234567", "PO 4500012345", "#555-123-4567", "order 12-555-123-4567",
     "RMA-2024-123-4567", "RMA-555-123-4567", "ISBN 978-3-16-148410-0", "v10.0.0.1", "version 1.2.3.4", "1.2.3.4.5",
     "3.14159", "1,234,567.89", "€ 612 345 678", "612 345 678 zł", "$1,234.50", "9:30", "2:1", "std::vector", "a::b",
-    "@home", "me@home", "10:30:15", "550e8400-e29b-41d4-a716-446655440000", "2019-2020", "www", "300.1.2.3", "",
+    "@home", "me@home", "10:30:15",
+    "3456 7890 1234", "3456 7890-12", "12 3456 7890", "1984 2001", "2019 2020", "3456-7890", "$3456 7890",
+    "3456 7890 €", "A3456 7890", "[PHONE] 3456 7890", "3456 7890b", "550e8400-e29b-41d4-a716-446655440000",
+    "2019-2020", "www", "300.1.2.3", "",
 ]  # fmt: skip
 
 
@@ -99,6 +104,19 @@ def test_redacted_text_stays_as_it_is(redactor):
     assert redacted(redactor, texts) == texts
 
 
+def test_what_is_left_of_a_number_behind_a_word_is_looked_at_once_more(redactor):
+    texts = [
+        "call GB2905 5030 00158476 8388",
+        "手机212-8788 5048 0693 6462 5984 03 72292961",
+        "(04926 call 58784-558 1088 0520 6834 5320 04",
+        "電話7357 2034\u3000００８７９\u3000４１/５.8088",
+    ]
+    once = redacted(redactor, texts)
+    assert redacted(redactor, once) == once != texts
+    found = redactor.found(texts)
+    assert np.bincount(found.row.numpy()).tolist() == [text.count("[PHONE]") for text in once]
+
+
 def test_a_kind_that_is_not_asked_for_is_not_taken_in_part_by_another():
     phones = Redactor(Redaction.of(["phone"]))
     texts = ["4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "192.168.100.200", "01.02.2024 12:30"]
@@ -110,6 +128,12 @@ def test_own_patterns_come_first_and_keep_their_context():
     assert redacted(own, ["T-1234 T-12345", "555-123-4567 (555) 123-4567"]) == [
         "[TICKET] T-12345", "[ANY_NUMBER] [PHONE]",
     ]  # fmt: skip
+
+
+def test_own_patterns_are_found_wherever_they_match():
+    own = Redactor(Redaction.of([], {"ends": "(?i)^(?P<a>x)|z$", "any": "a.b", "group": "(?P<a>7)"}))
+    texts = ["Xx z z", "a\nb a-b", "a 7", "\n", "nothing"]
+    assert redacted(own, texts) == ["[ENDS]x z [ENDS]", "a\nb [ANY]", "a [GROUP]", "\n", "nothing"]
 
 
 def test_what_is_found_is_told_with_its_text(redactor):
@@ -137,6 +161,37 @@ def test_any_bytes_are_taken_and_hide_nothing(redactor):
     assert redactor(once).numpy().tolist() == once.tolist()
     alone = [redactor([text]).numpy()[0] for text in noise[:40]]
     assert alone == once.tolist()[:40]
+
+
+def test_what_most_texts_need_is_little(redactor):
+    """What runs for every batch is not merged with what runs for a few texts, whose many operations would be passed
+    over one by one."""
+    function = tf.function(lambda texts: redactor(texts), autograph=False)
+    graph = function.get_concrete_function(tf.TensorSpec([None], tf.string)).graph.as_graph_def()
+    library = {each.signature.name: each for each in graph.library.function}
+
+    def count(nodes) -> int:
+        names = [value.func.name for node in nodes for value in node.attr.values() if value.HasField("func")]
+        merged = [library[name] for name in names if not library[name].attr["_noinline"].b]
+        return len(nodes) + sum(count(each.node_def) for each in merged)
+
+    assert count(graph.node) < 60 < sum(len(each.node_def) for each in library.values())
+
+
+def test_a_graph_outlives_its_redactor():
+    redact = tf.function(Redactor(EVERYTHING).__call__, input_signature=[tf.TensorSpec([None], tf.string)])
+    graph = redact.get_concrete_function()
+    dataset = tf.data.Dataset.from_tensors(["a@b.com"]).map(Redactor(Redaction.of(["email"])).__call__)
+    del redact
+    gc.collect()
+    assert graph(tf.constant(["a@b.com"])).numpy().tolist() == [b"[EMAIL]"]
+    assert [texts.tolist() for texts in dataset.as_numpy_iterator()] == [[b"[EMAIL]"]]
+
+
+def test_a_rehearsal_has_everything_looked_for_and_finds_nothing(redactor):
+    assert redactor._concerned(tf.constant([EVERYTHING.rehearsal, "nothing"])).numpy().tolist() == [True, False]
+    assert redacted(redactor, [EVERYTHING.rehearsal]) == [EVERYTHING.rehearsal]
+    assert Redaction.of([], {"x": "y"}).rehearsal == ""
 
 
 def test_no_text_at_all(redactor):

@@ -2,15 +2,20 @@
 
 import random
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from made_personal import CHECKSUMMED, LOCALES, false_of_kind, false_share, made_numbers, made_personal, recall, share
 
 from pipeline.redaction.kinds import KINDS, Redaction
 from pipeline.redaction.redactor import Redactor
+from pipeline.redaction.wide import DIGITS
 
 # Digits in a row that could be any number, where no word says that they are one, are half of these countries' numbers
 # in the sample.
 PLAIN = ("en_AU", "it_IT", "ru_RU")
+WIDE = str.maketrans("0123456789", "０１２３４５６７８９")
+GAPS = (" ", " ", " ", " ", "-", ".", "/", "  ", " (", ") ", "\u3000", "－", " call ", ", ", " x", "年")
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +46,34 @@ def test_amounts_dates_versions_and_order_numbers_are_left(redactor):
         assert max(false_share(one, made).values()) <= 0.01, false_share(one, made)
 
 
-def test_redacted_text_holds_nothing_more_to_redact(redactor, made):
+@pytest.fixture(scope="module")
+def texts(made):
+    """Sentences, parts of them put together, and digits in groups."""
     chance = random.Random(0)
     things = [one.made for one in (*made, *made_numbers(each=40, seed=2))]
     between = ["", "", " ", ", ", "-", "/", ".", "(", ")", "+", "#", "_", "x", " call ", "\n", ":", "[", "]"]
-    texts = ["".join(chance.choice(things) + chance.choice(between) for _ in range(5)) for _ in range(1500)]
-    texts += ["".join(chance.choices("0123456789+-./ ()@ab:#", k=40)) for _ in range(500)]
-    once = redactor([*texts, *(one.text for one in made)]).numpy()
+    found = ["".join(chance.choice(things) + chance.choice(between) for _ in range(5)) for _ in range(1500)]
+    found += ["".join(chance.choices("0123456789+-./ ()@ab:#", k=40)) for _ in range(500)]
+    for _ in range(3000):
+        groups = ["".join(chance.choices("0123456789", k=chance.choice((1, 2, 3, 4, 4, 4, 5, 8)))) for _ in range(7)]
+        wide = [chance.choice((group, group.translate(WIDE))) for group in groups]
+        parts = [part + chance.choice(GAPS) for part in chance.choice((groups, groups, wide))]
+        found.append(chance.choice(("", "call ", "手机", "call GB29")) + "".join(parts))
+    return [*found, *(one.text for one in made)]
+
+
+def test_redacted_text_holds_nothing_more_to_redact(redactor, texts):
+    once = redactor(texts).numpy()
     again = redactor(once).numpy()
     assert [pair for pair in zip(once, again, strict=True) if pair[0] != pair[1]] == []
+
+
+def test_whatever_is_found_has_the_sign_of_its_kind(redactor, texts):
+    """All is looked at closely here, for a character that no text has."""
+    found = redactor.found([f"{text} \U000bffff" for text in texts])
+    kinds = np.array(redactor.redaction.names)[found.kind.numpy()]
+    for name, kind in KINDS.items():
+        own = tf.boolean_mask(found.text, kinds == name)
+        signed = tf.strings.regex_full_match(own, rf"(?s).*(?:{kind.sign}|[{DIGITS}]).*").numpy()
+        assert len(signed) > 30, name
+        assert own.numpy()[~signed].tolist() == [], name

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline.redaction import accounts, dates, identities, others, phones, web
+from pipeline.redaction import accounts, dates, identities, others, phones, web, wide
+
+# Four digits, as far apart as a telephone number's may be.
+_DIGITS = r"\d.{0,4}\d.{0,4}\d.{0,4}\d"
 
 
 @dataclass(frozen=True)
@@ -14,30 +17,36 @@ class Kind:
 
     Args:
         shapes: one of which a candidate matches from its first to its last byte.
+        sign: what is somewhere in every candidate, and looked for in little time.
         digits: what the candidate's ASCII letters and digits, in capitals, match alone; "": anything.
         checksum: name of a function of checksums.py that these pass; None: there is none.
         longer: what is looked for before all others, for one of their shapes is a part of it; "": there is none.
         context: what stands before it and is left, and a further shape that it has only there; None: there is none.
+        alone: a shape that it has only where nothing beside belongs to it, and this with all that may; None: none.
     """
 
     shapes: tuple[str, ...]
+    sign: str = _DIGITS
     digits: str = ""
     checksum: str | None = None
     longer: str = ""
     context: tuple[str, str] | None = None
+    alone: tuple[str, str] | None = None
 
 
 # In the order in which a candidate is held against them.
 KINDS = {
-    "url": Kind((web.URL,)),
-    "email": Kind((web.EMAIL,)),
-    "iban": Kind(accounts.IBAN, checksum="iban"),
+    "url": Kind((web.URL,), r"://|[wW]\."),
+    "email": Kind((web.EMAIL,), "@"),
+    "iban": Kind(accounts.IBAN, r"(?i:[a-z]{2})\d\d", checksum="iban"),
     "id_cn": Kind((identities.ID_CN,), checksum="id_cn"),
-    "card": Kind((*accounts.CARD, accounts.CARD_19), accounts.CARD_DIGITS, "luhn", accounts.FIRST),
-    "ip": Kind((web.IPV4, *web.IPV6)),
-    "id_us": Kind(identities.ID_US, identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT),
+    "card": Kind(
+        (*accounts.CARD, accounts.CARD_19), digits=accounts.CARD_DIGITS, checksum="luhn", longer=accounts.FIRST
+    ),
+    "ip": Kind((web.IPV4, *web.IPV6), rf"{_DIGITS}|:[0-9A-Fa-f]{{0,4}}:"),
+    "id_us": Kind(identities.ID_US, digits=identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT),
     "date": Kind(dates.DATE),
-    "phone": Kind(phones.PHONE, phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT),
+    "phone": Kind(phones.PHONE, digits=phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT, alone=phones.PHONE_ALONE),
 }
 
 # These may hold what others are looking for, and are not looked for unless they are asked for.
@@ -82,6 +91,26 @@ class Redaction:
         """An RE2 pattern of all that may be one of the kinds, and of what may be taken for one but is none."""
         wide = [shape for name in WIDE if name in self.kinds for shape in KINDS[name].shapes]
         return "|".join((self.settled, *wide, *_CANDIDATES))
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """RE2 patterns of which one at least matches somewhere in a text that anything is replaced in."""
+        signs = dict.fromkeys(KINDS[name].sign for name in self.kinds)
+        kinds = ("|".join((*signs, f"[{wide.DIGITS}]")),) if signs else ()
+        # Own patterns stay apart: two of them may have a group of one name.
+        return (*(pattern for _, pattern in self.patterns), *kinds)
+
+    @property
+    def unsettling(self) -> str:
+        """An RE2 pattern of what is in a text in which, after a search, there may be more to find."""
+        words = (f"\\[{name.upper()}\\]" for name in self.kinds if KINDS[name].context)
+        return "|".join((f"[{wide.DIGITS}]", *words))
+
+    @property
+    def rehearsal(self) -> str:
+        """A text that has all kinds looked for, and stays as it is; "" where there are none."""
+        # A placeholder, a sign of all that is read in full width, and one of nothing.
+        return f"{self.placeholders[0]} \uff10" if self.kinds else ""
 
     @property
     def settled(self) -> str:

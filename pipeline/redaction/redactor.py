@@ -5,6 +5,7 @@ is no card after all is left as it is, and not taken in part for something else.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -43,36 +44,14 @@ class Redactor:
 
     def __init__(self, redaction: Redaction) -> None:
         self.redaction = redaction
-        names = redaction.names
         self._own = [
             _Pass(redaction, "", pattern, lambda texts, number=number: _all(texts, number))
             for number, (_, pattern) in enumerate(redaction.patterns)
         ]
-        self._wide: list[_Pass] = []
-        self._passes: list[_Pass] = []
-        if redaction.kinds:
-            kinds = {name: names.index(name) for name in redaction.kinds}
-            contexts = {number: KINDS[name].context for name, number in kinds.items()}
-            self._wide += [
-                _Pass(redaction, "", pattern, lambda texts: _kinds_of(_narrow(texts), kinds)) for pattern in wide.RUNS
-            ]
-            self._wide += [
-                _Pass(
-                    redaction, *wide.in_wide(context), lambda texts, number=number: _by_context(_narrow(texts), number)
-                )
-                for number, context in contexts.items()
-                if context
-            ]
-            longer = [KINDS[name].longer for name in redaction.kinds if KINDS[name].longer]
-            self._passes += [
-                _Pass(redaction, "", pattern, lambda texts: _kinds_of(texts, kinds))
-                for pattern in (*longer, redaction.candidates)
-            ]
-            self._passes += [
-                _Pass(redaction, *context, lambda texts, number=number: _by_context(texts, number))
-                for number, context in contexts.items()
-                if context
-            ]
+        self._wide, self._narrow = _searches(redaction)
+        # A word may have had a part taken of a number that was left whole before: the rest is looked at once more.
+        self._passes = [*self._own, *self._wide, *self._narrow, *self._wide, *self._narrow]
+        self._search, self._search_again, self._search_wide = map(_apart, (self._closely, self._once, self._in_wide))
 
     def __call__(self, strings) -> tf.Tensor:
         """Redacted texts.
@@ -80,12 +59,27 @@ class Redactor:
         Args:
             strings: string [batch], any bytes.
         """
+        strings = tf.convert_to_tensor(strings, tf.string)
+        return _changed(strings, self._concerned(strings), self._search)
+
+    def _concerned(self, strings: tf.Tensor) -> tf.Tensor:
+        """Most texts, and most batches of short ones, hold nothing that is worth a closer look: bool [batch]."""
+        concerned = ~tf.strings.regex_full_match(strings, _CLEAN)
+        for sign in self.redaction.signs:
+            concerned |= _has(strings, sign)
+        return concerned
+
+    def _closely(self, strings: tf.Tensor) -> tf.Tensor:
         strings = _redacted(self._own, _clean(strings))
-        if self._wide:
-            # Of most texts there is nothing to look at.
-            any_wide = tf.reduce_any(tf.strings.regex_full_match(strings, f"(?s).*[{wide.DIGITS}].*"))
-            strings = tf.cond(any_wide, lambda: _redacted(self._wide, strings), lambda: strings)
-        return _redacted(self._passes, strings)
+        found = self._once(strings)
+        return _changed(found, (found != strings) & _has(found, self.redaction.unsettling), self._search_again)
+
+    def _once(self, strings: tf.Tensor) -> tf.Tensor:
+        strings = _changed(strings, _has(strings, f"[{wide.DIGITS}]"), self._search_wide)
+        return _redacted(self._narrow, strings)
+
+    def _in_wide(self, strings: tf.Tensor) -> tf.Tensor:
+        return _redacted(self._wide, strings)
 
     def with_places(self, strings: tf.Tensor, places: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
         """Redacted texts and their places (see alignment.py).
@@ -95,7 +89,7 @@ class Redactor:
             places: of them.
         """
         strings = tf.strings.regex_replace(strings, FENCE, _NO_FENCE)
-        for each in (*self._own, *self._wide, *self._passes):
+        for each in self._passes:
             strings, places = each.redacted_with_places(strings, places)
         return strings, places
 
@@ -105,11 +99,14 @@ class Redactor:
         Args:
             strings: string [batch], any bytes.
         """
-        strings, parts = _clean(strings), []
-        for each in (*self._own, *self._wide, *self._passes):
+        strings = tf.convert_to_tensor(strings, tf.string)
+        rows, parts = tf.where(self._concerned(strings))[:, 0], []
+        strings = _clean(tf.gather(strings, rows))
+        for each in self._passes:
             parts.append(each.found(strings))
             strings = each.redacted(strings)
-        return Found(*(tf.concat(values, axis=0) for values in zip(*parts, strict=True)))
+        row, kind, text = (tf.concat(values, axis=0) for values in zip(*parts, strict=True))
+        return Found(tf.gather(rows, row), kind, text)
 
 
 class _Pass:
@@ -134,14 +131,12 @@ class _Pass:
 
     def redacted(self, strings: tf.Tensor) -> tf.Tensor:
         fenced = self._fenced(strings)
-        concerned = tf.where(fenced != strings)
+        return _changed(fenced, fenced != strings, self._settled_parts)
 
-        def settled() -> tf.Tensor:
-            segments, accepted, stand_ins, _ = self._parts(tf.gather_nd(fenced, concerned))
-            values = segments.with_values(tf.where(accepted, stand_ins, segments.flat_values))
-            return tf.tensor_scatter_nd_update(strings, concerned, tf.strings.reduce_join(values, axis=1))
-
-        return tf.cond(tf.size(concerned) > 0, settled, lambda: strings)
+    def _settled_parts(self, fenced: tf.Tensor) -> tf.Tensor:
+        segments, accepted, stand_ins, _ = self._parts(fenced)
+        values = segments.with_values(tf.where(accepted, stand_ins, segments.flat_values))
+        return tf.strings.reduce_join(values, axis=1)
 
     def redacted_with_places(self, strings: tf.Tensor, places: tf.RaggedTensor) -> tuple[tf.Tensor, tf.RaggedTensor]:
         fenced = self._fenced(strings)
@@ -170,24 +165,63 @@ class _Pass:
         return segments, accepted, tf.gather(tf.constant(self._placeholders), tf.maximum(kinds, 0)), kinds
 
 
+def _searches(redaction: Redaction) -> tuple[list[_Pass], list[_Pass]]:
+    """For all kinds: what is looked for in texts with full-width digits, and then in all."""
+    if not redaction.kinds:
+        return [], []
+    kinds = [(redaction.names.index(name), KINDS[name]) for name in redaction.kinds]
+    kinds_of = _apart(partial(_kinds_of, numbers={name: redaction.names.index(name) for name in redaction.kinds}))
+    wides = [_Pass(redaction, "", pattern, lambda texts: kinds_of(_narrow(texts))) for pattern in wide.RUNS]
+    whole = (*(kind.longer for _, kind in kinds if kind.longer), redaction.candidates)
+    narrow = [_Pass(redaction, "", pattern, kinds_of) for pattern in whole]
+    for number, kind in kinds:
+        if kind.context:
+            by_context = partial(_by_context, number=number)
+            wides.append(_Pass(redaction, *wide.in_wide(kind.context), lambda texts, by=by_context: by(_narrow(texts))))
+            narrow.append(_Pass(redaction, *kind.context, by_context))
+    for number, kind in kinds:
+        if kind.alone:
+            shape, surrounded = kind.alone
+            narrow.append(_Pass(redaction, "(?:)", surrounded, partial(_by_shape, shape=shape, number=number)))
+    return wides, narrow
+
+
 def _redacted(passes: list[_Pass], strings: tf.Tensor) -> tf.Tensor:
     for each in passes:
         strings = each.redacted(strings)
     return strings
 
 
-def _clean(strings) -> tf.Tensor:
+def _apart(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The same, of string [n], as a function of its own in the graph, which is not merged into the caller's: where it
+    is seldom called, to pass over its operations one by one would cost more than all the others."""
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(function, signature, autograph=False, experimental_attributes={"_noinline": True})
+
+
+def _changed(strings: tf.Tensor, which: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Texts, string [batch], of which those that bool [batch] says are changed, and no others looked at."""
+    rows = tf.where(which)
+
+    def changed() -> tf.Tensor:
+        return tf.tensor_scatter_nd_update(strings, rows, change(tf.gather_nd(strings, rows)))
+
+    return tf.cond(tf.size(rows) > 0, changed, lambda: strings)
+
+
+def _has(strings: tf.Tensor, pattern: str) -> tf.Tensor:
+    """Whether RE2 matches anywhere in texts of any bytes: bool [batch]."""
+    return tf.strings.regex_full_match(strings, rf"\C*(?:{pattern})\C*")
+
+
+def _clean(strings: tf.Tensor) -> tf.Tensor:
     """Valid UTF-8 without fences."""
-    strings = tf.convert_to_tensor(strings, tf.string)
-    unclean = tf.where(~tf.strings.regex_full_match(strings, _CLEAN))
+    return _changed(strings, ~tf.strings.regex_full_match(strings, _CLEAN), _cleaned)
 
-    def cleaned() -> tf.Tensor:
-        texts = tf.strings.unicode_transcode(
-            tf.gather_nd(strings, unclean), "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False
-        )
-        return tf.tensor_scatter_nd_update(strings, unclean, tf.strings.regex_replace(texts, FENCE, _NO_FENCE))
 
-    return tf.cond(tf.size(unclean) > 0, cleaned, lambda: strings)
+def _cleaned(strings: tf.Tensor) -> tf.Tensor:
+    texts = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False)
+    return tf.strings.regex_replace(texts, FENCE, _NO_FENCE)
 
 
 def _narrow(candidates: tf.Tensor) -> tf.Tensor:
@@ -221,6 +255,10 @@ def _kinds_of(candidates: tf.Tensor, numbers: Mapping[str, int]) -> tf.Tensor:
 
 def _by_context(candidates: tf.Tensor, number: int) -> tf.Tensor:
     return tf.where(tf.strings.regex_full_match(candidates, NO_CONTEXT), NONE, number)
+
+
+def _by_shape(candidates: tf.Tensor, shape: str, number: int) -> tf.Tensor:
+    return tf.where(tf.strings.regex_full_match(candidates, shape), number, NONE)
 
 
 def _all(candidates: tf.Tensor, number: int) -> tf.Tensor:
