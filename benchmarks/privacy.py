@@ -18,7 +18,7 @@ from commands import answer
 from tables import Comparison, Report, add_arguments, machine_before, publish
 from turns import take_turns
 
-CONTENDERS = ("ordinary", "dense", "private", "loop")
+CONTENDERS = ("ordinary", "dense", "private", "ordinary_bfloat16", "private_bfloat16", "loop")
 UNCOUNTED = 2
 
 
@@ -66,8 +66,8 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
     """CPU seconds an update, and the process's peak of memory.
 
     Args:
-        name: of CONTENDERS: with lazy embedding updates, with dense ones, private, and private by an update of one row
-            after the other, without noise or clipping, as what it takes at least.
+        name: of CONTENDERS: with lazy embedding updates, with dense ones, private, both in bfloat16, and private by an
+            update of one row after the other, without noise or clipping, as what it takes at least.
     """
     import numpy as np
     import tensorflow as tf
@@ -85,9 +85,11 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
 
     config = read_config("quickstart")
     seed_all(config.training)
-    loaded = load_backbone(config.model, config.text, 0, "float32")
+    name, _, rounded = name.partition("_")
+    dtype = "mixed_bfloat16" if rounded else "float32"
+    loaded = load_backbone(config.model, config.text, 0, dtype)
     kind = PrivateClassifier if name == "private" else TrainableClassifier
-    model = build_classifier(loaded, 2, pooling="mean", dtype="float32", model_class=kind)
+    model = build_classifier(loaded, 2, pooling="mean", dtype=dtype, model_class=kind)
     training = config.training
     training.trainable = trainable
     freeze(model, training)
