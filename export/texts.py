@@ -27,7 +27,7 @@ from pipeline.data.formats import (
 )
 from pipeline.data.formats.file import STANDARD_INPUT, File
 from pipeline.data.rows import clean_texts
-from pipeline.features.columns import Wanted
+from pipeline.features.columns import FeatureColumn
 
 
 class Row(NamedTuple):
@@ -118,7 +118,7 @@ class Texts:
         trained: dict | None = None,
         input_name: str = "input",
         labelled: str | None = None,
-        beside: Sequence[Wanted] = (),
+        beside: Sequence[FeatureColumn] = (),
         within: range | None = None,
     ):
         self._beside, inputs = beside, inputs[: len(inputs) - len(beside)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import DataConfig
 from pipeline.data import sources
-from pipeline.data.extra_columns import Wanted
+from pipeline.data.extra_columns import ExtraColumn
 from pipeline.data.store import VERSION, Store, convert, read_settings
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -24,7 +24,7 @@ def convert_or_recall(
     cache: Path,
     split: str,
     begun: bool,
-    wanted: Sequence[Wanted] = (),
+    wanted: Sequence[ExtraColumn] = (),
     redaction: Redaction = NOTHING,
 ) -> tuple[Store, bool]:
     """`convert`, or the rows that the run has stored where the source cannot be found any more.

@@ -34,7 +34,7 @@ Count = Callable[[Sequence[WordJob]], WordCounts]
 """Has parts counted, and gives the counts of all."""
 
 
-class Wanted(NamedTuple):
+class VocabularyToLearn(NamedTuple):
     """A vocabulary to learn: path of its vocab.txt; the rest as of `pipeline.vocabulary.learn`."""
 
     path: str
@@ -44,7 +44,12 @@ class Wanted(NamedTuple):
 
 
 def learn_vocabulary(
-    wanted: Wanted, read: Reader, files: list[str], folder: str | os.PathLike, count: Count, shards: int | None = None
+    wanted: VocabularyToLearn,
+    read: Reader,
+    files: list[str],
+    folder: str | os.PathLike,
+    count: Count,
+    shards: int | None = None,
 ) -> None:
     """Write a vocab.txt, as `pipeline.vocabulary.learn` has it of the same documents.
 
