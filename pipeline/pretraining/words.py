@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.pretraining.prepare import Part, Reader, Tokenization, divided, in_processes, key_of
-from pipeline.vocabulary import learn_of, save_vocabulary
+from pipeline.vocabulary import learn_of
+from pipeline.vocabulary_file import save_vocabulary
 from pipeline.word_counts import WordCounts, merged_files, read_counts, totals, write_counts
 from pipeline.words import WordCounter
 
