@@ -32,7 +32,7 @@ from pipeline.data.load import load as load_data
 from pipeline.data.reading import cut_warnings, read
 from pipeline.evaluation.lengths import bands, scores_by_length
 from pipeline.long_texts import LongTexts
-from pipeline.tasks.task import Groups
+from pipeline.tasks.targets import Groups
 from pipeline.text import TextEncoder
 from pipeline.training.distillation import DistilledClassifier
 from pipeline.training.optimizer import make_optimizer

@@ -25,7 +25,7 @@ from pipeline.features.columns import wanted_features
 from pipeline.files import replaced_folder
 from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.redaction.rows import redacted_rows
-from pipeline.tasks.task import TargetReader
+from pipeline.tasks.targets import TargetReader
 
 # Raise it when the same source is converted to something else: stores of earlier versions are then not used again.
 VERSION = 3
