@@ -79,13 +79,23 @@ def check_text_arguments(options: argparse.Namespace, input_name: str = "input")
     source = getattr(options, input_name)
     if getattr(options, "text", None) and source:
         raise ValueError(f"give texts on the command line or --{input_name}, not both.")
+    read = checked_options(options)
+    for file in remote.matches(source) if remote.is_remote(source) else files_of(source, input_name):
+        if not Path(file).is_dir():
+            format_of(file, read)
+
+
+def checked_options(options: argparse.Namespace) -> ReadOptions:
+    """How files are read.
+
+    Raises:
+        ValueError: settings that no reader has.
+    """
     read = options_of(options)
     read.check_encodings()
     for name in ("delimiter", "quote", "escape"):
         read.character(name)
-    for file in remote.matches(source) if remote.is_remote(source) else files_of(source, input_name):
-        if not Path(file).is_dir():
-            format_of(file, read)
+    return read
 
 
 class Texts:

@@ -45,12 +45,13 @@ def convert_or_recall(
     if before and (before["version"] != VERSION or before["settings"] != settings):
         before = None
     try:
-        sources.expand(source)
+        # Once: to list a bucket takes requests.
+        items = sources.expand(source)
     except UserError:
         if before is None or not (cache / before["store"] / "meta.json").is_file():
             raise
         return Store(cache / before["store"]), True
-    store = convert(source, config, cache, split, wanted, redaction)
+    store = convert(items, config, cache, split, wanted, redaction)
     if begun and before and before["fingerprint"] != store.meta.fingerprint:
         raise UserError(
             f"{', '.join(store.meta.sources)}: the data changed since this run began ({before['rows']} {split} rows "
