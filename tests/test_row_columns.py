@@ -10,8 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 import tensorflow as tf
+from letters import TASK, VOCABULARY, make_model
 from serving_double import ServingDouble
-from test_export import TASK, VOCABULARY, make_model
 from test_resume import assert_same_end
 from test_training import ROWS, assert_equal_weights, batches, tiny_model
 from tiny import FILLER, SUBJECTS, write_config

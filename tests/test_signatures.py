@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_export import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, forbidden_operations, live, make_model
+from letters import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, forbidden_operations, live, make_model
 
 from export.expected import Expected
 from export.explain import integrated_gradients, quadrature
