@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -37,10 +37,10 @@ def answer(command: Sequence[str], settings: Mapping[str, str] | None = None, ec
     Raises:
         Failed: it ended with an error; the message is the end of what it said.
     """
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=_environment() | dict(settings or {})
-        )
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        _started(command, settings, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         line = ""
         for line in process.stdout or ():
             if echo and line.startswith(echo):
@@ -56,9 +56,12 @@ def measured(command: Sequence[str]) -> Cost:
     Raises:
         Failed: it ended with an error; the message is the end of what it said.
     """
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, env=_environment(), stdout=output, stderr=errors)
+    started = time.perf_counter()
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+") as errors,
+        _started(command, stdout=output, stderr=errors) as process,
+    ):
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -69,13 +72,26 @@ def measured(command: Sequence[str]) -> Cost:
         return Cost(usage.ru_utime + usage.ru_stime, seconds, memory, output.read())
 
 
-def finishes(command: Sequence[str], seconds: float | None, log: IO[str] | None = None) -> bool:
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str], settings: Mapping[str, str] | None = None, **streams
+) -> Iterator[subprocess.Popen]:
+    """A command that does not outlive who waits for it."""
+    process = subprocess.Popen(command, env=_environment() | dict(settings or {}), **streams)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def finishes(command: Sequence[str], seconds: float | None, log: IO[str] | None = None, grace: float = 0) -> bool:
     """Whether it came to a good end in time; else, and where this process is stopped, all that it started is ended.
 
     Args:
         command: words, run in this folder.
         seconds: that it has; None: as many as it takes.
         log: what gets its output and errors, in place of this process's own.
+        grace: seconds that it has from a SIGTERM on, where its time is over, to keep what it has (`turns.take_turns`).
     """
     process = subprocess.Popen(
         command, cwd=Path(__file__).parent, start_new_session=True, stdout=log, stderr=log, env=_environment()
@@ -83,6 +99,9 @@ def finishes(command: Sequence[str], seconds: float | None, log: IO[str] | None 
     try:
         return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
         return False
     finally:
         # What it has started may outlive it.

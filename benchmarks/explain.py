@@ -30,7 +30,8 @@ from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig
 from pipeline.tasks.single_label import SingleLabel
-from pipeline.text import SPECIAL_TOKENS, TextEncoder
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
 
 DECISIVE = {"red": "colour", "seven": "number", "paris": "place", "monday": "day"}
 FILLER = [f"w{i}" for i in range(60)]

@@ -135,7 +135,7 @@ def of_books(folder: str, mode: str | None) -> float:
     from pipeline.assemble import assemble
     from pipeline.command_line import parse
     from pipeline.data.folds import fold_numbers, part
-    from pipeline.evaluation.baseline import tfidf
+    from pipeline.evaluation.baseline import Tfidf
     from pipeline.methods.learned import learn
     from pipeline.rows_of_run import rows_of
     from pipeline.training.workers import Workers
@@ -153,7 +153,7 @@ def of_books(folder: str, mode: str | None) -> float:
     for out in (folds == fold for fold in range(FOLDS)):
         train, asked = part(rows, ~out), part(rows, out)
         if vectors is None:
-            made = tfidf(train)
+            made = Tfidf(train)
             (found,) = task.baseline_predictions(made(train), train.targets(), [made(asked)])
         else:
             found = learn(task, train, vectors[~out], seed).predict(vectors[out])

@@ -102,8 +102,8 @@ def write_corpus(options: argparse.Namespace, folder: Path) -> tuple[int, int]:
     """
     from pipeline.config import CorpusConfig
     from pipeline.data.corpus import documents
-    from pipeline.text import load_vocabulary
-    from pipeline.vocabulary import learn, save_vocabulary
+    from pipeline.vocabulary import learn
+    from pipeline.vocabulary_file import load_vocabulary, save_vocabulary
 
     if options.texts:
         found = documents(str(options.texts), CorpusConfig(lines="documents"))

@@ -46,7 +46,8 @@ from pipeline.pretraining import masking  # noqa: E402
 from pipeline.pretraining.examples import ExampleSettings, pretraining_batches  # noqa: E402
 from pipeline.pretraining.plan import Objective  # noqa: E402
 from pipeline.pretraining.tokens import TokenCorpus, write_store  # noqa: E402
-from pipeline.text import SPECIAL_TOKENS, TextEncoder  # noqa: E402
+from pipeline.text import TextEncoder  # noqa: E402
+from pipeline.tokenizer_rules import SPECIAL_TOKENS  # noqa: E402
 
 MOST = 20  # predictions a sequence
 SENTENCE = re.compile(r"(?<=[.!?])\s+")

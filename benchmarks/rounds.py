@@ -16,8 +16,8 @@ from commands import finishes
 from tables import Report, read
 from turns import missing
 
-# Rounds of a part, and seconds of a round: what takes longer hangs.
-MOST, LONGEST = 10, 1800
+# Rounds of a part; seconds of a round, and those behind it in which it may write down what it has by then.
+MOST, LONGEST, GRACE = 10, 1800, 120
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _take(part: Part, number: int, folder: Path, state: State) -> None:
         return
     started = time.monotonic()
     with log.open("a", encoding="utf-8") as output:
-        finishes(command, LONGEST, output)
+        finishes(command, LONGEST, output, GRACE)
     state.seconds.append(time.monotonic() - started)
     if not made.exists():
         hung = f"not at its end after {LONGEST // 60} minutes; "

@@ -96,7 +96,9 @@ def joined(reports: Sequence[Report]) -> Report:
     """Several runs of a script as one: all turns, the medians of factors, the newest facts, the highest peak."""
     last = reports[-1]
     peak = max(report.peak for report in reports)
-    found = Report(list(last.comparisons), notes=last.notes, machine=dict(last.machine), peak=peak)
+    # A run that was ended early may lack some of an earlier one's.
+    newest = {one.title: one for report in reports for one in report.comparisons}
+    found = Report([], notes=last.notes, machine=dict(last.machine), peak=peak)
     for report in reports:
         # What a later run did measure was no failure for good.
         there = {name for one in report.comparisons for name, values in one.values.items() if any(values)}
@@ -105,16 +107,21 @@ def joined(reports: Sequence[Report]) -> Report:
             for name in there - set(newer):
                 why.pop(name, None)
     found.machine["load"] = [value for report in reports for value in report.machine["load"]]
-    for place, comparison in enumerate(last.comparisons):
-        same = [one for report in reports for one in report.comparisons if one.title == comparison.title]
-        names = list(dict.fromkeys(name for one in same for name in one.values))
-        found.comparisons[place] = dataclasses.replace(
-            comparison,
-            values={name: [value for one in same for value in _turns(one, name)] for name in names},
-            columns={title: _medians([one.columns.get(title, {}) for one in same]) for title in comparison.columns},
-            facts={title: _newest([one.facts.get(title, {}) for one in same]) for title in comparison.facts},
-        )
+    for title, comparison in newest.items():
+        same = [one for report in reports for one in report.comparisons if one.title == title]
+        found.comparisons.append(_one_of(same, comparison))
     return found
+
+
+def _one_of(same: Sequence[Comparison], last: Comparison) -> Comparison:
+    """Comparisons of one title as one, with what stands in the last of them."""
+    names = dict.fromkeys(name for one in same for name in one.values)
+    return dataclasses.replace(
+        last,
+        values={name: [value for one in same for value in _turns(one, name)] for name in names},
+        columns={title: _medians([one.columns.get(title, {}) for one in same]) for title in last.columns},
+        facts={title: _newest([one.facts.get(title, {}) for one in same]) for title in last.facts},
+    )
 
 
 def _turns(comparison: Comparison, name: str) -> list[float | None]:

@@ -49,7 +49,8 @@ import tensorflow_text as tf_text  # noqa: E402
 import tokenizers  # noqa: E402
 from reference_tokenizer import basic_tokenize, full_tokenize  # noqa: E402
 
-from pipeline.text import SPECIAL_TOKENS, TextEncoder  # noqa: E402
+from pipeline.text import TextEncoder  # noqa: E402
+from pipeline.tokenizer_rules import SPECIAL_TOKENS  # noqa: E402
 
 LENGTH = 128
 ENGLISH = """the of and to in a is that for it was on are as with his they at be this have from or one had by word but

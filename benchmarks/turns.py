@@ -5,6 +5,7 @@ slows all contenders of a turn, so a ratio is taken within a turn, and two are t
 ratios leaves 1 out.
 """
 
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,20 @@ FEW = 7
 
 class Failed(Exception):
     """A contender gave no result; the message says why."""
+
+
+class _Asking:
+    """What a SIGTERM meets: it ends the contender that is asked, and nobody is asked any more in this process."""
+
+    now = over = False
+
+    @classmethod
+    def end(cls, *_) -> None:
+        cls.over = True
+        # A second one ends the process.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if cls.now:
+            raise Failed("the time of all was over")
 
 
 class Spread(NamedTuple):
@@ -47,16 +62,23 @@ def take_turns(
 
     Returns:
         (results of each contender, one a turn; why it failed, of those that did). Who has failed once is asked no more,
-        and the results of these turns are None.
+        and the results of these turns are None, as are all that a SIGTERM leaves to be asked: what has been measured
+        by then is not lost.
     """
     found: dict[str, list[Value | None]] = {name: [] for name in contenders}
     failed: dict[str, str] = {}
+    if not _Asking.over:
+        signal.signal(signal.SIGTERM, _Asking.end)
     for turn in range(first, first + repeats):
         for name in list(contenders)[:: -1 if turn % 2 else 1]:
             result = None
-            if name not in failed:
+            if name not in failed and not _Asking.over:
                 try:
-                    result = contenders[name](turn)
+                    try:
+                        _Asking.now = True
+                        result = contenders[name](turn)
+                    finally:
+                        _Asking.now = False
                 except Failed as error:
                     failed[name] = str(error)
                     print(f"{name} failed: {error}", file=sys.stderr, flush=True)

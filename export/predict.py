@@ -114,14 +114,14 @@ def _write(predictor, rows: Texts, options, file: Any) -> None:
         # Its rows count batch by batch: a window may take minutes.
         ahead = not _waits(options)
         asking = Asking(options.batch_size, options.top, None, ahead, rows.columns, progress.add)
-        answers = answered(predictor, rows, asking)
         if options.explain:
             from export.explained import explain
 
             windows = explain(predictor, rows, options.batch_size, form, stack.enter_context(text_writer(file)))
         elif form == "table":
-            windows = _print(answers, stack.enter_context(text_writer(file)))
+            windows = _print(answered(predictor, rows, asking), stack.enter_context(text_writer(file)))
         else:
+            answers = answered(predictor, rows, asking)
             windows = store(answers, Input(rows.columns, rows.types), form, file, _prefix)
         for count in windows:
             if not options.output:

@@ -18,7 +18,7 @@ from export.failures import BadAnswer, NotServed, RequestFailed, TryAgain, out_o
 from export.request_schema import RequestSchema
 from export.transport import Columns, Model, Reply, Signature, Spec, Tls, connect
 from pipeline.features import TEXT_INPUTS
-from pipeline.features.columns import Category, Column, Number, Vector, Wanted
+from pipeline.features.columns import Category, Column, FeatureColumn, Number, Vector
 
 Found = TypeVar("Found")
 # Seconds; more is no timeout that a socket takes.
@@ -199,13 +199,13 @@ class Client:
         return list((self._known or self._ask_known(self._begin())).signature.inputs)
 
     @property
-    def columns(self) -> list[Wanted]:
+    def columns(self) -> list[FeatureColumn]:
         """The inputs, where they are more than one text or two: each a column of its name. A server does not say which
         of them are texts."""
         inputs = (self._known or self._ask_known(self._begin())).signature.inputs
         if sorted(inputs) in map(list, TEXT_INPUTS.values()):
             return []
-        return [Wanted(name, _kind_of(spec), "the input") for name, spec in inputs.items()]
+        return [FeatureColumn(name, _kind_of(spec), "the input") for name, spec in inputs.items()]
 
     def versions(self) -> dict[int, str]:
         """State of each version that the server knows of, such as {1: "AVAILABLE"}; with a version, only its own."""

@@ -27,7 +27,7 @@ from pipeline.data.formats import (
 )
 from pipeline.data.formats.file import STANDARD_INPUT, File
 from pipeline.data.rows import clean_texts
-from pipeline.features.columns import Wanted
+from pipeline.features.columns import FeatureColumn
 
 
 class Row(NamedTuple):
@@ -79,13 +79,23 @@ def check_text_arguments(options: argparse.Namespace, input_name: str = "input")
     source = getattr(options, input_name)
     if getattr(options, "text", None) and source:
         raise ValueError(f"give texts on the command line or --{input_name}, not both.")
+    read = checked_options(options)
+    for file in remote.matches(source) if remote.is_remote(source) else files_of(source, input_name):
+        if not Path(file).is_dir():
+            format_of(file, read)
+
+
+def checked_options(options: argparse.Namespace) -> ReadOptions:
+    """How files are read.
+
+    Raises:
+        ValueError: settings that no reader has.
+    """
     read = options_of(options)
     read.check_encodings()
     for name in ("delimiter", "quote", "escape"):
         read.character(name)
-    for file in remote.matches(source) if remote.is_remote(source) else files_of(source, input_name):
-        if not Path(file).is_dir():
-            format_of(file, read)
+    return read
 
 
 class Texts:
@@ -118,7 +128,7 @@ class Texts:
         trained: dict | None = None,
         input_name: str = "input",
         labelled: str | None = None,
-        beside: Sequence[Wanted] = (),
+        beside: Sequence[FeatureColumn] = (),
         within: range | None = None,
     ):
         self._beside, inputs = beside, inputs[: len(inputs) - len(beside)]

@@ -105,3 +105,17 @@ def full_disk(error: BaseException, folder: str | os.PathLike) -> str | None:
         f"{folder} cannot be written to ({os.strerror(number)}): make room there and start again, to go on from what "
         "is saved."
     )
+
+
+def in_a_sentence(error: Exception, folder: str | os.PathLike, told: tuple[type[Exception], ...]) -> str:
+    """What a command says of an error before it ends.
+
+    Args:
+        error: any; one that is neither a full disk nor `told` is raised again.
+        folder: as of `full_disk`.
+        told: kinds whose message is meant for the user.
+    """
+    sentence = full_disk(error, folder)
+    if sentence is None and not isinstance(error, told):
+        raise error
+    return sentence or str(error)

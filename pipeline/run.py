@@ -18,7 +18,7 @@ from pipeline.command_line import checked, parse
 from pipeline.complete import mark, metrics_of_complete, state_of
 from pipeline.config import Config, to_yaml
 from pipeline.errors import TRY_AGAIN, WORKER_LOST, Stopped, UserError, WorkerLost
-from pipeline.files import full_disk
+from pipeline.files import in_a_sentence
 from pipeline.frozen_weights import refuse_frozen
 from pipeline.remote import exists
 from pipeline.run_folder import held
@@ -43,10 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(request, file=sys.stderr)
         return TRY_AGAIN
     except Exception as error:
-        sentence = full_disk(error, folder)
-        if sentence is None and not isinstance(error, (UserError, OSError)):
-            raise
-        print(f"error: {sentence or error}", file=sys.stderr)
+        print(f"error: {in_a_sentence(error, folder, (UserError, OSError))}", file=sys.stderr)
         return 2
     return 0
 

@@ -23,7 +23,6 @@ leaves to private use or has not assigned (which are parts of words).
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -31,13 +30,15 @@ import tensorflow_text as tf_text
 
 from pipeline import alignment
 from pipeline.added_tokens import RESERVED, Finder, characters_for, finders
-from pipeline.cutting import SENTENCE_ENDS, Chunks, chunks_of, kept_tokens
+from pipeline.cutting import SENTENCE_ENDS, Chunks, chunks_of
 from pipeline.errors import UserError
 from pipeline.long_texts import CHUNKS, HEAD, LongTexts
 from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context, unassigned, unknown_character
+from pipeline.packing import Packing
 from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.redaction.redactor import Redactor
-from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS, TokenizerRules
+from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
+from pipeline.vocabulary_file import load_vocabulary, special_ids
 from pipeline.wordpiece_model import wordpiece_model
 
 # Where FastWordpieceTokenize ends a word in normalised text (RE2 ranges): space, ASCII's punctuation, ideographs.
@@ -99,7 +100,8 @@ class TextEncoder:
         self.sequence_length = sequence_length
         self.rules, self.long, self.redaction = rules, long, redaction
         self._redactor = Redactor(redaction) if redaction else None
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = _special_ids(self.vocabulary, source)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = special_ids(self.vocabulary, source)
+        self._packed = Packing(self.cls_id, self.sep_id, self.pad_id, long.head_share)
 
         strip_accents = lowercase if rules.strip_accents is None else rules.strip_accents
         switches = Switches(lowercase, strip_accents, rules.tokenize_chinese_chars, rules.clean_text)
@@ -157,7 +159,7 @@ class TextEncoder:
             return self._in_chunks(first, second, fixed_length)
         room = self.sequence_length - (2 if second is None else 3)
         texts = [self._first_tokens(self._normalize(text), room) for text in (first, second) if text is not None]
-        return self._pack(texts, room, fixed_length)
+        return self._packed(texts, room, fixed_length)
 
     def texts(self, *cells) -> list[tf.Tensor]:
         """What is tokenized of what a call is given: the texts themselves."""
@@ -186,7 +188,7 @@ class TextEncoder:
         # With one more, whether a chunk is the last of its text is known too.
         tokens = self._first_tokens(self._normalize(text), self.long.room(room) + 1)
         chunks = self.chunks(tokens)
-        return self._pack([chunks.tokens(tokens)], room, fixed_length) | {CHUNKS: tf.cast(chunks.counts, tf.int32)}
+        return self._packed([chunks.tokens(tokens)], room, fixed_length) | {CHUNKS: tf.cast(chunks.counts, tf.int32)}
 
     def pack(self, tokens: Sequence[tf.RaggedTensor], sequence_length: tf.Tensor) -> dict[str, tf.Tensor]:
         """What a call gives for the texts of these tokens, with another longest length.
@@ -198,40 +200,7 @@ class TextEncoder:
         Returns:
             As a call, padded to the longest row.
         """
-        return self._pack(list(tokens), tf.cast(sequence_length, tf.int64) - (1 + len(tokens)), fixed_length=False)
-
-    def _pack(self, texts: list[tf.RaggedTensor], room: int | tf.Tensor, fixed_length: bool) -> dict[str, tf.Tensor]:
-        """One or two rows of tokens as the model takes them, `room` tokens at most beside the special ones."""
-        kept = self._kept([text.row_lengths() for text in texts], room)
-        if self.long.head_share < 1:
-            texts = [kept_tokens(*pair, self.long.head_share) for pair in zip(texts, kept, strict=True)]
-        if len(texts) == 1:
-            token_ids = self._framed(texts[0], room, fixed_length)
-        else:
-            token_ids = self._joined(texts, kept, fixed_length)
-        position = tf.range(tf.shape(token_ids)[1])
-        last = tf.cast(kept[0][:, tf.newaxis], tf.int32) + 1  # place of the last token, [SEP]
-        segment_ids = tf.zeros_like(token_ids)
-        if len(texts) == 1:
-            token_ids = tf.where(position == last, self.sep_id, token_ids)
-        else:
-            first_last, last = last, last + tf.cast(kept[1][:, tf.newaxis], tf.int32) + 1
-            segment_ids = tf.cast((position > first_last) & (position <= last), tf.int32)
-        return {
-            "token_ids": token_ids,
-            "segment_ids": segment_ids,
-            "padding_mask": tf.cast(position <= last, tf.int32),
-        }
-
-    def _kept(self, lengths: list[tf.Tensor], room: int | tf.Tensor) -> list[tf.Tensor]:
-        """How many tokens of texts of so many, one or two a row, are kept where there is room for `room`."""
-        if len(lengths) == 1:
-            return [tf.minimum(lengths[0], room)]
-        # Popping from the longer until both fit leaves no more than half to a text whose other has more than that.
-        return [
-            tf.minimum(lengths[0], tf.maximum(room - lengths[1], room - room // 2)),
-            tf.minimum(lengths[1], tf.maximum(room - lengths[0], room // 2)),
-        ]
+        return self._packed(tokens, tf.cast(sequence_length, tf.int64) - (1 + len(tokens)))
 
     def tokenize(self, strings) -> tf.RaggedTensor:
         """Tokens of each string, without special tokens and uncut.
@@ -354,92 +323,6 @@ class TextEncoder:
             return tf.cond(tf.reduce_any(missing), lambda: self._pieces(tf.where(missing, words, heads)), lambda: rows)
 
         return tf.cond(tf.reduce_any(long), cut, lambda: self._pieces(words))
-
-    def _framed(self, text: tf.RaggedTensor, room: int | tf.Tensor, fixed_length: bool) -> tf.Tensor:
-        """[CLS], the first `room` tokens, and a column for the last [SEP]: int32 [batch, length].
-
-        In few operations: in a small batch each costs as much as the tokens of several texts.
-        """
-        dense = text.to_tensor(self.pad_id, shape=[None, room if fixed_length else None])
-        dense = tf.pad(dense[:, :room], [[0, 0], [1, 0]], constant_values=self.cls_id)
-        return tf.pad(dense, [[0, 0], [0, 1]], constant_values=self.pad_id)
-
-    def _joined(self, texts: list[tf.RaggedTensor], kept: list[tf.Tensor], fixed_length: bool) -> tf.Tensor:
-        """[CLS], then of each text the first `kept` tokens and [SEP]: int32 [batch, length]."""
-        # The output is gathered, as plain copies of slices, from a pool of ragged rows: [CLS], [SEP], then each
-        # text's row in two, what is kept and what is not.
-        numbers = tf.range(texts[0].nrows())
-        cls = tf.zeros_like(numbers)
-        splits, order, size = [[0, 1]], [cls], 2
-        for text, count in zip(texts, kept, strict=True):
-            start = text.row_starts() + size
-            splits.append(tf.reshape(tf.stack([start, start + count], axis=1), [-1]))
-            order += [2 * (numbers + 1 + (len(splits) - 2) * tf.size(numbers, tf.int64)), cls + 1]
-            size += tf.size(text.values, tf.int64)
-        pool = tf.RaggedTensor.from_row_splits(
-            tf.concat([[self.cls_id, self.sep_id], *(text.values for text in texts)], axis=0),
-            tf.concat([*splits, [size]], axis=0),
-            validate=False,
-        )
-        parts = tf.gather(pool, tf.reshape(tf.stack(order, axis=1), [-1]))
-        rows = tf.RaggedTensor.from_row_splits(parts.values, parts.row_splits[:: len(order)], validate=False)
-        token_ids = rows.to_tensor(self.pad_id, shape=[None, self.sequence_length if fixed_length else None])
-        # An empty batch has the width of an empty text, not none.
-        return tf.reshape(token_ids, [-1, tf.maximum(tf.shape(token_ids)[1], len(texts) + 1)])
-
-
-def load_vocabulary(path: str | os.PathLike) -> list[str]:
-    """The tokens of a vocab.txt, as google-research/bert's load_vocab reads them: one a line, outer spaces stripped.
-
-    A token of nothing but a space character (such as U+3000 in Chinese vocabularies) stays, to keep its place. So does
-    an empty line between tokens, and a token that comes again (the last is the one that text becomes), as a token
-    [unusedN] that no text has.
-
-    Raises:
-        UserError: no such file, not UTF-8, or no tokens.
-    """
-    path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: the vocabulary cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the vocabulary is not UTF-8 at byte {error.start}: save it as UTF-8.") from error
-    # Only newlines end a line: str.splitlines would also split at characters that may be tokens.
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    tokens = [line.strip() or line for line in lines]
-    while tokens and not tokens[-1]:
-        tokens.pop()
-    if not tokens:
-        raise UserError(f"{path}: the vocabulary is empty.")
-    return with_unused(tokens)
-
-
-def with_unused(tokens: Sequence[str]) -> list[str]:
-    """Tokens in their order, with a name of its own, [unusedN], for each that is empty or comes again later."""
-    last = {token: number for number, token in enumerate(tokens)}
-    named = []
-    for number, token in enumerate(tokens):
-        if not token or last[token] != number:
-            free = number
-            while (token := f"[unused{free}]") in last:
-                free += len(tokens)
-            last[token] = number
-        named.append(token)
-    return named
-
-
-def _special_ids(vocabulary: tuple[str, ...], source: str) -> list[int]:
-    """Ids of SPECIAL_TOKENS, once every token is known to be there once."""
-    ids: dict[str, int] = {}
-    for number, token in enumerate(vocabulary):
-        if ids.setdefault(token, number) != number:
-            lines = f"lines {ids[token] + 1} and {number + 1}"
-            raise UserError(f"{source} has {token!r} twice, in {lines}: rename one, for a token has one id.")
-    missing = [token for token in SPECIAL_TOKENS if token not in ids]
-    if missing:
-        raise UserError(f"{source} lacks {', '.join(missing)}: a BERT vocabulary has a line for each.")
-    return [ids[token] for token in SPECIAL_TOKENS]
 
 
 def _ordinary_text(switches: Switches, longest: int) -> str:

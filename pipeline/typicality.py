@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.tasks.task import Groups
+from pipeline.tasks.targets import Groups
 
 # More training rows change the means and the covariance less than they take time.
 MOST_ROWS = 20_000

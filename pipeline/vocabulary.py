@@ -5,7 +5,6 @@ python -m pipeline.vocabulary extend --vocabulary vocab.txt --source domain/*.tx
 python -m pipeline.vocabulary coverage --vocabulary vocab.txt --source domain/*.txt
 """
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,10 +20,11 @@ from pipeline.backbone.places import model_folder
 from pipeline.config import CorpusConfig
 from pipeline.data.corpus import documents
 from pipeline.errors import UserError
-from pipeline.files import full_disk, write_text
+from pipeline.files import full_disk
 from pipeline.merging import merge_pairs
 from pipeline.settings.read import settle
 from pipeline.tokenizer_rules import BERT_RULES, SPECIAL_TOKENS
+from pipeline.vocabulary_file import load_vocabulary, save_vocabulary
 from pipeline.word_counts import MOST_WORDS, WordCounts, totals
 from pipeline.words import WordCounter
 
@@ -153,11 +153,6 @@ def coverage(encoder: "TextEncoder", documents: Iterable[list[str]]) -> Coverage
     return total
 
 
-def save_vocabulary(tokens: Sequence[str], path: str | os.PathLike) -> None:
-    """Write a vocab.txt, a token a line: beside, then renamed, so that a reader never sees half of it."""
-    write_text(path, "".join(f"{token}\n" for token in tokens))
-
-
 def _encoder(vocabulary: Sequence[str], lowercase: bool) -> "TextEncoder":
     from pipeline.text import TextEncoder
 
@@ -259,8 +254,6 @@ def _coverage(given: Namespace) -> None:
 
 
 def _read_encoder(given: Namespace) -> "TextEncoder":
-    from pipeline.text import load_vocabulary
-
     return _encoder(load_vocabulary(vocabulary_file(given.vocabulary)), given.lowercase)
 
 

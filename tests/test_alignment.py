@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from reference_tokenizer import basic_tokenize
 
-from pipeline.text import SPECIAL_TOKENS, TextEncoder
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzABCéαςσ中国，.!'ßﬁ", "\u1112", "\u1161", "\u11ab"]
 VOCABULARY = [*SPECIAL_TOKENS, *LETTERS, *(f"##{c}" for c in LETTERS), "the", "##ing"]

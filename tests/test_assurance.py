@@ -27,7 +27,7 @@ from pipeline.tasks.abstention import find_abstention
 from pipeline.tasks.outside import Outside
 from pipeline.tasks.sets import Sets, fewest_rows, find_sets
 from pipeline.tasks.single_label import SingleLabel
-from pipeline.tasks.task import Groups
+from pipeline.tasks.targets import Groups
 from pipeline.typicality import MOST_POINTS, find_typicality
 
 NAMES = tuple("abcdef")

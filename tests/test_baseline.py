@@ -10,7 +10,7 @@ from pipeline.config import DataConfig, EvaluationConfig
 from pipeline.data.load import load
 from pipeline.evaluation import baseline
 from pipeline.evaluation import evaluate as evaluate_module
-from pipeline.evaluation.baseline import NAME, baselines, unspaced
+from pipeline.evaluation.baseline import NAME, Tfidf, baselines, unspaced
 from pipeline.evaluation.evaluate import evaluate
 
 CHINESE = [("今天 天气很好", "good"), ("服务太差了", "bad"), ("非常满意", "good"), ("再也不来了", "bad")]
@@ -55,6 +55,30 @@ def test_many_classes_have_fewer_features_and_too_many_no_baseline(tmp_path, mon
     assert has_one("auto") and asked[-1] == 20
     monkeypatch.setattr(evaluate_module, "MOST_DECISIONS", 3 * len(data.train))
     assert not has_one("auto") and has_one("tfidf")
+
+
+def columns_of(folder, words):
+    """Rows whose columns have as many words each, all of them in some row."""
+    lines = (",".join(f"c{column}w{row % count}" for column, count in enumerate(words)) for row in range(60))
+    names = [f"c{column}" for column in range(len(words))]
+    rows = "".join(f"{line},{'ab'[row % 2]}\n" for row, line in enumerate(lines))
+    (folder / "rows.csv").write_text(f"{','.join(names)},label\n{rows}")
+    return rows_of(folder, {"text_columns": names, "test_fraction": 0.5})
+
+
+@pytest.mark.parametrize(("words", "most", "name"), [
+    ((1, 1, 40), 18, "TF-IDF of 8 features with a linear model"),
+    ((30,), 20, NAME),
+])  # fmt: skip
+def test_a_baseline_is_named_by_its_features_where_a_column_is_cut(tmp_path, monkeypatch, words, most, name):
+    data = columns_of(tmp_path, words)
+    always = np.tile(np.eye(2)[0], (len(data.test), 1))
+    monkeypatch.setattr(baseline, "MOST_WEIGHTS", most * data.task.baseline_outputs)
+    (found,) = baselines({"test": always}, data.train, [data.test], data.task)
+    assert found.name == name
+    if name == NAME:
+        # Not cut, though more than half of what there is room for.
+        assert most / 2 < Tfidf(data.train)(data.train).shape[1] < most
 
 
 def test_a_model_that_is_clearly_better_is_not_warned_of(tmp_path):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tiny import write_config
 
+from pipeline.run import main
+
 ROOT = Path(__file__).parents[1]
 SAID = "nothing has changed since"
 
@@ -17,10 +19,10 @@ SAID = "nothing has changed since"
 def finished(tmp_path_factory):
     """A config, its finished run, and the command."""
     folder = tmp_path_factory.mktemp("complete")
-    config = write_config(folder, rows=60, training={"epochs": 1})
-    command = [sys.executable, "-m", "pipeline.run", "--config", str(config), "--run_dir", str(folder / "run")]
-    assert SAID not in started(command)
-    return config, folder / "run", command
+    config = write_config(folder, rows=60, model={"num_layers": 1}, training={"epochs": 1})
+    words = ["--config", str(config), "--run_dir", str(folder / "run")]
+    assert main(words) == 0
+    return config, folder / "run", [sys.executable, "-m", "pipeline.run", *words]
 
 
 def started(command):

@@ -1,71 +1,44 @@
 """A tiny BERT on a made vocabulary, exported, verified and asked."""
 
 import copy
-import csv
 import functools
-import io
 import json
-import os
-import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
-import keras_nlp
 import numpy as np
 import pytest
 import tensorflow as tf
+from letters import (
+    LABELS,
+    TASK,
+    TEXTS,
+    VOCABULARY,
+    checkpoint_bytes,
+    forbidden_operations,
+    live,
+    make_model,
+)
 
-from export import predict, savedmodel
+from export import savedmodel
 from export.expected import Expected
 from export.fused import FusedClassifier, UnsupportedModel
 from export.loading import Classifier
 from export.savedmodel import ExportSettings, HeldOut, export_model, export_verified
 from export.signatures import SignatureOptions
 from export.verify import ExportDiffers, _answers, rounding_tolerance, verify
-from export.versions import ModelError, find_version
-from pipeline.backbone.activations import ACTIVATIONS
-from pipeline.backbone.architecture import configure
-from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.classifier import build_classifier
+from export.versions import ModelError
 from pipeline.errors import UserError
 from pipeline.features import TWO_TEXTS
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
 
-LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "!", "?"]
-LABELS = ("no", "maybe", "déjà vu")
 # Its graph takes several times as long to make as all others together.
 SETTINGS = ExportSettings(SignatureOptions(["predict_tokens", "top_k"]))
 export_classifier = functools.partial(export_model, settings=SETTINGS)
-TASK = SingleLabel(LABELS)
-TEXTS = ["a b c", "hello world!", "", "z", "some much longer text than all the others here ?", "café ça 漢字", "x y"]
-
-
-def make_model(pooling: str = "fresh", policy: str = "float32", activation: str = "gelu", seed: int = 7) -> keras.Model:
-    """With weights large enough for clearly different answers."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        backbone = keras_nlp.models.BertBackbone(
-            vocabulary_size=len(VOCABULARY), num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32,
-            max_sequence_length=24,
-        )  # fmt: skip
-        configure(backbone, activation=ACTIVATIONS[activation])
-        model = build_classifier(LoadedBackbone(backbone, tuple(VOCABULARY), True, True), len(LABELS), pooling=pooling)
-    finally:
-        keras.config.set_dtype_policy(before)
-    random = np.random.default_rng(seed)
-    for variable in model.weights:
-        # Trained weights: the variance below is what LayerNormalization's epsilon must not disturb.
-        scale = 0.02 if "embedding" in variable.path else 0.5
-        center = 1.0 if variable.path.endswith("gamma") else 0.0
-        variable.assign(tf.cast(random.normal(center, scale, variable.shape), variable.dtype))
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +57,6 @@ def exported(model, encoder, tmp_path_factory) -> Path:
     return export_model(
         model, encoder, TASK, run / "saved_model", settings=ExportSettings(metadata={"run": {"score": 0.5}})
     )
-
-
-def live(model, encoder, *columns) -> np.ndarray:
-    logits = model(encoder(*(tf.constant(list(column)) for column in columns)), training=False)
-    return tf.nn.softmax(tf.cast(logits, tf.float32)).numpy()
 
 
 def serve(folder: Path, **inputs):
@@ -198,25 +166,6 @@ def test_a_model_of_another_architecture_is_exported_as_it_is(encoder, tmp_path)
     np.testing.assert_allclose(serve(folder, text=TEXTS)["probabilities"], live(model, encoder, TEXTS), atol=1e-6)
     assert checkpoint_bytes(folder) == 4 * model.count_params()
     assert not forbidden_operations(folder)
-
-
-def checkpoint_bytes(folder: Path) -> int:
-    """Bytes of all floating-point tensors in the checkpoint."""
-    prefix = str(folder / "variables" / "variables")
-    reader = tf.train.load_checkpoint(prefix)
-    types, shapes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
-    return sum(types[name].size * int(np.prod(shapes[name])) for name in types if types[name].is_floating)
-
-
-def forbidden_operations(folder: Path) -> set[str]:
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    graph = saved.meta_graphs[0].graph_def
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    bad = {node.op for node in nodes if "Random" in node.op or "HashTable" in node.op or "Assign" in node.op}
-    # Restoring writes the variables, once, at the start.
-    return (bad - {"AssignVariableOp"}) | {"XLA" for node in nodes if "_XlaMustCompile" in node.attr}
 
 
 def test_weights_are_saved_once_and_without_the_unused_pooler(exported, model):
@@ -391,112 +340,3 @@ def test_verified_export_of_pairs_with_several_labels(encoder, tmp_path):
     held_out = HeldOut(texts, Expected(expected, 1e-5))
     folder = export_verified(model, encoder, MultiLabel(LABELS), tmp_path, held_out, TWO_TEXTS, SETTINGS)
     assert folder == tmp_path / "1"
-
-
-def test_predictor_keeps_the_order_over_batches(exported, model, encoder):
-    texts = [letter * (1 + i * 7 % 20) for i, letter in enumerate(LETTERS)]
-    answers = Classifier(exported)(texts, batch_size=4)
-    np.testing.assert_allclose(answers.probabilities, live(model, encoder, texts), atol=1e-6)
-    empty = Classifier(exported)([])
-    assert empty.labels == [] and empty.probabilities.shape == (0, 3)
-
-
-def test_a_model_is_found_by_run_versions_or_version(exported, tmp_path):
-    run = exported.parents[1]
-    assert find_version(run) == find_version(run / "saved_model") == find_version(exported) == exported
-    with pytest.raises(ModelError, match="no such folder"):
-        find_version(tmp_path / "absent")
-    with pytest.raises(ModelError, match="no exported model"):
-        find_version(tmp_path)
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
-    with pytest.raises(ModelError, match="is no classifier"):
-        Classifier(tmp_path)
-    with pytest.raises(ModelError, match="rename it"):
-        Classifier(shutil.copytree(tmp_path, tmp_path / "x[1]"))
-
-
-def ask(capsys, *arguments) -> tuple[int, str, str]:
-    status = predict.main([str(argument) for argument in arguments])
-    output = capsys.readouterr()
-    return status, output.out, output.err
-
-
-def test_command_line_in_a_fresh_process_without_the_training_code(exported, model, encoder):
-    program = (
-        "import sys; from export.predict import main; status = main(sys.argv[1:]);"
-        "print([name for name in ('keras_nlp', 'keras_hub', 'pipeline.training') if name in sys.modules]);"
-        "sys.exit(status)"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", program, str(exported.parents[1])],
-        input=b"hello world\nx\n", capture_output=True, cwd=Path(__file__).parents[1], env={**os.environ},
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr.decode()
-    lines = process.stdout.decode().splitlines()
-    best = live(model, encoder, ["hello world"])[0]
-    assert lines[0] == f"{LABELS[best.argmax()]} {best.max():.4f}\thello world"
-    assert len(lines) == 3 and lines[2] == "[]"
-
-
-def test_command_line_csv_in_and_out(exported, model, encoder, tmp_path, capsys):
-    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
-    with open(source, "w", newline="") as file:
-        csv.writer(file).writerows([["id", "review"], *([i, f"{text}\nnext line"] for i, text in enumerate(TEXTS))])
-    options = ["--input", source, "--text-column", "review", "--output", target, "--top", 2]
-    assert ask(capsys, exported, *options) == (0, "", "")
-    with open(target, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["id"], row["review"]) for row in rows] == [(str(i), f"{t}\nnext line") for i, t in enumerate(TEXTS)]
-    expected = live(model, encoder, [row["review"] for row in rows])
-    assert [row["label"] for row in rows] == [LABELS[i] for i in expected.argmax(axis=1)]
-    np.testing.assert_allclose([float(row["score_2"]) for row in rows], np.sort(expected)[:, -2], atol=1e-5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
-
-
-def test_command_line_reads_lines_and_jsonl_and_writes_jsonl(exported, tmp_path, capsys):
-    (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
-    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS) + "\n\n")
-    outputs = [ask(capsys, exported, "--input", tmp_path / name, "--format", "jsonl") for name in ("a.txt", "a.jsonl")]
-    rows = [[json.loads(line) for line in output.splitlines()] for _, output, _ in outputs]
-    assert [row["text"] for row in rows[1]] == TEXTS
-    empty = TEXTS.index("")
-    assert rows[0][empty] == {"text": None, "label": None, "score": None, "reason": "is blank"}
-    assert rows[1][empty] == {"text": "", "label": None, "score": None, "reason": "has no text"}
-    assert rows[0][:empty] + rows[0][empty + 1 :] == rows[1][:empty] + rows[1][empty + 1 :]
-
-
-def test_command_line_pairs(encoder, tmp_path, capsys, monkeypatch):
-    folder = export_classifier(make_model(), encoder, TASK, tmp_path, TWO_TEXTS)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\tb c\n\td\n")))
-    status, output, _ = ask(capsys, folder, "--format", "csv")
-    assert status == 0
-    assert [row[:2] for row in csv.reader(output.splitlines())] == [["text_a", "text_b"], ["a", "b c"], ["", "d"]]
-    assert [row[-1] for row in csv.reader(output.splitlines())] == ["reason", "", "has no text"]
-    status, _, error = ask(capsys, folder, "no tab")
-    assert status == 2 and "text 1: the row has one text, not two with a tab" in error
-
-
-def test_command_line_errors_are_one_sentence(exported, tmp_path, capsys, monkeypatch):
-    (tmp_path / "a.csv").write_text("body,id\nhello,1\n")
-    (tmp_path / "empty.csv").write_text("text\n")
-    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{oops\n')
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    for arguments, message in (
-        ([tmp_path / "absent", "a"], "no such folder"),
-        ([tmp_path, "a"], "holds no exported model"),
-        ([exported], "standard input is empty"),
-        ([exported, "--input", tmp_path / "absent.txt"], "no such file"),
-        ([exported, "--input", tmp_path / "a.csv"], "a.csv has no column 'text'; it has 'body', 'id'"),
-        ([exported, "--input", tmp_path / "empty.csv"], "no text to answer"),
-        (
-            [exported, "--input", tmp_path / "bad.jsonl", "--output", tmp_path / "x.csv"],
-            "bad.jsonl, line 2: the row is no",
-        ),
-        ([exported, "a", "--batch-size", "0"], "at least 1"),
-        ([exported, "a", "--input", tmp_path / "a.csv"], "not both"),
-    ):
-        status, _, error = ask(capsys, *arguments)
-        assert status == 2
-        assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-    assert not list(tmp_path.glob("*x.csv*"))

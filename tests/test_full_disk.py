@@ -9,7 +9,8 @@ from random import Random
 import pytest
 from tiny import write_config
 
-from pipeline.files import full_disk, write_text
+from pipeline.errors import UserError
+from pipeline.files import full_disk, in_a_sentence, write_text
 from pipeline.pretraining.prepare import main as prepare
 from pipeline.run import main
 from pipeline.vocabulary import main as learn
@@ -93,3 +94,11 @@ def test_errors_of_a_full_disk_name_the_file_or_the_folder(number):
     assert full_disk(RuntimeError(f"run/variables; {words}"), "run").startswith("run cannot be written to")
     assert full_disk(OSError(errno.ENOENT, "no such file", "x"), "run") is None
     assert full_disk(ValueError("shape"), "run") is None
+
+
+def test_what_is_no_fault_of_the_user_is_raised_again():
+    assert in_a_sentence(UserError("no rows"), "run", (UserError, OSError)) == "no rows"
+    full = RuntimeError(os.strerror(errno.ENOSPC))
+    assert in_a_sentence(full, "run", (UserError, OSError)).startswith("run cannot be written to")
+    with pytest.raises(ValueError, match="shape"):
+        in_a_sentence(ValueError("shape"), "run", (UserError, OSError))

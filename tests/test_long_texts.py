@@ -4,8 +4,8 @@ import math
 
 import pytest
 import tensorflow as tf
+from letters import TASK, VOCABULARY, live, make_model
 from reference_tokenizer import full_tokenize, truncate_pair
-from test_export import TASK, VOCABULARY, live, make_model
 
 from export.expected import Expected
 from export.explain import pieces_of as pieces_at

@@ -309,7 +309,8 @@ def test_since():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("watched")
-    config = write_config(folder, 600, export={"signatures": ["predict_tokens"], "fit": True})
+    settings = {"model": {"num_layers": 1}, "training": {"epochs": 1}}
+    config = write_config(folder, 600, **settings, export={"signatures": ["predict_tokens"], "fit": True})
     run.main(["--config", str(config), "--run_dir", str(folder / "news"), "--evaluation.baseline", "none"])
     # What a run has stored is enough.
     (folder / "train.csv").rename(folder / "moved.csv")

@@ -10,7 +10,7 @@ from export.monitor.columns import GIVEN, MISSING, WatchedColumn
 from export.monitor.drift import Limits
 from export.monitor.features import Rows
 from export.monitor.findings import find
-from export.monitor.logs import Wanted, read_log
+from export.monitor.logs import LogFields, read_log
 from export.monitor.reference import Reference
 from export.monitor.watch import Watch
 from pipeline.data.formats import Notices, ReadOptions
@@ -107,7 +107,7 @@ def test_no_cell_of_a_log_ends_a_report(kind):
 
 def test_cells_are_read_of_requests_and_of_files(tmp_path):
     columns = [WatchedColumn("Price €", "price", "number"), WatchedColumn("place", "place", "category")]
-    wanted = Wanted(("text",), ("text",), ("score",), None, columns)
+    wanted = LogFields(("text",), ("text",), ("score",), None, columns)
     request = {"time": "2026-01-31T12:00:00Z", "model": "m", "version": None, "label": None,
                "signature": "serving_default", "outputs": {"score": [0.5, 0.6]},
                "inputs": {"text": ["a", "b"], "price": ["3.5", ""], "place": ["Ulm", "x"]}}  # fmt: skip

@@ -63,7 +63,7 @@ def test_each_row_is_in_each_batch_with_one_probability_by_itself():
     assert abs(member.mean() - 0.1) < 0.004
     assert abs(member.sum(1).var() / (400 * 0.09) - 1) < 0.3
     assert abs(member.sum(0).var() / (300 * 0.09) - 1) < 0.3
-    assert drawn.largest() == member.sum(1).max()
+    assert drawn.largest == member.sum(1).max()
 
 
 def test_a_secret_and_the_number_of_an_update_decide_its_rows():

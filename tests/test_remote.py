@@ -20,6 +20,7 @@ from pipeline import remote
 from pipeline.config import Config, CorpusConfig, DataConfig
 from pipeline.data import sources
 from pipeline.data.corpus import documents
+from pipeline.data.recall import convert_or_recall
 from pipeline.errors import UserError
 from pipeline.local_paths import remote_files
 
@@ -90,6 +91,25 @@ def test_a_file_is_fetched_once_and_again_when_it_has_changed(bucket, tmp_path):
     bucket.write("rows.csv", "text\ntwo\n")
     assert rows(address) == [["two"]] and sources.expand(address) != [first]
     assert remote_files(Config(data=DataConfig(train=address))) != state
+
+
+def test_a_bucket_is_listed_once_for_the_rows_of_a_split(bucket, tmp_path, monkeypatch):
+    bucket.write("rows.csv", "text,label\none,x\ntwo,y\n")
+    asked, address = listings(monkeypatch), f"{bucket.address}/*.csv"
+    convert_or_recall(address, DataConfig(train=address), tmp_path / "data", "train", begun=False)
+    assert asked == [address]
+
+
+def listings(monkeypatch):
+    """The addresses that are listed from now on."""
+    asked, matches = [], remote.matches
+
+    def counted(pattern):
+        asked.append(pattern)
+        return matches(pattern)
+
+    monkeypatch.setattr(remote, "matches", counted)
+    return asked
 
 
 def test_names_that_lead_out_of_a_folder_are_refused(tmp_path, monkeypatch):
@@ -199,7 +219,9 @@ def test_a_batch_from_bucket_to_bucket(bucket, model, tmp_path, monkeypatch, cap
     for name in "ab":
         bucket.write(f"in/{name}.csv", "id,text\n" + "".join(f"{name}{n},the bank {n}\n" for n in range(5)))
     given = [str(model), "--input", f"{bucket.address}/in/*.csv", "--part_rows", "3"]
+    asked = listings(monkeypatch)
     assert batch([*given, "--output", f"{bucket.address}/out"]) == 0
+    assert asked == [f"{bucket.address}/in/*.csv"]
     assert f"10 rows are answered in 4 parts: {bucket.address}/out" in capsys.readouterr().out
     found = remote.fetch_all(f"{bucket.address}/out/*")
     assert [Path(path).name for path in found] == [f"{name}-00000{n}.csv" for name in "ab" for n in (0, 1)]

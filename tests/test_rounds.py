@@ -37,6 +37,21 @@ report = {"comparisons": [{"title": name, "unit": "texts/s", "values": values}],
 Path(asked["--json"]).write_text(json.dumps(report))
 """
 
+# One that asks a contender who does not come to an end.
+SLOW = """
+import argparse, sys, time
+sys.path.append(sys.argv.pop(1))
+from tables import Comparison, Report, add_arguments, publish
+from turns import take_turns
+parser = argparse.ArgumentParser()
+add_arguments(parser, repeats=1)
+options = parser.parse_args()
+asked = {"ours": lambda turn: 2.0, "slow": lambda turn: time.sleep(600), "last": float}
+values, failed = take_turns(asked, options.repeats, options.first_turn)
+machine = {"processor": "made", "cores": 1, "versions": {}, "load": [0.0]}
+publish(Report([Comparison("Slow", "texts/s", values)], failed=failed, machine=machine), options)
+"""
+
 
 def test_only_few_and_light_modules_are_needed():
     heavy = "import sys, rounds; sys.exit(any(name in sys.modules for name in ('tensorflow', 'torch', 'numpy')))"
@@ -92,6 +107,18 @@ def test_a_part_that_hangs_is_ended_with_a_word_on_it(made, monkeypatch):
     states = []
     take_rounds(parts[:1], folder, 0, states.append)
     assert "not at its end after 0 minutes" in states[-1]["one"].ended
+
+
+def test_a_round_that_takes_over_its_time_keeps_what_it_has(tmp_path, monkeypatch):
+    # Long enough for a Python that imports next to nothing to start on a busy machine.
+    monkeypatch.setattr(rounds, "LONGEST", 5)
+    (tmp_path / "script.py").write_text(SLOW)
+    states = []
+    take_rounds([Part("slow", [str(tmp_path / "script.py"), str(BENCHMARKS)])], tmp_path, 0, states.append)
+    (report,) = states[-1]["slow"].reports
+    assert report.comparisons[0].values == {"ours": [2.0], "slow": [None], "last": [None]}
+    # Who was not asked is asked by the next round; who took the time is not.
+    assert list(report.failed) == ["slow"] and states[-1]["slow"].broken == {"slow"}
 
 
 def test_a_part_that_fails_ends_no_other_and_is_tried_again_by_the_next_start(made):

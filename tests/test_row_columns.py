@@ -10,8 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 import tensorflow as tf
+from letters import TASK, VOCABULARY, make_model
 from serving_double import ServingDouble
-from test_export import TASK, VOCABULARY, make_model
 from test_resume import assert_same_end
 from test_training import ROWS, assert_equal_weights, batches, tiny_model
 from tiny import FILLER, SUBJECTS, write_config
@@ -34,7 +34,7 @@ from pipeline.config import DataConfig, TrainingConfig
 from pipeline.data.load import load as load_data
 from pipeline.features import Features, input_names
 from pipeline.features.column_values import all_numbers, spec_of, value_of, words_of
-from pipeline.features.columns import Category, Date, Number, Vector, Wanted, column_from, metadata_of
+from pipeline.features.columns import Category, Date, FeatureColumn, Number, Vector, column_from, metadata_of
 from pipeline.features.rows import RowEncoder
 from pipeline.long_texts import LongTexts
 from pipeline.training.optimizer import make_optimizer
@@ -46,7 +46,7 @@ PRICES = ["1.5", "", "-20", "3e5", "0"]
 
 def test_cells_are_kept_as_the_shortest_text_that_says_the_same():
     def kept(kind, cell):
-        return Wanted("c", kind, "data.c").read(cell)
+        return FeatureColumn("c", kind, "data.c").read(cell)
 
     assert [kept(Number, cell) for cell in (3, "3.50", 1e10, np.float64(0.1), None, " ", math.nan)] == [
         b"3.0", b"3.5", b"1e+10", b"0.1", b"", b"", b"",
@@ -74,7 +74,7 @@ def test_cells_are_kept_as_the_shortest_text_that_says_the_same():
 )
 def test_a_cell_of_another_kind_is_said(kind, cell, said):
     with pytest.raises(ValueError, match=said.replace("[", r"\[")):
-        Wanted("price", kind, "data.c").read(cell)
+        FeatureColumn("price", kind, "data.c").read(cell)
 
 
 def numbers_of(column, values):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_export import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, forbidden_operations, live, make_model
+from letters import LABELS, TASK, TEXTS, VOCABULARY, ask, checkpoint_bytes, forbidden_operations, live, make_model
 
 from export.expected import Expected
 from export.explain import integrated_gradients, quadrature
@@ -25,7 +25,8 @@ from pipeline.features import TWO_TEXTS
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
-from pipeline.text import SPECIAL_TOKENS, TextEncoder
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,9 @@ from reference_tokenizer import basic_tokenize, full_tokenize, truncate_pair
 
 from pipeline.double_array import CODE_POINTS, double_array
 from pipeline.errors import UserError
-from pipeline.text import SPECIAL_TOKENS, TextEncoder, load_vocabulary
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
+from pipeline.vocabulary_file import load_vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCσςδοé0123456789"
 WORDS = ["the", "un", "##aff", "##able", "runn", "##ing", "!", "[", "]", "mask", "MASK", "#", "中", "国"]

@@ -14,8 +14,9 @@ from pipeline.backbone.convert import convert, different
 from pipeline.backbone.load import load_checkpoint
 from pipeline.backbone.tokenizer_files import read_tokenizer
 from pipeline.errors import UserError
-from pipeline.text import SPECIAL_TOKENS, TextEncoder, load_vocabulary
-from pipeline.tokenizer_rules import AddedToken, TokenizerRules
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS, AddedToken, TokenizerRules
+from pipeline.vocabulary_file import load_vocabulary
 
 PIECES = [*SPECIAL_TOKENS, "a", "b", "##a", "##b", "é", "中", "##中"]
 

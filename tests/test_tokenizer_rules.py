@@ -13,8 +13,8 @@ from tokenizers import models, normalizers, pre_tokenizers
 from export.server.releases import OLDEST, minimum_version
 from pipeline.added_tokens import RESERVED, Finder, stand_in
 from pipeline.errors import UserError
-from pipeline.text import SPECIAL_TOKENS, TextEncoder
-from pipeline.tokenizer_rules import AddedToken, TokenizerRules
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS, AddedToken, TokenizerRules
 
 TEXTS = [
     "Hello World!", "naïve café RÉSUMÉ Ångström", "Straße GROẞE Ärger", "İstanbul ISPARTA ığdır",

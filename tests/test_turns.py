@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,14 @@ sys.path.append(str(BENCHMARKS))
 import tables  # noqa: E402
 from tables import Comparison, Report, joined, lines_of, publish, read, table  # noqa: E402
 from turns import Failed, Spread, judged, missing, ratios, spread, take_turns, verdict  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def own_sigterm():
+    """Turns keep a handler of it to the end of their process, which here is another's."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_every_other_turn_is_in_the_reverse_order():
@@ -114,6 +123,16 @@ def test_rounds_are_joined_turn_by_turn_and_a_later_success_is_no_failure():
     # The machine can do what it could once, however busy it was when it was asked again.
     assert both.peak == 4e9
     assert "3.00 x (one turn)" in "\n".join(lines_of(both))
+
+
+def test_what_only_an_earlier_round_has_stays():
+    first, ended = made_report({"ours": [1.0]}), made_report({"ours": [3.0]})
+    first.comparisons.append(Comparison("Other", "ms", {"ours": [2.0]}))
+    both = joined([first, ended])
+    assert {one.title: one.values for one in both.comparisons} == {
+        "Made": {"ours": [1.0, 3.0]},
+        "Other": {"ours": [2.0]},
+    }
 
 
 def test_a_run_in_which_nobody_could_be_asked_is_joined_too():

@@ -23,8 +23,10 @@ from pipeline.backbone.load import load_backbone
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
-from pipeline.text import SPECIAL_TOKENS, TextEncoder, load_vocabulary
-from pipeline.vocabulary import Coverage, coverage, extend, learn, main, save_vocabulary
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
+from pipeline.vocabulary import Coverage, coverage, extend, learn, main
+from pipeline.vocabulary_file import load_vocabulary, save_vocabulary
 from pipeline.words import WordCounter
 
 CASES = pytest.mark.parametrize("lowercase", [True, False], ids=["uncased", "cased"])

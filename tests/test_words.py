@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from pipeline import words
 from pipeline.errors import UserError
 from pipeline.merging import merge_pairs
-from pipeline.text import SPECIAL_TOKENS, TextEncoder
+from pipeline.text import TextEncoder
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
 from pipeline.words import WordCounter
 
 HARD = [

@@ -48,3 +48,18 @@ def write_config(folder: Path, rows: int = 240, **sections: dict) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def write_long_config(folder, **sections):
+    """Half of the texts have what tells their label behind many sentences of filler."""
+    chance = random.Random(0)
+    text = {"sequence_length": 16, "long": "chunks", "max_chunks": 6} | sections.pop("text", {})
+    path = write_config(folder, text=text, **sections)
+    with open(folder / "train.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for i in range(240):
+            label = chance.choice(list(SUBJECTS))
+            filler = [word for _ in range(10 if i % 2 else 0) for word in (*chance.choices(FILLER, k=4), ".")]
+            writer.writerow([" ".join([*filler, *chance.choices(SUBJECTS[label], k=2)]), label])
+    return path

@@ -39,7 +39,7 @@ def some_typicality(model, encoder):
     import tensorflow as tf
 
     from pipeline.classifier import pooled_model
-    from pipeline.tasks.task import Groups
+    from pipeline.tasks.targets import Groups
     from pipeline.typicality import find_typicality
 
     texts = [text.encode("utf-8", "replace") for text in TEXTS]

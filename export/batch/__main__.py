@@ -49,7 +49,7 @@ from export.batch.inputs import Source, check_pattern, sources_of, state_of
 from export.batch.job import Job, held, open_texts
 from export.batch.parts import missing_parts
 from export.command_line import command_parser
-from export.texts import add_text_arguments, check_text_arguments
+from export.texts import add_text_arguments, checked_options
 from export.versions import ModelError, find_version, read_metadata
 from pipeline import remote, tasks
 from pipeline.data.formats import FORMATS, ReadOptions, format_by_name, format_of, options_of, suffixes
@@ -119,7 +119,7 @@ def _check(options: argparse.Namespace, more: list[str]) -> None:
     if options.workers and options.engine not in ("local", "ray"):
         raise UserError(f"--workers: how many the engine {options.engine} has is set by its own options, behind --.")
     check_pattern(options.input)
-    check_text_arguments(options)
+    checked_options(options)
     find_version(options.model)
     if ENGINES[options.engine]:
         require(options.engine, ENGINES[options.engine])

@@ -33,7 +33,7 @@ from export.command_line import command_parser
 from export.monitor.columns import WatchedColumn
 from export.monitor.drift import Limits
 from export.monitor.features import Rows
-from export.monitor.logs import Wanted, read_log
+from export.monitor.logs import LogFields, read_log
 from export.monitor.reference import FEWEST_ROWS, FILE, Reference
 from export.monitor.watch import Watch, since_time, window_size
 from export.versions import find_version
@@ -152,9 +152,9 @@ def _wanted(
     text_columns: Sequence[str],
     outputs: Sequence[str],
     columns: Sequence[WatchedColumn],
-) -> Wanted:
+) -> LogFields:
     served = ((field, getattr(options, field)) for field in ("model", "label", "version"))
-    return Wanted(
+    return LogFields(
         inputs,
         options.text_column or text_columns,
         outputs,
@@ -164,7 +164,7 @@ def _wanted(
     )
 
 
-def _all_rows(options: argparse.Namespace, wanted: Wanted, notices: Notices) -> Iterator[Rows]:
+def _all_rows(options: argparse.Namespace, wanted: LogFields, notices: Notices) -> Iterator[Rows]:
     read = options_of(options)
     for path in options.logs:
         if path != "-" and not Path(path).is_file():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.features import Features
-from pipeline.features.columns import KINDS, Category, Column, Number, Wanted
+from pipeline.features.columns import KINDS, Category, Column, FeatureColumn, Number
 
 # Of a category's names those of most rows; others share a bin with names that nobody has seen.
 MOST_NAMES = 100
@@ -36,7 +36,7 @@ class WatchedColumn:
 
     def read(self, cells: Iterable[Any]) -> list[str]:
         """Cells as the model's training kept them; "" where one is missing or is none of the kind."""
-        wanted = Wanted(self.column, next(kind for kind in KINDS if kind.kind == self.kind), "")
+        wanted = FeatureColumn(self.column, next(kind for kind in KINDS if kind.kind == self.kind), "")
         return [_read(wanted, cell) for cell in cells]
 
     def names(self, cells: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def watched_columns(features: Features) -> list[tuple[WatchedColumn, Column]]:
     return [(WatchedColumn(column.name, name, column.kind), column) for column, name in found]
 
 
-def _read(wanted: Wanted, cell: Any) -> str:
+def _read(wanted: FeatureColumn, cell: Any) -> str:
     try:
         return wanted.read(cell).decode()
     except ValueError:

@@ -26,8 +26,8 @@ SIGNATURE = "serving_default"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is taken from logs.
+class LogFields:
+    """Which parts of logs are read.
 
     Attributes:
         inputs: names of the texts in requests.
@@ -46,7 +46,7 @@ class Wanted:
     served: tuple[tuple[str, Any], ...] = ()
 
 
-def read_log(path: str, wanted: Wanted, options: ReadOptions, notices: Notices) -> Iterator[Rows]:
+def read_log(path: str, wanted: LogFields, options: ReadOptions, notices: Notices) -> Iterator[Rows]:
     """The rows of a log, in its order.
 
     Args:
@@ -86,7 +86,7 @@ def _request_lines(file: File) -> Iterator[Record]:
         yield from read(lines, file.name)
 
 
-def _rows_of(records: Iterable[Record], source: str, unit: str, wanted: Wanted, notices: Notices) -> Iterator[Rows]:
+def _rows_of(records: Iterable[Record], source: str, unit: str, wanted: LogFields, notices: Notices) -> Iterator[Rows]:
     """The rows of requests, of CHUNK rows or a request more."""
     gathered = _Gathered(wanted)
     for number, record in enumerate(records, 1):
@@ -106,7 +106,7 @@ def _rows_of(records: Iterable[Record], source: str, unit: str, wanted: Wanted, 
 class _Gathered:
     """Rows of requests, until there are enough of them."""
 
-    def __init__(self, wanted: Wanted):
+    def __init__(self, wanted: LogFields):
         self._wanted = wanted
         self._begin()
 
@@ -153,7 +153,7 @@ class _Gathered:
         return rows
 
 
-def _rows_of_table(path: str, wanted: Wanted, options: ReadOptions, notices: Notices) -> Iterator[Rows]:
+def _rows_of_table(path: str, wanted: LogFields, options: ReadOptions, notices: Notices) -> Iterator[Rows]:
     """The rows of a file that have texts, CHUNK at a time; those without are counted."""
     table = open_table(path, options, None, notices)
     columns = table.columns

@@ -68,8 +68,8 @@ def convert(source: str, target: Path, format: str = "huggingface", vocabulary: 
     from pipeline.backbone import hub, huggingface, preset, tf_checkpoint
     from pipeline.backbone.load import load_checkpoint
     from pipeline.backbone.saving import notes_on_rows, use_vocabulary
-    from pipeline.text import load_vocabulary
     from pipeline.training.finished_run import as_checkpoint, is_run
+    from pipeline.vocabulary_file import load_vocabulary
 
     loaded = as_checkpoint(Path(source)) if is_run(Path(source)) else load_checkpoint(source, dtype="float32")
     if vocabulary is not None:

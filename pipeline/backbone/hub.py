@@ -19,8 +19,8 @@ from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, refuse_projection, write_json, write_vocabulary
 from pipeline.errors import UserError
 from pipeline.extras import require
-from pipeline.text import load_vocabulary
 from pipeline.tokenizer_rules import TokenizerRules
+from pipeline.vocabulary_file import load_vocabulary
 
 _HANDLES = ("https://tfhub.dev/", "https://www.kaggle.com/models/", "https://kaggle.com/models/")
 _WORDS = "word_embeddings/embeddings"

@@ -20,7 +20,7 @@ from pipeline.backbone.redacting import with_placeholders
 from pipeline.backbone.saving import check_vocabulary, notes_on_rows, use_vocabulary
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
-from pipeline.text import load_vocabulary
+from pipeline.vocabulary_file import load_vocabulary
 from pipeline.wheel import local_path
 
 

@@ -12,7 +12,7 @@ from pipeline.backbone.architecture import is_projected
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.errors import UserError
 from pipeline.files import sync_folder
-from pipeline.text import load_vocabulary
+from pipeline.vocabulary_file import load_vocabulary
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from pipeline.backbone.parts import fill, parts
 from pipeline.backbone.saving import new_folder, refuse_projection, write_json, write_vocabulary
 from pipeline.errors import UserError
 from pipeline.files import literal
-from pipeline.text import load_vocabulary
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
+from pipeline.vocabulary_file import load_vocabulary
 
 # What google-research/bert computes: its "gelu" is the tanh form, its epsilon is fixed.
 _ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu"}

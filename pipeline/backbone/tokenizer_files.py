@@ -15,8 +15,8 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.saving import write_json, write_vocabulary
 from pipeline.backbone.tokenizer_json import TokenizerJson, read_tokenizer_json, write_tokenizer_json
 from pipeline.errors import UserError
-from pipeline.text import SPECIAL_TOKENS, load_vocabulary, with_unused
-from pipeline.tokenizer_rules import BERT_RULES, MAX_WORD_CHARACTERS, AddedToken, TokenizerRules
+from pipeline.tokenizer_rules import BERT_RULES, MAX_WORD_CHARACTERS, SPECIAL_TOKENS, AddedToken, TokenizerRules
+from pipeline.vocabulary_file import load_vocabulary, with_unused
 
 _ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # as SPECIAL_TOKENS
 _BARE = ("PreTrainedTokenizer", "TokenizersBackend")

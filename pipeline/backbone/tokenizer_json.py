@@ -9,8 +9,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from pipeline.backbone.json_object import read_json
 from pipeline.errors import UserError
-from pipeline.text import SPECIAL_TOKENS
-from pipeline.tokenizer_rules import TokenizerRules
+from pipeline.tokenizer_rules import SPECIAL_TOKENS, TokenizerRules
 
 _BERT = "BertPreTokenizer"
 _PREFIX = "##"

@@ -26,7 +26,7 @@ from pipeline.behave.page import print_outcomes, show_in_report, write_page
 from pipeline.behave.rows import held_out_rows
 from pipeline.behave.suite import DEFAULT, Suite, built_in_names, read_suite
 from pipeline.config import Config
-from pipeline.files import full_disk, write_text
+from pipeline.files import in_a_sentence, write_text
 from pipeline.rows_of_run import config_of
 
 # Worst failures on the terminal, one a test.
@@ -40,10 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _behave(options)
     except Exception as error:
-        sentence = full_disk(error, options.run)
-        if sentence is None and not isinstance(error, ValueError | OSError):
-            raise
-        print(f"error: {sentence or error}", file=sys.stderr)
+        print(f"error: {in_a_sentence(error, options.run, (ValueError, OSError))}", file=sys.stderr)
         return 2
 
 

@@ -11,7 +11,7 @@ from pipeline.evaluation.report import template
 from pipeline.evaluation.table import print_table
 from pipeline.files import write_text
 from pipeline.tasks.label_page import shown_texts
-from pipeline.tasks.task import ScoreTable
+from pipeline.tasks.page import ScoreTable
 
 HEADER = ("", "kind", "tried", "failed", "failed, %", "95 % interval", "limit, %")
 TEXT_SHOWN = 70

@@ -26,8 +26,8 @@ NO_NAME = "(none)"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A column to be read.
+class ExtraColumn:
+    """A column of a source, to be read beside text and target.
 
     Attributes:
         role: what it is for, and the name of its array.
@@ -45,7 +45,7 @@ class Column:
     """A column of a store.
 
     Attributes:
-        role, column: as in `Wanted`.
+        role, column: as in `ExtraColumn`.
         digest: changes with any of its cells.
         names: of the categories that its codes count; none for numbers. An empty cell is "".
         dated: whether numbers are seconds since 1970, UTC.
@@ -65,7 +65,7 @@ class Column:
         return moment.date().isoformat() if moment.time() == time.min else moment.replace(tzinfo=None).isoformat(" ")
 
 
-def wanted_columns(data: "DataConfig", evaluation: "EvaluationConfig | None", split: str) -> list[Wanted]:
+def wanted_columns(data: "DataConfig", evaluation: "EvaluationConfig | None", split: str) -> list[ExtraColumn]:
     """The columns to read of data.train, data.validation or data.test; the last name is `split`.
 
     Weights are read of the training rows alone, evaluation.group_columns where the rows come from that are scored.
@@ -78,11 +78,11 @@ def wanted_columns(data: "DataConfig", evaluation: "EvaluationConfig | None", sp
         (LANGUAGE, data.language_column),
     ):
         if column is not None:
-            found.append(Wanted(role, column, f"data.{role}_column"))
+            found.append(ExtraColumn(role, column, f"data.{role}_column"))
     if evaluation is not None and split == _scored_source(data, evaluation):
         for number, column in enumerate(evaluation.group_columns):
             if column != data.language_column:
-                found.append(Wanted(f"scored{number}", column, "evaluation.group_columns"))
+                found.append(ExtraColumn(f"scored{number}", column, "evaluation.group_columns"))
     return found
 
 
@@ -101,7 +101,7 @@ def _scored_source(data: "DataConfig", evaluation: "EvaluationConfig") -> str:
 class ExtraReader:
     """Reads the wanted columns of a source, row by row, while it is converted."""
 
-    def __init__(self, wanted: Sequence[Wanted]):
+    def __init__(self, wanted: Sequence[ExtraColumn]):
         self.wanted = wanted
         self.cells = [_CELLS.get(one.role, _Categories)(one.setting) for one in wanted]
         self.digests = [hashlib.sha256() for _ in wanted]

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
 from pipeline.long_texts import HEAD
-from pipeline.tasks.task import Groups
+from pipeline.tasks.targets import Groups
 from pipeline.text import TextEncoder
 
 # A sample, evenly spread, is enough for shares of some percent, and takes some tenths of a second on any data set.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import DataConfig
 from pipeline.data import sources
-from pipeline.data.extra_columns import Wanted
+from pipeline.data.extra_columns import ExtraColumn
 from pipeline.data.store import VERSION, Store, convert, read_settings
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -24,7 +24,7 @@ def convert_or_recall(
     cache: Path,
     split: str,
     begun: bool,
-    wanted: Sequence[Wanted] = (),
+    wanted: Sequence[ExtraColumn] = (),
     redaction: Redaction = NOTHING,
 ) -> tuple[Store, bool]:
     """`convert`, or the rows that the run has stored where the source cannot be found any more.
@@ -45,12 +45,13 @@ def convert_or_recall(
     if before and (before["version"] != VERSION or before["settings"] != settings):
         before = None
     try:
-        sources.expand(source)
+        # Once: to list a bucket takes requests.
+        items = sources.expand(source)
     except UserError:
         if before is None or not (cache / before["store"] / "meta.json").is_file():
             raise
         return Store(cache / before["store"]), True
-    store = convert(source, config, cache, split, wanted, redaction)
+    store = convert(items, config, cache, split, wanted, redaction)
     if begun and before and before["fingerprint"] != store.meta.fingerprint:
         raise UserError(
             f"{', '.join(store.meta.sources)}: the data changed since this run began ({before['rows']} {split} rows "

@@ -9,7 +9,8 @@ from pipeline.data.extra_columns import LANGUAGE, WEIGHT
 from pipeline.data.sampling import draw, quotas
 from pipeline.data.store import Store
 from pipeline.errors import UserError
-from pipeline.tasks.task import Targets, Task
+from pipeline.tasks.targets import Targets
+from pipeline.tasks.task import Task
 
 
 @dataclass

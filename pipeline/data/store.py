@@ -17,7 +17,7 @@ import numpy as np
 from pipeline import tasks
 from pipeline.config import DataConfig
 from pipeline.data import sources
-from pipeline.data.extra_columns import EXTRA, Column, ExtraReader, Wanted
+from pipeline.data.extra_columns import EXTRA, Column, ExtraColumn, ExtraReader
 from pipeline.data.formats import Notices
 from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
@@ -25,7 +25,7 @@ from pipeline.features.columns import wanted_features
 from pipeline.files import replaced_folder
 from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.redaction.rows import redacted_rows
-from pipeline.tasks.task import TargetReader
+from pipeline.tasks.targets import TargetReader
 
 # Raise it when the same source is converted to something else: stores of earlier versions are then not used again.
 VERSION = 3
@@ -117,7 +117,7 @@ def convert(
     config: DataConfig,
     cache: Path,
     split: str,
-    wanted: Sequence[Wanted] = (),
+    wanted: Sequence[ExtraColumn] = (),
     redaction: Redaction = NOTHING,
 ) -> Store:
     """Read a source into the cache, or take what an earlier run has put there.
@@ -143,7 +143,7 @@ def convert(
     return Store(folder)
 
 
-def read_settings(config: DataConfig, wanted: Sequence[Wanted], redaction: Redaction = NOTHING) -> dict:
+def read_settings(config: DataConfig, wanted: Sequence[ExtraColumn], redaction: Redaction = NOTHING) -> dict:
     """What decides how a source is converted; without further columns or redaction, as before there were any."""
     settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
     settings |= {name: value for name in COLUMN_SETTINGS if (value := getattr(config, name))}
@@ -225,7 +225,7 @@ class _Writer:
 
 
 def _write(
-    items: list[str], config: DataConfig, folder: Path, split: str, wanted: Sequence[Wanted], redaction: Redaction
+    items: list[str], config: DataConfig, folder: Path, split: str, wanted: Sequence[ExtraColumn], redaction: Redaction
 ) -> None:
     kind, count, beside = tasks.kind_of(config), len(config.text_columns), wanted_features(config)
     columns = [*config.text_columns, *kind.columns(config)]

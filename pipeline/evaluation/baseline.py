@@ -1,7 +1,6 @@
 """What a linear model over TF-IDF learns from the same rows, beside the score: whether BERT is worth its price."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,13 +79,11 @@ def baselines(
         task: as it is served.
         columns: of the rows.
     """
-    most = MOST_WEIGHTS // task.baseline_outputs
-    vectors = tfidf(train, most)
+    vectors = Tfidf(train, MOST_WEIGHTS // task.baseline_outputs)
     texts = [vectors(split) for split in (train, *splits)]
     made = task.baseline_predictions(texts[0], train.targets(), texts[1:])
     # With fewer features than it would have it is a weaker baseline, which its name says.
-    count = texts[0].shape[1]
-    name = NAME if most >= MOST_FEATURES or count < most // 2 else f"TF-IDF of {count:,} features with a linear model"
+    name = f"TF-IDF of {texts[0].shape[1]:,} features with a linear model" if vectors.cut else NAME
     found = [_scored(name, made, predicted, splits, task)]
     if not columns:
         return found
@@ -117,31 +114,43 @@ def _scored(
     return Baseline(scores, better, name)
 
 
-def tfidf(train: Split, most: int | None = None) -> Callable[[Split], Any]:
+class Tfidf:
     """From the rows of a split to a sparse matrix [n, features], learned from the training rows: one and two words, or
-    one to three characters where most writing has no spaces; column by column, of each the most frequent:
-    MOST_FEATURES, and of all columns together `most`."""
-    from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    one to three characters where most writing has no spaces; column by column, of each the most frequent.
 
-    def texts(split: Split) -> list[list[str]]:
-        return [[text.decode() for text in column] for column in split.texts(slice(None))]
+    Args:
+        train: the rows.
+        most: features of all columns together, if not MOST_FEATURES of each.
 
-    columns = texts(train)
-    kind: Any = {"analyzer": "char", "ngram_range": (1, 3)} if unspaced(columns[0]) else {"ngram_range": (1, 2)}
-    # Words of one letter count too, and nothing is a stop word.
-    kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
-    limit = MOST_FEATURES if most is None else min(MOST_FEATURES, max(1, most // len(columns)))
-    fitted = [
-        TfidfVectorizer(sublinear_tf=True, max_features=limit, **kind).fit(column) if any(column) else None
-        for column in columns
-    ]
+    Attributes:
+        cut: whether `most` leaves a column less than it would have.
+    """
 
-    def vectors(split: Split) -> Any:
-        pairs = zip(fitted, texts(split), strict=True)
+    def __init__(self, train: Split, most: int | None = None):
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        columns = _texts(train)
+        kind: Any = {"analyzer": "char", "ngram_range": (1, 3)} if unspaced(columns[0]) else {"ngram_range": (1, 2)}
+        # Words of one letter count too, and nothing is a stop word.
+        kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
+        limit = MOST_FEATURES if most is None else min(MOST_FEATURES, max(1, most // len(columns)))
+        self._fitted = [
+            TfidfVectorizer(sublinear_tf=True, max_features=limit, **kind).fit(column) if any(column) else None
+            for column in columns
+        ]
+        full = any(len(made.vocabulary_) == limit for made in self._fitted if made is not None)
+        self.cut = full and limit < MOST_FEATURES
+
+    def __call__(self, split: Split) -> Any:
+        from scipy.sparse import hstack
+
+        pairs = zip(self._fitted, _texts(split), strict=True)
         return hstack([made.transform(column) for made, column in pairs if made is not None], format="csr")
 
-    return vectors
+
+def _texts(split: Split) -> list[list[str]]:
+    """Of each column."""
+    return [[text.decode() for text in column] for column in split.texts(slice(None))]
 
 
 def unspaced(texts: list[str]) -> bool:

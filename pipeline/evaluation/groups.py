@@ -8,7 +8,8 @@ import numpy as np
 from pipeline.data.extra_columns import NO_NAME, scored_roles
 from pipeline.evaluation.formatting import NAMES_SHOWN, number, one_line, percent, quoted
 from pipeline.evaluation.interval import interval_of
-from pipeline.tasks.task import RowScores, ScoreTable, Task
+from pipeline.tasks.page import ScoreTable
+from pipeline.tasks.task import RowScores, Task
 
 if TYPE_CHECKING:
     from pipeline.data.split import Split

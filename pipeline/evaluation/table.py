@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.tasks.task import ScoreTable
+from pipeline.tasks.page import ScoreTable
 
 # Columns where the output has no width of its own (a file, a pipe).
 WIDTH_OF_A_FILE = 100

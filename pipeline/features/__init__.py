@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline.features.columns import Column, Wanted, column_from, metadata_of
+from pipeline.features.columns import Column, FeatureColumn, column_from, metadata_of
 
 TEXT_INPUTS = {1: ("text",), 2: ("text_a", "text_b")}
 """Names of the inputs of one text a row, and of a pair."""
@@ -67,9 +67,9 @@ class Features:
         """Whether a column is put into words before the text."""
         return column.as_text and (self.fusion == "text" or (self.fusion == "hybrid" and column.kind == "category"))
 
-    def wanted(self, setting: str) -> list[Wanted]:
+    def wanted(self, setting: str) -> list[FeatureColumn]:
         """How the columns beside the texts are read; `setting` names where from, for messages."""
-        return [Wanted(column.name, type(column), setting) for column in self.columns]
+        return [FeatureColumn(column.name, type(column), setting) for column in self.columns]
 
     def metadata(self) -> dict[str, Any]:
         """JSON-able: "inputs" and what `from_metadata` needs."""

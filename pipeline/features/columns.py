@@ -195,7 +195,7 @@ def column_from(metadata: dict[str, Any]) -> Column:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureColumn:
     """A column to be read beside the texts."""
 
     column: str
@@ -214,10 +214,10 @@ class Wanted:
         return _READERS[self.kind.kind](self, cell).encode()
 
 
-def wanted_features(data: "DataConfig") -> list[Wanted]:
+def wanted_features(data: "DataConfig") -> list[FeatureColumn]:
     """The columns beside the texts, in the order of a model's inputs."""
     return [
-        Wanted(name, kind, f"data.{setting}")
+        FeatureColumn(name, kind, f"data.{setting}")
         for setting, kind in (
             ("numeric_columns", Number),
             ("categorical_columns", Category),
@@ -228,18 +228,18 @@ def wanted_features(data: "DataConfig") -> list[Wanted]:
     ]
 
 
-def _number(wanted: Wanted, cell: Any) -> str:
+def _number(wanted: FeatureColumn, cell: Any) -> str:
     value = number_of(cell)
     if value is None or math.isinf(value) or abs(value) > float(np.finfo(np.float32).max):
         raise ValueError(f"has no number in {wanted.setting} {wanted.column!r}: {shown(cell)}")
     return "" if math.isnan(value) else str(np.float32(value))
 
 
-def _category(wanted: Wanted, cell: Any) -> str:
+def _category(wanted: FeatureColumn, cell: Any) -> str:
     return category_of(cell)
 
 
-def _date(wanted: Wanted, cell: Any) -> str:
+def _date(wanted: FeatureColumn, cell: Any) -> str:
     moment = moment_of(cell)
     if moment is None:
         raise ValueError(
@@ -249,7 +249,7 @@ def _date(wanted: Wanted, cell: Any) -> str:
     return plain.date().isoformat() if not (plain.hour or plain.minute or plain.second) else plain.isoformat()
 
 
-def _vector(wanted: Wanted, cell: Any) -> str:
+def _vector(wanted: FeatureColumn, cell: Any) -> str:
     try:
         if isinstance(cell, bytes):
             cell = cell.decode()
@@ -264,7 +264,7 @@ def _vector(wanted: Wanted, cell: Any) -> str:
     return " ".join(map(str, values))
 
 
-_READERS: dict[Kind, Callable[[Wanted, Any], str]] = {
+_READERS: dict[Kind, Callable[[FeatureColumn, Any], str]] = {
     "number": _number, "category": _category, "date": _date, "vector": _vector,
 }  # fmt: skip
 

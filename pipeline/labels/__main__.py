@@ -21,7 +21,7 @@ from export.command_line import command_parser, count, share
 from export.texts import Texts, add_text_arguments, check_text_arguments
 from pipeline.features import Features
 from pipeline.features.columns import wanted_features
-from pipeline.files import full_disk
+from pipeline.files import in_a_sentence
 from pipeline.labels.rows import Source, opened, without_splits
 from pipeline.labels.table import refuse_taken, write_table
 
@@ -41,10 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _next(options, settings)
     except Exception as error:
-        sentence = full_disk(error, options.output)
-        if sentence is None and not isinstance(error, ValueError | OSError):
-            raise
-        print(f"error: {sentence or error}", file=sys.stderr)
+        print(f"error: {in_a_sentence(error, options.output, (ValueError, OSError))}", file=sys.stderr)
         return 2
     return 0
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.pretraining.tokens import word_beginnings
-from pipeline.text import SPECIAL_TOKENS
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
 
 # Shares of the chosen tokens that become [MASK] and another token; the rest stay (Devlin et al. 2018, section 3.1).
 MASKED, REPLACED = 0.8, 0.1

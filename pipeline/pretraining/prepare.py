@@ -345,7 +345,9 @@ def _prepare(values: "Namespace", more: list[str]) -> None:
         shutil.rmtree(Path(values.output, words.FOLDER), ignore_errors=True)
     elif values.vocabulary_size:
         files, read = reader(config, "train")
-        wanted = words.Wanted(values.vocabulary, values.vocabulary_size, values.vocabulary_min_count, values.lowercase)
+        wanted = words.VocabularyToLearn(
+            values.vocabulary, values.vocabulary_size, values.vocabulary_min_count, values.lowercase
+        )
         words.learn_vocabulary(wanted, partial(read, split=False), files, values.output, count, values.shards)
     skipped = left_out(config, values.output, values.workers)
     tokenization = Tokenization(values.vocabulary, values.lowercase, values.splitter)

@@ -28,7 +28,8 @@ from pipeline.training.schedule import WarmupDecay
 from pipeline.training.strategy import describe
 from pipeline.training.workers import Workers
 from pipeline.training.xla import choose_xla
-from pipeline.vocabulary import learn, save_vocabulary
+from pipeline.vocabulary import learn
+from pipeline.vocabulary_file import save_vocabulary
 
 
 def pretrain(

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.pretraining.prepare import Part, Reader, Tokenization, divided, in_processes, key_of
-from pipeline.vocabulary import learn_of, save_vocabulary
+from pipeline.vocabulary import learn_of
+from pipeline.vocabulary_file import save_vocabulary
 from pipeline.word_counts import WordCounts, merged_files, read_counts, totals, write_counts
 from pipeline.words import WordCounter
 
@@ -34,7 +35,7 @@ Count = Callable[[Sequence[WordJob]], WordCounts]
 """Has parts counted, and gives the counts of all."""
 
 
-class Wanted(NamedTuple):
+class VocabularyToLearn(NamedTuple):
     """A vocabulary to learn: path of its vocab.txt; the rest as of `pipeline.vocabulary.learn`."""
 
     path: str
@@ -44,7 +45,12 @@ class Wanted(NamedTuple):
 
 
 def learn_vocabulary(
-    wanted: Wanted, read: Reader, files: list[str], folder: str | os.PathLike, count: Count, shards: int | None = None
+    wanted: VocabularyToLearn,
+    read: Reader,
+    files: list[str],
+    folder: str | os.PathLike,
+    count: Count,
+    shards: int | None = None,
 ) -> None:
     """Write a vocab.txt, as `pipeline.vocabulary.learn` has it of the same documents.
 

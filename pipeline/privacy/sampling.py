@@ -6,7 +6,7 @@ It is what the accounting is of: a shuffled order, where each row comes once an 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import tensorflow as tf
@@ -50,6 +50,7 @@ class PoissonSampling:
         sizes = self.starts[drawn + 1] - self.starts[drawn]
         return self.members[self.starts[drawn] + chance.integers(0, sizes)]
 
+    @cached_property
     def largest(self) -> int:
         """Rows of the largest batch of all updates."""
         return max((self._count(self._chance(update)) for update in range(self.updates)), default=0)
@@ -91,7 +92,7 @@ def sampled_batches(
     steps = steps_per_epoch(options.passes * len(split), options.batch_size)
     first, end = epoch * steps, min((epoch + 1) * steps, sampling.updates)
     # The parts are of all devices, so that workers divide them too.
-    whole, (index, workers) = max(1, -(-sampling.largest() // options.parts)) * options.parts, options.shard
+    whole, (index, workers) = max(1, -(-sampling.largest // options.parts)) * options.parts, options.shard
     size = whole // workers
     own = slice(index * size, (index + 1) * size)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.evaluation.formatting import listed, number, percent
 from pipeline.tasks.abstention import Abstention
-from pipeline.tasks.task import Tile
+from pipeline.tasks.page import Tile
 
 # Rows given an answer from which its errors are compared with the promise.
 FEW_ANSWERED = 50

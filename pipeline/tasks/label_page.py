@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import listed, one_line, quoted
-from pipeline.tasks.task import ScoreTable
+from pipeline.tasks.page import ScoreTable
 
 TEMPLATE = "labels.html.j2"
 TEXT_SHOWN = 700

@@ -9,14 +9,18 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.evaluation.formatting import listed
+from pipeline.evaluation.interval import wilson
 from pipeline.tasks import label_answers as answers
 from pipeline.tasks import label_comparison as comparisons
 from pipeline.tasks import label_scores as metrics
+from pipeline.tasks.labels import names_of
 from pipeline.tasks.outside import Outside
 from pipeline.tasks.task import Outputs, RowScores, Task
 
 if TYPE_CHECKING:
     from export.config import ExportConfig
+    from pipeline.data.config import DataConfig
+    from pipeline.data.store import Store
 
 # scikit-learn's, of the linear model over TF-IDF: its rows have norm 1.
 BASELINE_C = 10.0
@@ -56,6 +60,28 @@ class LabelTask(Task):
         """The names of classes in an answer's label."""
 
     # From the data.
+
+    @classmethod
+    def columns(cls, data: "DataConfig") -> list[str]:
+        return list(data.label_columns or [data.label_column])
+
+    @classmethod
+    def of(cls, data: "DataConfig", train: "Store") -> Self:
+        names = tuple(data.label_columns or ()) or names_of(data, train.meta.target["labels"], train.meta.sources)
+        return cls.named(names, data)
+
+    @classmethod
+    def stand_in(cls, data: "DataConfig") -> Self:
+        return cls.named(tuple(data.label_columns or data.labels or ("no", "yes")), data)
+
+    @classmethod
+    def named(cls, names: tuple[str, ...], data: "DataConfig") -> Self:
+        """The task with these classes.
+
+        Raises:
+            UserError: `data` does not go with them.
+        """
+        return cls(names)
 
     def fitted(self, values: np.ndarray) -> Self:
         return replace(self, train_counts=tuple(self.class_counts(values).tolist()))
@@ -100,6 +126,31 @@ class LabelTask(Task):
         return answers.same_labels(self, teacher)
 
     # Scores.
+
+    def common_scores(
+        self, values: np.ndarray, predicted: np.ndarray, loss: float, calibration: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Those of decisions, with what stands beside them; "per_class" by the names of classes.
+
+        Args:
+            values: of rows.
+            predicted: decisions, in the same form.
+            loss: the rows' mean.
+            calibration: of `label_scores.calibration`.
+        """
+        found = self.decision_scores(values, predicted)
+        per_class = found.pop("per_class")
+        return {
+            "rows": len(values),
+            **found,
+            "accuracy_interval": wilson(found["accuracy"], len(values)),
+            "loss": loss,
+            **calibration,
+            "majority_baseline": self.baseline(values),
+            "never_predicted": metrics.unseen(self.names, self.class_counts(predicted)),
+            "without_support": metrics.unseen(self.names, per_class["support"]),
+            "per_class": metrics.by_class(self.names, per_class),
+        }
 
     def baseline(self, values: np.ndarray) -> dict[str, Any]:
         """Scores of always giving the most frequent class (the first of equals)."""

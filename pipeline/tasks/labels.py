@@ -1,132 +1,20 @@
-"""From a cell to labels, and from labels to classes: what all tasks with named classes share."""
+"""From labels to classes: what all tasks with named classes share."""
 
-import ast
-import numbers
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.tasks.soft_labels import SOFT
 
 if TYPE_CHECKING:
     from pipeline.config import DataConfig
     from pipeline.data.store import Store
 
-SOFT = "soft"
-"""Array of a store whose source has a column for each label: float32 [rows * C], their probabilities."""
-# More different labels than this are no labels: the wrong column was named.
-MOST_LABELS = 100_000
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
-
-
-def label_of(value: Any) -> str:
-    """A label as a string, "" where there is none; white space at its ends is dropped, 3.0 is 3, and NaN is none.
-
-    Raises:
-        ValueError: neither a string nor an integer; the message is the end of a sentence about the row.
-    """
-    if isinstance(value, str):
-        return _label_of_string(value)
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        return _label_of_string(value.decode("utf-8", "replace"))
-    if isinstance(value, (bool, np.bool_)):
-        return str(bool(value)).lower()
-    if isinstance(value, numbers.Integral):
-        return str(int(value))
-    if isinstance(value, numbers.Real):
-        number = float(value)
-        if number != number:
-            return ""
-        if number.is_integer():
-            return str(int(number))
-        raise ValueError(
-            f"has a label that is neither a string nor an integer: {value} (data.task number predicts numbers)"
-        )
-    raise ValueError(f"has a label that is neither a string nor an integer: a {type(value).__name__}")
-
-
-@lru_cache(maxsize=10_000)
-def _label_of_string(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("has a NUL character in its label (is the file's encoding right?)")
-    # Half a surrogate pair becomes a question mark, as in texts.
-    return value.strip().encode("utf-8", "replace").decode()
-
-
-def list_in(value: Any) -> list | None:
-    """The list that a cell holds: as it is, or written as text as Python and JSON do ("['a', 'b']"); None: no list."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return list(value)
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if not isinstance(value, str) or not (value.strip().startswith("[") and value.strip().endswith("]")):
-        return None
-    try:
-        found = ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return found if isinstance(found, list) else None
-
-
-class LabelReader:
-    """Labels of rows as numbers, in the order in which they are first seen.
-
-    Fills label_starts, int64 [rows + 1], and label_ids, int32: the labels of row i are
-    label_ids[label_starts[i] : label_starts[i + 1]].
-    """
-
-    @property
-    def dtypes(self) -> dict[str, type]:
-        return {"label_starts": np.int64, "label_ids": np.int32}
-
-    def __init__(self, data: "DataConfig"):
-        self.data = data
-        self.ids: dict[str, int] = {}
-        self.end = 0
-        self.begun = False
-
-    def add(self, target: list[str], arrays: dict[str, list]) -> None:
-        if not self.begun:
-            arrays["label_starts"].append(0)
-            self.begun = True
-        self.end += len(target)
-        arrays["label_starts"].append(self.end)
-        arrays["label_ids"] += [self.ids.setdefault(label, len(self.ids)) for label in target]
-        if len(self.ids) > MOST_LABELS:
-            raise UserError(
-                f"{self.data.label_column!r} has more than {MOST_LABELS} different labels; "
-                "is data.label_column the right one?"
-            )
-
-    def summary(self) -> dict[str, Any]:
-        labels = list(self.ids)
-        if self.data.task is None:
-            refuse_numbers(labels, self.data.label_column)
-        return {"labels": labels}
-
-
-def refuse_numbers(labels: Sequence[str], column: str) -> None:
-    """Numbers with fractions are no classes, in whatever format they come.
-
-    Raises:
-        UserError: all labels are numbers, and some of them have fractions.
-    """
-    try:
-        values = [float(label) for label in labels]
-    except ValueError:
-        return
-    fractions = [label for label, value in zip(labels, values, strict=True) if not value.is_integer()]
-    if fractions:
-        raise UserError(
-            f"the column {column!r} holds numbers such as {fractions[0]} ({len(labels)} different ones): set data.task "
-            "to number to predict them, or to single_label if each is the name of a class."
-        )
 
 
 def whole_numbers(labels: Sequence[str]) -> bool:

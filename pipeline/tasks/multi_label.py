@@ -9,67 +9,18 @@ from scipy.special import expit
 
 from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
-from pipeline.evaluation.formatting import number, one_line, percent, quoted
-from pipeline.evaluation.interval import wilson
 from pipeline.labels.confident import Doubts, doubt_labels
 from pipeline.tasks import label_answers as answers
-from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
+from pipeline.tasks import multi_label_page as shown
+from pipeline.tasks.label_cells import DEFAULT_SEPARATOR, SeveralLabelsReader
 from pipeline.tasks.label_task import BASELINE_C, LabelTask
-from pipeline.tasks.labels import LabelReader, SeveralLabels, label_of, list_in, names_of
+from pipeline.tasks.labels import SeveralLabels
+from pipeline.tasks.page import Page, ScoreTable
 from pipeline.tasks.soft_labels import ColumnReader
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
-from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
-
-DEFAULT_SEPARATOR = "|"
-
-
-class Reader(LabelReader):
-    """Labels divided by a separator, or a list of them, in one cell."""
-
-    def __init__(self, data):
-        super().__init__(data)
-        self.separator = data.label_separator
-        self.names = [name.strip() for name in data.labels or ()]
-        # Whether all cells so far may be multi-hot lists, and how long they are.
-        self.hot_lengths: set[int] | None = set()
-
-    def read(self, cells: Sequence[Any]) -> list[str]:
-        (cell,) = cells
-        found = list_in(cell)
-        if found is None:
-            self.hot_lengths = None
-            text = label_of(cell)
-            parts = text.split(self.separator) if self.separator else [text]
-            # An empty cell is a row without any label.
-            return sorted({name for name in map(label_of, parts) if name})
-        if self._is_hot(found):
-            if self.names and len(found) == len(self.names) and not set(self.names) <= {"0", "1"}:
-                return sorted(name for name, given in zip(self.names, found, strict=True) if given)
-            if self.hot_lengths is not None:
-                self.hot_lengths.add(len(found))
-        else:
-            self.hot_lengths = None
-        labels = sorted({name for name in map(label_of, found) if name})
-        holding = [name for name in labels if (self.separator or DEFAULT_SEPARATOR) in name]
-        if holding:
-            raise ValueError(
-                f"has a label {holding[0]!r} that holds {self.separator or DEFAULT_SEPARATOR!r}, which divides the "
-                "labels of an answer: set data.label_separator to what no label holds"
-            )
-        return labels
-
-    def _is_hot(self, found: list) -> bool:
-        return len(found) > 1 and all(isinstance(value, (int, bool, np.integer)) and value in (0, 1) for value in found)
-
-    def summary(self) -> dict[str, Any]:
-        if self.hot_lengths and len(self.hot_lengths) == 1 and self.end:
-            (length,) = self.hot_lengths
-            raise UserError(
-                f"the column {self.data.label_column!r} holds lists of {length} zeros and ones, one for each label: "
-                f"name the {length} labels, in that order, with data.labels."
-            )
-        return {"labels": list(self.ids)}
+from pipeline.tasks.targets import Groups, TargetReader
+from pipeline.tasks.task import Outputs
+from pipeline.tasks.thresholds import best_common_thresholds, best_f1_threshold
 
 
 @dataclass(frozen=True)
@@ -118,25 +69,11 @@ class MultiLabel(LabelTask):
             raise UserError("data.label_separator and data.label_columns: give one of them.")
 
     @classmethod
-    def columns(cls, data) -> list[str]:
-        return list(data.label_columns or [data.label_column])
-
-    @classmethod
     def reader(cls, data) -> TargetReader:
-        return ColumnReader(data) if data.label_columns else Reader(data)
+        return ColumnReader(data) if data.label_columns else SeveralLabelsReader(data)
 
     @classmethod
-    def of(cls, data, train) -> Self:
-        return cls._of(
-            tuple(data.label_columns or ()) or names_of(data, train.meta.target["labels"], train.meta.sources), data
-        )
-
-    @classmethod
-    def stand_in(cls, data) -> Self:
-        return cls._of(tuple(data.label_columns or data.labels or ("no", "yes")), data)
-
-    @classmethod
-    def _of(cls, names: tuple[str, ...], data: DataConfig) -> Self:
+    def named(cls, names: tuple[str, ...], data: DataConfig) -> Self:
         separator = data.label_separator or DEFAULT_SEPARATOR
         holding = [name for name in names if separator in name]
         if holding:
@@ -238,21 +175,17 @@ class MultiLabel(LabelTask):
             raise ValueError(f"labels must be 0 or 1, of shape {probabilities.shape}.")
         labels = np.asarray(values).astype(bool)
         predicted = self.decide(probabilities)
-        found = self.decision_scores(labels, predicted)
-        per_class = found.pop("per_class")
+        loss = metrics.cross_entropy(np.where(labels, probabilities, 1 - probabilities))
+        calibration = metrics.calibration(probabilities.ravel(), labels.ravel())
+        scores = self.common_scores(labels, predicted, loss, calibration)
+        # The longest comes last.
+        per_class = scores.pop("per_class")
         return {
-            "rows": len(labels),
-            **found,
-            "accuracy_interval": wilson(found["accuracy"], len(labels)),
-            "loss": metrics.cross_entropy(np.where(labels, probabilities, 1 - probabilities)),
-            **metrics.calibration(probabilities.ravel(), labels.ravel()),
-            "majority_baseline": self.baseline(labels),
-            "never_predicted": metrics.unseen(self.names, self.class_counts(predicted)),
-            "without_support": metrics.unseen(self.names, per_class["support"]),
+            **scores,
             **self._threshold_scores(),
             "hamming_loss": float(hamming_loss(labels, predicted)),
-            "best_threshold": _best_threshold(labels, probabilities),
-            "per_class": metrics.by_class(self.names, per_class),
+            "best_threshold": best_common_thresholds(labels, probabilities),
+            "per_class": per_class,
         }
 
     def logits_of(self, predictions: np.ndarray) -> np.ndarray:
@@ -272,12 +205,6 @@ class MultiLabel(LabelTask):
         if self.thresholds is None:
             return {"threshold": float(self.threshold)}
         return {"thresholds": dict(zip(self.names, self.thresholds, strict=True))}
-
-    def _thresholds_in_words(self) -> str:
-        if self.thresholds is None:
-            return f"threshold {self.threshold:g}"
-        low, high = min(self.thresholds), max(self.thresholds)
-        return f"thresholds tuned on the validation rows, from {low:.3g} to {high:.3g}"
 
     def decision_scores(self, values: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
         """Macro averages are over all classes."""
@@ -325,91 +252,13 @@ class MultiLabel(LabelTask):
         ]
 
     def table(self, scores: dict[str, Any]) -> ScoreTable:
-        low, high = scores["accuracy_interval"]
-        baseline, best = scores["majority_baseline"], scores["best_threshold"]["micro_f1"]
-        lines = [
-            f"accuracy of whole label sets {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}) on "
-            f"{scores['rows']} rows",
-            f"always {one_line(baseline['label'])!r}: accuracy {baseline['accuracy']:.1%}, "
-            f"micro F1 {baseline['micro_f1']:.3f}, macro F1 {baseline['macro_f1']:.3f}",
-            f"loss {scores['loss']:.4f}, calibration error (ECE) {scores['ece']:.4f}",
-            f"{self._thresholds_in_words()}; micro F1 on these rows is best at {best['threshold']:g} for all "
-            f"({best['score']:.3f}, tuned on them)",
-        ]
-        if absent := scores["without_support"]:
-            lines.append(
-                f"macro averages are over all {len(self.names)} labels, of which {len(absent)} without a row count as 0"
-            )
-        return pages.score_table(scores, ("micro", "macro", "weighted"), lines)
+        return shown.table(self, scores)
 
     def findings(self, scores: dict[str, Any], name: str, validation: dict | None) -> tuple[list[str], list[str]]:
-        warnings = []
-        baseline, best = scores["majority_baseline"], scores["best_threshold"]["micro_f1"]
-        if scores["micro_f1"] <= baseline["micro_f1"]:
-            warnings.append(
-                f"Micro F1 is no better than always giving {quoted(baseline['label'])} alone, "
-                f"which scores {baseline['micro_f1']:.1%}."
-            )
-        warnings += tuning_warnings(self.names, self.tuned_on) if self.tuned_on else []
-        note = (
-            f"The threshold is {self.threshold:g}. On these rows micro F1 would be best at {best['threshold']:g} "
-            f"({best['score']:.1%} instead of {scores['micro_f1']:.1%}), which flatters: it is tuned on them. "
-            "Choose a threshold by the validation rows: evaluation.threshold tuned does."
-        )
-        if self.thresholds is not None:
-            note = (
-                f"The {self._thresholds_in_words()}, are for the best F1 of each label; the scores of the validation "
-                "rows themselves flatter by it."
-            )
-        of_classes = pages.class_findings(scores, name)
-        return warnings + of_classes[0], [note, *of_classes[1]]
+        return shown.findings(self, scores, name, validation)
 
     def page(self, scores: dict[str, Any], validation: dict | None, mistakes: Sequence[dict]) -> Page:
-        base, (low, high) = scores["majority_baseline"], scores["accuracy_interval"]
-        headline = Headline(
-            "Micro F1",
-            percent(scores["micro_f1"]),
-            "%",
-            f"Always answering {quoted(base['label'])} scores {percent(base['micro_f1'])} (the grey mark).",
-            strip={"score": scores["micro_f1"], "low": None, "high": None, "baseline": base["micro_f1"]},
-        )
-        tiles = [
-            Tile("Macro F1", percent(scores["macro_f1"]), f"baseline {percent(base['macro_f1'])}"),
-            Tile("Weighted F1", percent(scores["weighted_f1"]), f"baseline {percent(base['weighted_f1'])}"),
-            Tile("Micro precision", percent(scores["micro_precision"]), "of given labels are right"),
-            Tile("Micro recall", percent(scores["micro_recall"]), "of labels are found"),
-            Tile(
-                "Whole rows right",
-                percent(scores["accuracy"]),
-                f"{percent(low)} to {percent(high)}, baseline {percent(base['accuracy'])}",
-            ),
-            Tile("Hamming loss", f"{percent(scores['hamming_loss'])} %", "of single decisions are wrong"),
-            self._threshold_tile(),
-            Tile("Calibration error", percent(scores["ece"]), "points, ECE of 15 bins"),
-            Tile("Loss", number(scores["loss"]), "binary cross-entropy, nats"),
-        ]
-        if validation:
-            note = f"micro F1; macro F1 {percent(validation['macro_f1'])}"
-            tiles.append(Tile("Validation", percent(validation["micro_f1"]), note))
-        context = {
-            "one": "label",
-            "classes": pages.worst_first(scores["per_class"]),
-            "scores": scores,
-            "matrix": None,
-            "pairs": [],
-            "mistakes": [pages.mistake(item, self.names) for item in mistakes],
-            "sure": " sure of its mistake",
-        }
-        keys = "how often a label is given when the model says so with this probability"
-        figure = pages.calibration_figure(scores, keys, ("probability of a label", "given"), "decisions")
-        about = f"{len(self.names)} labels, any number a row"
-        return Page(about, headline, tiles, pages.TEMPLATE, context, [figure])
-
-    def _threshold_tile(self) -> Tile:
-        if self.thresholds is None:
-            return Tile("Threshold", number(self.threshold))
-        low, high = number(min(self.thresholds)), number(max(self.thresholds))
-        return Tile("Thresholds", f"{low} to {high}", "tuned on the validation rows")
+        return shown.page(self, scores, validation, mistakes)
 
     # To a served model.
 
@@ -470,40 +319,10 @@ class MultiLabel(LabelTask):
         """The names of the classes."""
         if len(columns) > 1:
             return list(ColumnReader(DataConfig(label_columns=list(columns))).read(cells))
-        return Reader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
+        return SeveralLabelsReader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
 
     def labels_in(self, label: str) -> list[str]:
         return [name for name in label.split(self.separator) if name]
 
 
 TASK = MultiLabel
-
-
-def _best_threshold(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, dict[str, float]]:
-    """The common thresholds, in steps of 0.01, with the best micro and macro F1 on these rows.
-
-    Tuned on the rows it is scored on: a test set's value flatters; take the validation set's.
-    """
-    grid = np.linspace(0.01, 0.99, 99).round(2)
-    classes, slots = labels.shape[1], len(grid) + 1
-    # How many thresholds each probability reaches; counting from the top gives all decisions of all thresholds at once.
-    reached = np.searchsorted(grid.astype(np.float32), probabilities.astype(np.float32), side="right")
-    slot = (reached + np.arange(classes) * slots).ravel()
-
-    def at_least(weights):
-        counts = np.bincount(slot, weights, classes * slots).reshape(classes, slots)
-        return counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
-
-    hits, predictions = at_least(labels.ravel()), at_least(None)
-    support = labels.sum(axis=0)[:, None]
-    f1 = {
-        "micro_f1": metrics.ratio(2 * hits.sum(axis=0), predictions.sum(axis=0) + support.sum()),
-        "macro_f1": metrics.ratio(2 * hits, predictions + support).mean(axis=0),
-    }
-    best = {}
-    for name, values in f1.items():
-        # Of equally good thresholds the one nearest to 0.5.
-        equals = np.flatnonzero(values >= values.max() - 1e-12)
-        choice = equals[np.abs(grid[equals] - 0.5).argmin()]
-        best[name] = {"threshold": grid[choice].item(), "score": values[choice].item()}
-    return best

@@ -9,17 +9,16 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.evaluation import plots
-from pipeline.evaluation.formatting import number
 from pipeline.labels.confident import Doubts, doubt_numbers
-from pipeline.tasks.label_page import shown_texts
+from pipeline.tasks import number_page as shown
 from pipeline.tasks.label_scores import refuse_not_numbers
 from pipeline.tasks.outside import Outside
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, RowScores, ScoreTable, Task, Tile
+from pipeline.tasks.page import Page, ScoreTable
+from pipeline.tasks.targets import Groups
+from pipeline.tasks.task import Outputs, RowScores, Task
 
 # A split takes its share of the rows of each of so many parts of the training values' range.
 STRATA = 10
-SMALL_SET = 100
 POINTS_SHOWN = 1000
 
 
@@ -244,7 +243,7 @@ class Number(Task):
         median = np.median(values) if self.median is None else self.median
         mean = values.mean() if self.median is None else self.mean
         squared = float(mean_squared_error(values, predicted))
-        shown = np.linspace(0, len(values) - 1, min(len(values), POINTS_SHOWN)).astype(int)
+        points = np.linspace(0, len(values) - 1, min(len(values), POINTS_SHOWN)).astype(int)
         return {
             "rows": len(values),
             "mae": float(mean_absolute_error(values, predicted)),
@@ -260,7 +259,7 @@ class Number(Task):
                 "rmse": float(np.sqrt(np.square(values - mean).mean())),
             },
             **self._interval_scores(values, predicted),
-            "points": np.stack([values, predicted], axis=1)[shown].round(6).tolist(),
+            "points": np.stack([values, predicted], axis=1)[points].round(6).tolist(),
         }
 
     def _interval_scores(self, values: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
@@ -298,74 +297,13 @@ class Number(Task):
         ]
 
     def table(self, scores: dict[str, Any]) -> ScoreTable:
-        base = scores["baseline"]
-        rows = [
-            ("mean absolute error", f"{scores['mae']:.4g}", f"{base['mae']:.4g}"),
-            ("root mean squared error", f"{scores['rmse']:.4g}", f"{base['rmse']:.4g}"),
-            ("R2", _share(scores["r2"]), "0"),
-            ("Spearman correlation", _share(scores["spearman"]), "–"),
-        ]
-        lines = [
-            f"{scores['rows']} rows, loss {scores['loss']:.4f}; the baseline always gives the training rows' median "
-            f"({base['value']:.4g}), or mean"
-        ]
-        if "interval" in scores:
-            interval = scores["interval"]
-            lines.append(
-                f"prediction ± {interval['half_width']:.4g} holds {interval['coverage']:.1%} of the values "
-                f"(asked for: {interval['coverage_wanted']:.0%}, from the validation rows' residuals)"
-            )
-        return ScoreTable(("", "model", "baseline"), rows, [], lines)
+        return shown.table(self, scores)
 
     def findings(self, scores: dict[str, Any], name: str, validation: dict | None) -> tuple[list[str], list[str]]:
-        warnings = []
-        base = scores["baseline"]
-        if scores["mae"] >= base["mae"]:
-            warnings.append(
-                f"The mean absolute error, {scores['mae']:.4g}, is no better than always answering "
-                f"{base['value']:.4g}, which has {base['mae']:.4g}."
-            )
-        if scores["rows"] < SMALL_SET:
-            warnings.append(f"The {name} set is small ({scores['rows']} rows): its scores are known only roughly.")
-        interval = scores.get("interval")
-        # Four standard errors: more than chance explains.
-        if interval:
-            wanted, rows = interval["coverage_wanted"], scores["rows"]
-            if wanted - interval["coverage"] > 4 * math.sqrt(wanted * (1 - wanted) / rows):
-                warnings.append(
-                    f"The prediction interval holds {interval['coverage']:.1%} of the {name} values where "
-                    f"{wanted:.0%} was asked for: these rows differ from the validation rows."
-                )
-        return warnings, []
+        return shown.findings(self, scores, name, validation)
 
     def page(self, scores: dict[str, Any], validation: dict | None, mistakes: Sequence[dict]) -> Page:
-        base = scores["baseline"]
-        headline = Headline(
-            "Mean absolute error",
-            number(scores["mae"]),
-            "",
-            f"Always answering {number(base['value'])} has {number(base['mae'])}.",
-        )
-        tiles = [
-            Tile("Root mean squared error", number(scores["rmse"]), f"baseline {number(base['rmse'])}"),
-            Tile("R2", number(scores["r2"]), "share of the variance explained"),
-            Tile("Spearman correlation", number(scores["spearman"]), "of ranks"),
-            Tile("Loss", number(scores["loss"]), "squared error in standard deviations"),
-        ]
-        if "interval" in scores:
-            interval = scores["interval"]
-            note = f"holds {100 * interval['coverage']:.1f} % of the values"
-            tiles.append(Tile("Prediction interval", f"± {number(interval['half_width'])}", note))
-        if validation:
-            tiles.append(Tile("Validation", number(validation["mae"]), "mean absolute error"))
-        context = {"mistakes": [item | {"texts": shown_texts(item["text"])} for item in mistakes]}
-        figure = {
-            "title": "Predicted against true",
-            "keys": "one dot a row; on the dashed line a prediction is right",
-            "svg": plots.scatter(scores["points"], x_label="true value", y_label="predicted"),
-            "caption": "" if scores["rows"] <= POINTS_SHOWN else f"{POINTS_SHOWN} rows, evenly spread.",
-        }
-        return Page("one number a row", headline, tiles, "number.html.j2", context, [figure])
+        return shown.page(self, scores, validation, mistakes)
 
     # To a served model.
 
@@ -463,7 +401,7 @@ class Number(Task):
         lines = [f"change of a value: {found['mean_change']:+.4g} on average, {found['largest_change']:.4g} at most"]
         for name in ("mae", "rmse", "r2") if "scores" in found else ():
             old, new = found["scores"]["old"][name], found["scores"]["new"][name]
-            lines.append(f"{name:9} {_share(old)} -> {_share(new)}")
+            lines.append(f"{name:9} {shown.share(old)} -> {shown.share(new)}")
         return lines
 
     def answer_notes(self) -> str:
@@ -479,7 +417,3 @@ class Number(Task):
 
 
 TASK = Number
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -8,45 +8,25 @@ import numpy as np
 
 from pipeline.data.config import DataConfig
 from pipeline.errors import UserError
-from pipeline.evaluation.formatting import number, one_line, percent, quoted
-from pipeline.evaluation.interval import wilson
 from pipeline.labels.confident import Doubts, doubt_classes
 from pipeline.markdown import code_span
 from pipeline.tasks import label_answers as answers
-from pipeline.tasks import label_page as pages
 from pipeline.tasks import label_scores as metrics
-from pipeline.tasks.assurance import assurance_lines, assurance_tiles, assurance_warnings
-from pipeline.tasks.confusions import confused_pairs, confusions, shown_matrix
+from pipeline.tasks import single_label_page as shown
+from pipeline.tasks.confusions import confusions
 from pipeline.tasks.guarantees import Guarantees
+from pipeline.tasks.label_cells import OneLabelReader
 from pipeline.tasks.label_task import BASELINE_C, LabelTask
-from pipeline.tasks.labels import LabelReader, OneLabel, label_of, list_in, names_of
+from pipeline.tasks.labels import OneLabel
+from pipeline.tasks.page import Page, ScoreTable
+from pipeline.tasks.single_label_scores import matthews, ranking, top_accuracy
 from pipeline.tasks.soft_labels import ColumnReader
-from pipeline.tasks.task import Groups, Headline, Outputs, Page, ScoreTable, TargetReader, Tile
-from pipeline.tasks.thresholds import best_f1_threshold, tuning_warnings
+from pipeline.tasks.targets import Groups, TargetReader
+from pipeline.tasks.task import Outputs
+from pipeline.tasks.thresholds import best_f1_threshold
 
 # From this many classes on the top-5 accuracy says something that the accuracy does not.
 TOP_5_CLASSES = 11
-# Half the width of the accuracy's interval from which a set counts as small.
-WIDE_INTERVAL = 0.05
-POOR_CALIBRATION = 0.1
-# The gap is not looked at on fewer rows: there the calibration error is mostly noise.
-CALIBRATION_ROWS = 200
-# From this many classes on, confusions are hard to find in the matrix by eye.
-PAIRS_CLASSES = 8
-PAIRS_SHOWN = 12
-
-
-class Reader(LabelReader):
-    """The one label of a row."""
-
-    def read(self, cells: Sequence[Any]) -> list[str]:
-        (cell,) = cells
-        if list_in(cell) is not None:
-            raise ValueError("has a list of labels (for several labels a row set data.task to multi_label)")
-        name = label_of(cell)
-        if not name:
-            raise ValueError("has no label")
-        return [name]
 
 
 @dataclass(frozen=True)
@@ -91,22 +71,8 @@ class SingleLabel(LabelTask):
             raise UserError("data.label_columns names one label, and a classifier needs at least two.")
 
     @classmethod
-    def columns(cls, data) -> list[str]:
-        return list(data.label_columns or [data.label_column])
-
-    @classmethod
     def reader(cls, data) -> TargetReader:
-        return ColumnReader(data, one=True) if data.label_columns else Reader(data)
-
-    @classmethod
-    def of(cls, data, train) -> Self:
-        if data.label_columns:
-            return cls(tuple(data.label_columns))
-        return cls(names_of(data, train.meta.target["labels"], train.meta.sources))
-
-    @classmethod
-    def stand_in(cls, data) -> Self:
-        return cls(tuple(data.label_columns or data.labels or ("no", "yes")))
+        return ColumnReader(data, one=True) if data.label_columns else OneLabelReader(data)
 
     @classmethod
     def outputs_fault(cls, outputs: int) -> str | None:
@@ -218,32 +184,23 @@ class SingleLabel(LabelTask):
         if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(f"labels must be integers from 0 to {classes - 1}.")
         predicted = self.decide(probabilities)
-        found = self.decision_scores(labels, predicted)
-        per_class = found.pop("per_class")
-        every = np.arange(rows)
-        scores = {
-            "rows": rows,
-            **found,
-            "accuracy_interval": wilson(found["accuracy"], rows),
-            "loss": metrics.cross_entropy(probabilities[every, labels]),
-            **metrics.calibration(probabilities[every, predicted], labels == predicted),
-            "majority_baseline": self.baseline(labels),
-            "never_predicted": metrics.unseen(self.names, self.class_counts(predicted)),
-            "without_support": metrics.unseen(self.names, per_class["support"]),
-            "matthews": _matthews(
-                self.class_counts(labels), self.class_counts(predicted), int((labels == predicted).sum())
-            ),
-        }
+        every, right = np.arange(rows), labels == predicted
+        loss = metrics.cross_entropy(probabilities[every, labels])
+        calibration = metrics.calibration(probabilities[every, predicted], right)
+        scores = self.common_scores(labels, predicted, loss, calibration)
+        # The longest comes last.
+        per_class = scores.pop("per_class")
+        scores["matthews"] = matthews(self.class_counts(labels), self.class_counts(predicted), int(right.sum()))
         if classes == 2:
-            scores |= _ranking(labels, probabilities[:, 1])
+            scores |= ranking(labels, probabilities[:, 1])
         if classes >= TOP_5_CLASSES:
-            scores["top_5_accuracy"] = _top_accuracy(labels, probabilities, 5)
+            scores["top_5_accuracy"] = top_accuracy(labels, probabilities, 5)
         if self.abstain_below:
             scores["selective"] = self._selective(labels, probabilities)
         if sets := self.guarantees.sets:
             scores["sets"] = sets.scores(labels, probabilities)
         scores |= self._decision_scores()
-        return scores | confusions(labels, predicted, classes) | {"per_class": metrics.by_class(self.names, per_class)}
+        return scores | confusions(labels, predicted, classes) | {"per_class": per_class}
 
     def logits_of(self, predictions: np.ndarray) -> np.ndarray:
         # What float32 took for nothing has a logarithm too.
@@ -323,95 +280,13 @@ class SingleLabel(LabelTask):
         ]
 
     def table(self, scores: dict[str, Any]) -> ScoreTable:
-        low, high = scores["accuracy_interval"]
-        baseline = scores["majority_baseline"]
-        lines = [
-            f"accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}) on {scores['rows']} rows",
-            f"always {one_line(baseline['label'])!r}: accuracy {baseline['accuracy']:.1%}, "
-            f"macro F1 {baseline['macro_f1']:.3f}",
-            f"loss {scores['loss']:.4f}, calibration error (ECE) {scores['ece']:.4f}",
-            *self._decision_lines(),
-            *assurance_lines(scores),
-            *pages.left_out_of_averages(scores),
-        ]
-        return pages.score_table(scores, ("macro", "weighted"), lines)
-
-    def _decision_lines(self) -> list[str]:
-        if self.decision is None:
-            return []
-        label, threshold = one_line(self.names[self.decision[0]]), self.decision[1]
-        return [f"{label!r} is answered from a probability of {threshold:.3g} on, tuned on the validation rows"]
+        return shown.table(self, scores)
 
     def findings(self, scores: dict[str, Any], name: str, validation: dict | None) -> tuple[list[str], list[str]]:
-        warnings, notes = [], []
-        low, high = scores["accuracy_interval"]
-        baseline = scores["majority_baseline"]
-        if low <= baseline["accuracy"]:
-            warnings.append(
-                f"The accuracy is not clearly better than always answering {quoted(baseline['label'])}, "
-                f"which scores {baseline['accuracy']:.1%}."
-            )
-        if (high - low) / 2 > WIDE_INTERVAL:
-            warnings.append(
-                f"The {name} set is small ({scores['rows']} rows): the accuracy is known only to within "
-                f"{(high - low) * 50:.0f} points or so."
-            )
-        warnings += _differing_sets(scores, name, validation) + _calibration_finding(scores)
-        for pair in confused_pairs(scores, 1):
-            if pair["count"] > 1:
-                notes.append(
-                    f"The most frequent mistake is {quoted(pair['true'])} taken for {quoted(pair['predicted'])} "
-                    f"({pair['count']} rows, {pair['share']:.1%} of that class)."
-                )
-        if self.tuned_on is not None:
-            rare, rows = self.tuned_on
-            warnings += tuning_warnings([self.names[rare]], [rows])
-        kept = self.guarantees
-        warnings += assurance_warnings(scores, name, kept.abstention, kept.without_threshold(self.names))
-        of_classes = pages.class_findings(scores, name)
-        return warnings + of_classes[0], notes + of_classes[1]
+        return shown.findings(self, scores, name, validation)
 
     def page(self, scores: dict[str, Any], validation: dict | None, mistakes: Sequence[dict]) -> Page:
-        base, (low, high) = scores["majority_baseline"], scores["accuracy_interval"]
-        headline = Headline(
-            "Accuracy",
-            percent(scores["accuracy"]),
-            "%",
-            f"Always answering {quoted(base['label'])} scores {percent(base['accuracy'])} (the grey mark).",
-            f"{percent(low)} to {percent(high)}",
-            {"score": scores["accuracy"], "low": low, "high": high, "baseline": base["accuracy"]},
-        )
-        tiles = [
-            Tile("Macro F1", percent(scores["macro_f1"]), f"baseline {percent(base['macro_f1'])}"),
-            Tile("Weighted F1", percent(scores["weighted_f1"]), f"baseline {percent(base['weighted_f1'])}"),
-        ]
-        if "roc_auc" in scores:
-            second = f"for {self.names[1]}"
-            tiles.append(Tile("ROC AUC", percent(scores["roc_auc"]), second))
-            tiles.append(Tile("Average precision", percent(scores["average_precision"]), second))
-        elif "top_5_accuracy" in scores:
-            tiles.append(Tile("Right among top 5", percent(scores["top_5_accuracy"])))
-        tiles.append(Tile("Calibration error", percent(scores["ece"]), "points, ECE of 15 bins"))
-        tiles.append(Tile("Loss", number(scores["loss"]), "cross-entropy, nats"))
-        if self.decision is not None:
-            label = quoted(self.names[self.decision[0]])
-            tiles.append(Tile("Threshold", number(self.decision[1]), f"of {label}, tuned on the validation rows"))
-        tiles += assurance_tiles(scores)
-        if validation:
-            note = f"accuracy; macro F1 {percent(validation['macro_f1'])}"
-            tiles.append(Tile("Validation", percent(validation["accuracy"]), note))
-        context = {
-            "one": "class",
-            "classes": pages.worst_first(scores["per_class"]),
-            "scores": scores,
-            "matrix": shown_matrix(scores),
-            "pairs": confused_pairs(scores, PAIRS_SHOWN) if len(self.names) >= PAIRS_CLASSES else [],
-            "mistakes": [pages.mistake(item, self.names) for item in mistakes],
-            "sure": "",
-        }
-        keys = "how often the model is right when it says so with this probability"
-        figure = pages.calibration_figure(scores, keys, ("probability of the predicted class", "right"), "rows")
-        return Page(f"{len(self.names)} classes", headline, tiles, pages.TEMPLATE, context, [figure])
+        return shown.page(self, scores, validation, mistakes)
 
     # To a served model.
 
@@ -534,66 +409,10 @@ class SingleLabel(LabelTask):
         """The name of the class, in a list."""
         if len(columns) > 1:
             return list(ColumnReader(DataConfig(label_columns=list(columns)), one=True).read(cells))
-        return Reader(DataConfig()).read(cells)
+        return OneLabelReader(DataConfig()).read(cells)
 
     def labels_in(self, label: str) -> list[str]:
         return [label]
 
 
 TASK = SingleLabel
-
-
-def _ranking(labels: np.ndarray, positive: np.ndarray) -> dict[str, float | None]:
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    both = 0 < labels.sum() < len(labels)
-    return {
-        "roc_auc": float(roc_auc_score(labels, positive)) if both else None,
-        "average_precision": float(average_precision_score(labels, positive)) if both else None,
-    }
-
-
-def _matthews(true: np.ndarray, predicted: np.ndarray, right: int) -> float:
-    """Matthews' correlation of any number of classes (Gorodkin, 2004); 0 where it is undefined.
-
-    Args:
-        true, predicted: int [C], rows of each class.
-        right: rows whose class was predicted.
-    """
-    rows, true, predicted = float(true.sum()), true.astype(np.float64), predicted.astype(np.float64)
-    spread = (rows**2 - predicted @ predicted) * (rows**2 - true @ true)
-    return float((right * rows - true @ predicted) / np.sqrt(spread)) if spread else 0.0
-
-
-def _top_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
-    """Share of rows whose label is among the k most probable; of equal probabilities the first counts as larger.
-
-    Not scikit-learn's, which counts ties the other way round than the decision does.
-    """
-    probabilities = probabilities.astype(np.float32)
-    own = probabilities[np.arange(len(labels)), labels][:, None]
-    before = (probabilities == own) & (np.arange(probabilities.shape[1]) < labels[:, None])
-    return float((((probabilities > own) | before).sum(axis=1) < k).mean())
-
-
-def _differing_sets(scores: dict, name: str, validation: dict | None) -> list[str]:
-    if validation is None:
-        return []
-    (low, high), (other_low, other_high) = scores["accuracy_interval"], validation["accuracy_interval"]
-    if low <= other_high and other_low <= high:
-        return []
-    return [
-        f"Accuracy is {validation['accuracy']:.1%} on validation and {scores['accuracy']:.1%} on {name} rows, "
-        "more than chance explains: the two sets differ in kind."
-    ]
-
-
-def _calibration_finding(scores: dict) -> list[str]:
-    if scores["ece"] <= POOR_CALIBRATION or scores["rows"] < CALIBRATION_ROWS:
-        return []
-    confidence = sum(b["confidence"] * b["rows"] for b in scores["calibration_bins"]) / scores["rows"]
-    kind = "sure of itself" if confidence > scores["accuracy"] else "unsure of itself"
-    return [
-        f"The model is too {kind}: it expects to be right on {confidence:.1%} of the rows and is on "
-        f"{scores['accuracy']:.1%}. Do not read its probabilities as such."
-    ]

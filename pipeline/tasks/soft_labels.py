@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.tasks.labels import SOFT, LabelReader, label_of
+from pipeline.tasks.label_cells import LabelReader, label_of
 
 if TYPE_CHECKING:
     from pipeline.data.config import DataConfig
 
+SOFT = "soft"
+"""Array of a store whose source has a column for each label: float32 [rows * C], their probabilities."""
 _YES, _NO = ("true", "yes"), ("false", "no", "", "nan")
 
 

@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from pipeline.tasks.outside import FIT, Outside
+from pipeline.tasks.page import Page, ScoreTable
+from pipeline.tasks.targets import Groups, TargetReader, Targets
 
 if TYPE_CHECKING:
     import keras
@@ -19,66 +21,6 @@ if TYPE_CHECKING:
 
 Outputs = dict[str, Any]
 """What a signature gives, by name: arrays or nested lists, strings as str."""
-
-
-class TargetReader(Protocol):
-    """Turns the target's cells of a row into arrays on disk, while a source is converted."""
-
-    @property
-    def dtypes(self) -> Mapping[str, type]:
-        """The arrays that it fills."""
-        ...
-
-    def read(self, cells: Sequence[Any]) -> Any:
-        """The target of a row.
-
-        Raises:
-            ValueError: the row cannot be used; the message is the end of a sentence about the row.
-        """
-        ...
-
-    def add(self, target: Any, arrays: dict[str, list]) -> None:
-        """Append what `read` gave for the next row."""
-        ...
-
-    def summary(self) -> dict[str, Any]:
-        """What `Targets` need beside the arrays, JSON-able.
-
-        Raises:
-            UserError: the column cannot be a target.
-        """
-        ...
-
-
-class Targets(Protocol):
-    """The targets of a converted source."""
-
-    def values(self, rows: np.ndarray) -> np.ndarray:
-        """Of rows of the store, as `Task.scores` takes them: [n], or [n, C]."""
-        ...
-
-    def probabilities(self, rows: np.ndarray) -> np.ndarray | None:
-        """float32 [n, outputs], targets of the loss that say more than `values` does; None: there are none."""
-        ...
-
-    def strata(self, rows: np.ndarray) -> np.ndarray:
-        """int [n]; a split takes its share of the rows of each value."""
-        ...
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Which named groups rows belong to.
-
-    Attributes:
-        counts: int [n], to how many each row does.
-        members: int, the groups of all rows, one after the other.
-        names: of the groups; none where the targets have no names.
-    """
-
-    counts: np.ndarray
-    members: np.ndarray
-    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -96,57 +38,6 @@ class RowScores:
     values: np.ndarray
     share: bool
     higher_is_better: bool
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One number in the head of the report."""
-
-    name: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The score that the report begins with. `strip` is the CSS left offset of score, baseline and interval, from 0 to
-    1, where the score is a share; None: it has no scale."""
-
-    name: str
-    value: str
-    unit: str
-    baseline: str
-    interval: str = ""
-    strip: dict[str, float | None] | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a task puts into report.html.
-
-    Attributes:
-        about: what is predicted, in a few words.
-        template: file of this folder with the sections below the headline.
-        context: what that template needs.
-        figures: dicts of title, keys (a line above), svg and caption.
-    """
-
-    about: str
-    headline: Headline
-    tiles: list[Tile]
-    template: str
-    context: dict[str, Any]
-    figures: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """Scores of one set of rows for the terminal: a header, rows of cells, and lines below them."""
-
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    averages: list[tuple[str, ...]]
-    lines: list[str]
 
 
 @dataclass(frozen=True)

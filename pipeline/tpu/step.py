@@ -22,7 +22,7 @@ from pipeline.long_texts import CHUNKS
 from pipeline.pretraining.fit import example_settings
 from pipeline.pretraining.model import build_pretraining_model
 from pipeline.pretraining.pretrain import make_pretraining_optimizer
-from pipeline.text import SPECIAL_TOKENS
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.optimizer import make_optimizer
 
