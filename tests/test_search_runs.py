@@ -73,8 +73,15 @@ def test_a_run_that_pauses_ends_as_one_that_does_not(whole, tmp_path):
     run_dir, trial = tmp_path / "paused", whole[0] / "run/search/trials/0000"
     study = open_study(tiny(tmp_path))
     config = study.trial_run(study.defaults, run_dir)
-    assert train(config, Pause(epochs=1)).metrics == {}
-    assert position(run_dir) == (1, 0)
+    asked = []
+
+    def at(epochs: int) -> bool:
+        asked.append((epochs, position(run_dir)))
+        return epochs == 1
+
+    assert train(config, Pause(epochs=at)).metrics == {}
+    # It is asked once the state is saved.
+    assert asked == [(0, (0, 0)), (1, (1, 0))]
     with pytest.raises(Paused, match="start again to go on"):
         train(config, Pause(deadline=time.monotonic() - 1))
     assert position(run_dir) == (1, 1)

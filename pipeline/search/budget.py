@@ -1,7 +1,9 @@
 """Minutes: how many a worker has spent, and how long a training will take at the rate measured."""
 
+import itertools
 import json
 import math
+import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -60,7 +62,8 @@ class Clock:
 
 
 def training_seconds(trials: Sequence[Trial], batch_size: int, epochs: float) -> float:
-    """How long so many epochs will take, judged by the slowest that was measured; 0 where nothing was.
+    """How long so many epochs will take: by the slowest trial's pace, and what is usual beside it; 0 where nothing was
+    measured.
 
     Args:
         trials: so far.
@@ -68,10 +71,21 @@ def training_seconds(trials: Sequence[Trial], batch_size: int, epochs: float) ->
         epochs: to train.
     """
     key = "training.batch_size"
-    like = [trial for trial in trials if trial.seconds and trial.record.settings.get(key, batch_size) == batch_size]
-    measured = [seconds for trial in like or trials for seconds in trial.seconds]
-    overhead = max((trial.record.overhead for trial in trials), default=0.0)
-    return epochs * max(measured) + overhead if measured else 0.0
+    measured = [trial for trial in trials if trial.seconds]
+    if not measured:
+        return 0.0
+    like = [trial for trial in measured if trial.record.settings.get(key, batch_size) == batch_size]
+    # A training that was killed has left no pace of its own.
+    slowest = max(trial.record.pace or statistics.median(trial.seconds) for trial in like or measured)
+    overheads = [trial.record.overhead for trial in measured if trial.record.overhead]
+    return epochs * slowest + (statistics.median(overheads) if overheads else 0.0)
+
+
+def usual_pace(moments: Sequence[float]) -> float | None:
+    """Seconds of an epoch between moments at which one ended and the next began; None: there is no whole one. The first
+    one traces the model, and counts only where it is alone."""
+    took = [after - before for before, after in itertools.pairwise(moments)]
+    return statistics.median(took[1:] or took) if took else None
 
 
 def rounds(jobs: int, workers: int) -> int:

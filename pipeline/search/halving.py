@@ -11,23 +11,16 @@ from collections.abc import Sequence
 
 from pipeline.search.trials import Trial
 
-# More would pause after single batches of evidence.
-MOST_RUNGS = 3
-
 
 def shares(halving: int | None, epochs: int) -> list[float]:
     """The rungs, as shares of a trial's epochs; the last is 1.
 
     Args:
         halving: of the trials at a rung one in so many goes on; None: there is no rung but the last.
-        epochs: of the config, whose first rung is an epoch or more.
+        epochs: of the config, whose first rung is an epoch or more. There is no rung below it: after a ninth of their
+            epochs trials rank otherwise than at their end.
     """
-    if halving is None:
-        return [1.0]
-    rungs = 1
-    while rungs < MOST_RUNGS and halving**rungs <= epochs:
-        rungs += 1
-    return [halving ** -float(rungs - 1 - rung) for rung in range(rungs)]
+    return [1.0] if halving is None or epochs < halving else [1 / halving, 1.0]
 
 
 def pauses(rungs: Sequence[float], epochs: int) -> list[int]:
@@ -52,3 +45,14 @@ def promotion(trials: Sequence[Trial], rungs: int, halving: int | None, higher: 
             if trials[number].rung == rung and trials[number].waiting:
                 return trials[number]
     return None
+
+
+def best_waiting(trials: Sequence[Trial], higher: bool) -> list[Trial]:
+    """The trials that wait for a promotion: those of the highest rung first, and there those of the best score."""
+
+    def place(trial: Trial) -> tuple[int, float]:
+        score = trial.score_at(trial.rung, higher)
+        assert score is not None, "it waits at that rung"
+        return -trial.rung, -score if higher else score
+
+    return sorted((trial for trial in trials if trial.waiting), key=place)

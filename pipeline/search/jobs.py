@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.config import Config
 from pipeline.search.budget import Clock, rounds, training_seconds
-from pipeline.search.halving import promotion
+from pipeline.search.halving import best_waiting, promotion
 from pipeline.search.propose import propose
 from pipeline.search.space import Settings, with_settings, works
 from pipeline.search.study import Study
@@ -35,14 +35,14 @@ class Job:
         name: for the terminal.
         trial: what is known of it before.
         config: of its run.
-        pause: after how many epochs it pauses; None: it does not.
+        pause: whether it pauses after so many epochs, as `Pause` asks; None: it does not.
         lock: held.
     """
 
     name: str
     trial: Trial
     config: Config
-    pause: int | None
+    pause: Callable[[int], bool] | None
     lock: FileLock
 
 
@@ -50,7 +50,8 @@ def next_trial(study: Study, clock: Clock, worker: Worker) -> Iterator[Job]:
     """Trainings of trials until there is none left to begin; waits for those of other workers, which may lead to more.
 
     Their order, on one worker, follows from what is on disk: a trial that was stopped goes on, then the best that
-    waits is promoted, then new settings are proposed.
+    waits is promoted, then new settings are proposed. Where time is too short for new ones, the best that waits and can
+    end in it is taken to its end.
     """
 
     def choose(trials: list[Trial]) -> tuple[Job | None, bool]:
@@ -119,16 +120,14 @@ def winner_of(trials: list[Trial], higher: bool) -> Trial | None:
 
 def _choose(study: Study, trials: list[Trial], clock: Clock, worker: Worker) -> tuple[Job | None, bool]:
     """The next job, and whether other workers are at trials."""
-    kept = reserve(study, trials, worker)
     busy = False
 
-    def begin(trial: Trial, lock: FileLock) -> Job:
-        top = trial.rung == len(study.rungs) - 1
-        config = study.trial_run(trial.record.settings, trial.folder)
-        return Job(f"trial {trial.number:>3}", trial, config, None if top else trial.pauses[trial.rung], lock)
-
     def affordable(trial: Trial) -> bool:
-        return clock.fits(cost(study, trials, trial.record.settings, trial.left), kept)
+        return _affordable(study, trials, trial, clock, worker)
+
+    def begin(trial: Trial, lock: FileLock) -> Job:
+        config = study.trial_run(trial.record.settings, trial.folder)
+        return Job(f"trial {trial.number:>3}", trial, config, lambda _: _pauses(study, trial, clock, worker), lock)
 
     for trial in trials:
         if not trial.unfinished:
@@ -142,12 +141,46 @@ def _choose(study: Study, trials: list[Trial], clock: Clock, worker: Worker) -> 
         if trial.unfinished and affordable(trial):
             return begin(trial, lock), busy
         lock.release()
-    for decide in (_promoted, _proposed):
-        trial = decide(study, trials)
-        if trial and affordable(trial) and (lock := claimed(trial.folder)):
+    for trial in _in_order(study, trials):
+        if affordable(trial) and (lock := claimed(trial.folder)):
             write_record(trial.folder, trial.record)
             return begin(trial, lock), busy
     return None, busy
+
+
+def _in_order(study: Study, trials: list[Trial]) -> Iterator[Trial]:
+    """What may be begun, the first that can be is; records are as they would be then."""
+    if promoted := _promoted(study, trials):
+        yield promoted
+    if proposed := _proposed(study, trials):
+        yield proposed
+        # The time is too short for it. What waits has less to go.
+        for trial in best_waiting(trials, study.higher):
+            yield replace(trial, record=replace(trial.record, rung=len(study.rungs) - 1))
+
+
+def _affordable(study: Study, trials: list[Trial], trial: Trial, clock: Clock, worker: Worker) -> bool:
+    """Whether a trial can come to its end in time: half of one is no result."""
+    return clock.fits(cost(study, trials, trial.record.settings, trial.left), reserve(study, trials, worker))
+
+
+def _pauses(study: Study, trial: Trial, clock: Clock, worker: Worker) -> bool:
+    """Whether a trial whose state is saved pauses here: at its rung, unless it is the one that would be promoted next.
+
+    Building a model anew often takes longer than the epochs that are left. A process that was killed here decides the
+    same when it starts again, as all that decides is on disk.
+    """
+    with study.lock:
+        if not study.again(trial).waiting:
+            return False
+        trials = study.trials()
+        promoted = _promoted(study, trials)
+        if promoted is None or promoted.number != trial.number:
+            return True
+        if not _affordable(study, trials, promoted, clock, worker):
+            return True
+        write_record(promoted.folder, promoted.record)
+    return False
 
 
 def _promoted(study: Study, trials: list[Trial]) -> Trial | None:

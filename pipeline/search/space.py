@@ -42,6 +42,16 @@ class Setting:
             return value in self.choices
         return isinstance(value, int | float) and self.low <= value <= self.high
 
+    def at(self, share: float) -> Any:
+        """The value below which a share, from 0 to 1, of all lies."""
+        if self.choices:
+            return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
+        if self.log:
+            value = self.low * (self.high / self.low) ** share
+        else:
+            value = self.low + share * (self.high - self.low + self.whole)
+        return min(int(value), self.high) if self.whole else value
+
     def readable(self, value: Any) -> Any:
         """A value with four significant digits, so that what is shown is what was tried."""
         if self.choices or self.whole:

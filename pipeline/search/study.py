@@ -35,7 +35,7 @@ class Study:
         folder: of the search.
         config: of its runs, with the search section.
         space: what is searched.
-        rungs: shares of a trial's epochs at which it pauses.
+        rungs: shares of a trial's epochs at which it may pause; the last is 1.
         monitor: the validation score by which trials are compared.
         higher: whether higher is better.
     """
@@ -91,6 +91,8 @@ class Study:
         if config.data.test:
             config.data.test, config.data.test_fraction = None, 0.0
         config.evaluation.score_test = config.export.enabled = False
+        # No trial is compared with it; the trainings with new seeds are.
+        config.evaluation.baseline = "none"
         return config
 
 

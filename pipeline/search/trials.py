@@ -31,8 +31,10 @@ class Record:
     """Of each earlier trial, when this one was proposed: its finished epochs; None: it had failed."""
     rung: int = 0
     """To which the trial is to go."""
+    pace: float = 0.0
+    """Seconds of an epoch with its scores and its checkpoint, as its last training took them."""
     overhead: float = 0.0
-    """Longest time in seconds that a training of the trial has taken beside its batches."""
+    """Seconds that its last training took beside its epochs: to build the model, to trace it, to evaluate it."""
     failed: str | None = None
     """Why its training cannot go on."""
 
@@ -90,8 +92,8 @@ class Trial:
 
     @property
     def left(self) -> int:
-        """Epochs to its rung."""
-        return 0 if self.trained else max(0, self.pauses[self.rung] - len(self.scores))
+        """Epochs to its end."""
+        return 0 if self.trained else self.pauses[-1] - len(self.scores)
 
     def score_at(self, rung: int, higher: bool) -> float | None:
         """The best score of the epochs up to a rung; None where it has not come so far."""

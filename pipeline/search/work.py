@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pipeline.config import Config
 from pipeline.errors import Diverged, Paused, UserError
+from pipeline.search.budget import usual_pace
 from pipeline.search.jobs import Job
 from pipeline.search.space import shown
 from pipeline.search.study import Study
@@ -32,10 +33,16 @@ def work(study: Study, job: Job, deadline: float | None, train: Train) -> Trial:
         Stopped: SIGTERM or Ctrl-C came.
     """
     trial, started, failed = job.trial, time.monotonic(), None
+    moments: list[float] = []
+
+    def paused(epochs: int) -> bool:
+        moments.append(time.monotonic())
+        return job.pause is not None and job.pause(epochs)
+
     with open(trial.folder.with_name(f"{trial.folder.name}.log"), "a", encoding="utf-8") as log:
         try:
             with contextlib.redirect_stdout(log):
-                train(job.config, Pause(job.pause, deadline))
+                train(job.config, Pause(paused, deadline))
         except Paused:
             pass
         except Exception as error:
@@ -45,9 +52,13 @@ def work(study: Study, job: Job, deadline: float | None, train: Train) -> Trial:
             log.write(f"failed: {failed}\n")
     if failed and trial.folder == study.folder_of(0):
         raise UserError(f"the config's own settings fail: {failed}")
-    now = study.read(trial.number, trial.folder, trial.record)
-    beside = time.monotonic() - started - sum(now.seconds[len(trial.seconds) :])
-    record = replace(trial.record, failed=failed, overhead=max(trial.record.overhead, round(beside, 3)))
+    # It may have been promoted meanwhile.
+    now = study.again(trial)
+    record = replace(now.record, failed=failed)
+    trained = len(now.scores) - len(trial.scores)
+    if pace := usual_pace(moments) or sum(now.seconds[len(trial.seconds) :]) / max(trained, 1):
+        beside = max(0.0, time.monotonic() - started - pace * trained)
+        record = replace(record, pace=round(pace, 3), overhead=round(beside, 3))
     write_record(trial.folder, record)
     return replace(now, record=record)
 
