@@ -60,7 +60,7 @@ def test_updates_in_place_of_epochs_are_looked_at_ten_times():
     assert [plan.steps_of(epoch) for epoch in range(plan.epochs)] == [5] * 12 + [2]
 
 
-@pytest.mark.parametrize(("method", "updates"), [("fine_tune", 6), ("contrastive", 60), ("auto", 60)])
+@pytest.mark.parametrize(("method", "updates"), [("fine_tune", 6), ("contrastive", 40), ("auto", 40)])
 def test_few_labels_get_more_updates_by_methods_for_them(method, updates):
     assert total_updates(TrainingConfig(method=method, epochs=3), 48) == updates
 
