@@ -3,10 +3,12 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
 from tensorflow.python.framework import config as tensorflow_config
+from tensorflow.python.framework import ops
 
 
 @contextmanager
@@ -18,13 +20,24 @@ def fresh_session() -> Iterator[None]:
     """
     policy, deterministic = keras.config.dtype_policy(), tensorflow_config.is_op_determinism_enabled()
     states = random.getstate(), np.random.get_state()
+    # What is left of earlier models is collected here, too.
     keras.utils.clear_session()
+    gradients = _gradients()
+    known = set(gradients)
     try:
         yield
     finally:
+        for name in gradients.keys() - known:
+            del gradients[name]
         keras.config.set_dtype_policy(policy)
         random.setstate(states[0])
         np.random.set_state(states[1])
         # TensorFlow has no public way back from enable_op_determinism.
         if not deterministic:
             tensorflow_config.disable_op_determinism()
+
+
+def _gradients() -> dict[str, Any]:
+    """TensorFlow's gradients by name. Each trace of a `tf.custom_gradient` adds one for ever, which holds the graph and
+    with it all variables of the model: a search of many trials would run out of memory."""
+    return ops.gradient_registry._registry
