@@ -3,6 +3,7 @@
 import json
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from pipeline.errors import TRY_AGAIN
 from pipeline.methods.balanced import BalancedRows, balanced_batches, rows_by_class
 from pipeline.methods.contrastive import ContrastiveModel
 from pipeline.methods.linear import Examples, LinearFit, choose_strength
+from pipeline.methods.trials import calibrated_losses
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
@@ -294,11 +296,24 @@ def chosen(tmp_path_factory):
     return config, folder / "run"
 
 
+def test_methods_are_compared_as_if_they_were_calibrated():
+    """Ten times too sure is no worse; telling rows apart less well is, also where it is the less sure."""
+    chance = np.random.default_rng(0)
+    targets = np.eye(3, dtype=np.float32)[chance.integers(0, 3, 400)]
+    own = 2 * targets + chance.normal(0, 1, targets.shape).astype(np.float32)
+    assembly = SimpleNamespace(data=SimpleNamespace(task=SingleLabel(("a", "b", "c"))))
+    rows = SimpleNamespace(training_targets=lambda task, which: targets[which])
+    plain, surer = (calibrated_losses(assembly, rows, factor * own) for factor in (1, 10))
+    np.testing.assert_allclose(plain, surer, atol=1e-3)
+    noisier = calibrated_losses(assembly, rows, 0.1 * (own + chance.normal(0, 1, own.shape).astype(np.float32)))
+    assert len(plain) == 400 and noisier.mean() > plain.mean() + 0.1
+
+
 def test_auto_says_what_it_tried_and_why_it_chose(chosen):
     found = json.loads((chosen[1] / "method.json").read_text())
     assert set(found["tried"]) == {"head", "contrastive", "fine_tune"}
     assert found["method"] in found["tried"]
-    assert found["reason"].startswith("by the loss on held-out training rows (head ")
+    assert found["reason"].startswith("by the calibrated loss on held-out training rows (head ")
     scores = metrics_of(chosen[1])["cross_validation"]
     assert (scores["rows"], scores["folds"], scores["method"]) == (30, 2, found["method"])
 

@@ -14,7 +14,7 @@ from pipeline.data.split import Split
 from pipeline.files import write_text
 from pipeline.methods import MANY_ROWS, method
 from pipeline.methods.head import has_new_weights
-from pipeline.methods.trials import Trials, identity_of, losses
+from pipeline.methods.trials import Trials, calibrated_losses, identity_of
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.workers import Workers
 
@@ -32,7 +32,7 @@ class Choice:
     method: str
     reason: str
     tried: dict[str, dict[str, float | None]]
-    """Of each method, on rows that it has not seen: the loss and the monitored score."""
+    """Of each method, on rows that it has not seen: the calibrated loss and the monitored score."""
     identity: str = ""
     """Of the rows and tokens that it was chosen for."""
 
@@ -83,7 +83,7 @@ def _choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
     for name in names:
         known, logits = trials.out_of_fold(name, folds, asked)
         asked_about = part(rows, known)
-        of_rows[name] = losses(run, asked_about, logits)
+        of_rows[name] = calibrated_losses(run, asked_about, logits)
         predictions = run.data.task.activation(tf.constant(logits)).numpy()
         scores = run.data.task.scores(asked_about.targets(), predictions)
         monitor = run.data.task.monitored(run.config.training.monitor)
@@ -92,7 +92,7 @@ def _choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
         if name != best and _clearly_less(of_rows[name], of_rows[best]):
             best = name
     said = ", ".join(f"{name} {scores['loss']:.3f}" for name, scores in tried.items())
-    return Choice(best, f"by the loss on held-out training rows ({said})", tried)
+    return Choice(best, f"by the calibrated loss on held-out training rows ({said})", tried)
 
 
 def _fits(name: str, run: Assembly, rows: Split) -> bool:

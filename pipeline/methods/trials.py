@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import minimize_scalar
 
 from pipeline.assemble import Assembly
 from pipeline.data.folds import fold_numbers, part
 from pipeline.data.split import Split
+from pipeline.evaluation.calibration import BOUNDS
 from pipeline.methods import method
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.workers import Workers
@@ -95,7 +97,19 @@ def identity_of(run: Assembly) -> str:
     return hashlib.sha256(json.dumps(run.resume_identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndarray:
-    """float64 [n], the task's loss of each row."""
+def calibrated_losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndarray:
+    """float64 [n], the task's loss of each row, of labels with the temperature that suits these rows best.
+
+    A method that has fitted few rows perfectly is too sure of itself, which calibration takes away: how well it tells
+    rows apart is what counts here.
+    """
     loss: Any = run.data.task.loss()
-    return loss(rows.training_targets(run.data.task, slice(None)), tf.constant(logits)).numpy().astype(np.float64)
+    targets = rows.training_targets(run.data.task, slice(None))
+
+    def at(log_scale: float) -> np.ndarray:
+        return loss(targets, tf.constant(logits * np.float32(np.exp(log_scale)))).numpy().astype(np.float64)
+
+    if not run.data.task.labelled:
+        return at(0.0)
+    found = minimize_scalar(lambda log_scale: at(log_scale).mean(), bounds=BOUNDS, method="bounded")
+    return at(float(found.x))
