@@ -172,6 +172,13 @@ def test_the_secret_is_random_kept_for_its_owner_and_forgotten(tmp_path):
         secret_of(tmp_path / "a", None, begun=True)
 
 
+def test_a_worker_that_does_not_see_the_secret_makes_none(tmp_path):
+    """Of two secrets the batches of two workers would overlap, and the claim be false."""
+    with pytest.raises(UserError, match="several workers share it in one folder"):
+        secret_of(tmp_path, None, begun=True)
+    assert os.listdir(tmp_path) == []
+
+
 # ---- What is refused.
 
 

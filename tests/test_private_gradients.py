@@ -139,7 +139,8 @@ def test_in_bfloat16_what_an_example_adds_is_bounded_and_nearly_the_gradient_in_
         found.append(np.array(of_rows))
         # In a batch as alone.
         whole = np.concatenate([np.ravel(g) for g in gradients(data, [tf.constant(1.0)])[1]])
-        np.testing.assert_allclose(whole, found[-1].sum(0), atol=1e-8 if model is exact else 3e-5)
+        apart = np.linalg.norm(whole - found[-1].sum(0)) / np.linalg.norm(whole)
+        assert apart < (1e-5 if model is exact else 0.02)
     assert rounded.classifier_parts.backbone.transformer_layers[0].compute_dtype == "bfloat16"
     for one, other in zip(*found, strict=True):
         assert one @ other >= 0.99 * 1e-6 or not one.any()

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from test_extras import run_without
@@ -22,13 +23,13 @@ from pipeline import UserError, read_config
 from pipeline.config import Config, Range, to_yaml
 from pipeline.config_check import check
 from pipeline.search import __main__ as command
-from pipeline.search.budget import training_seconds, usual_pace
+from pipeline.search.budget import Clock, training_seconds, usual_pace
 from pipeline.search.halving import pauses, shares
-from pipeline.search.jobs import Worker, claimed
+from pipeline.search.jobs import Worker, _choose, claimed
 from pipeline.search.propose import Result, propose
 from pipeline.search.results import expected_best
 from pipeline.search.search import search
-from pipeline.search.space import space_of, works
+from pipeline.search.space import Setting, space_of, works
 from pipeline.search.study import open_study
 from pipeline.search.trials import Record, Trial, read_record
 from pipeline.training.pause import Pause
@@ -228,6 +229,47 @@ def test_the_defaults_are_kept_where_the_gain_is_no_more_than_seeds_explain(conf
     assert verdict["keep_defaults"] and 0 < verdict["gain"] < verdict["noise"]
     config.search.repeats, config.run_dir = 0, config.run_dir + "-none"
     assert "not trained again" in search(config, train=Trainer()).results["verdict"]["sentence"]
+
+
+def test_a_trial_that_may_go_on_is_waited_for(config, tmp_path):
+    """Its own worker decides whether it does, and another must not take the winner to be known before."""
+    config.search.trials = 3
+    study, seen = open_study(config), []
+
+    def train(config: Config, pause: Pause) -> None:
+        def reached(epochs: int) -> bool:
+            if any(trial.waiting and not claimed(trial.folder) for trial in study.trials()):
+                with study.lock:
+                    job, busy = _choose(study, study.trials(), Clock(tmp_path / "clock.json", None), Worker(1, 2))
+                seen.append(busy)
+                if job:
+                    job.lock.release()
+            return pause.reached(epochs)
+
+        Trainer()(config, Pause(reached, pause.deadline))
+
+    search(config, train=train)
+    assert seen and all(seen)
+
+
+def test_a_search_of_an_earlier_version_is_not_taken_up(config):
+    config.search.trials = 2
+    folder = search(config, train=Trainer()).folder
+    record = folder / "trials" / "0001.json"
+    record.write_text(
+        json.dumps({key: value for key, value in json.loads(record.read_text()).items() if key != "pace"})
+    )
+    with pytest.raises(UserError, match="holds a search of an earlier version"):
+        search(config, train=Trainer())
+
+
+WHOLE = (Setting("a", 1, 2, log=True), Setting("a", 8, 64, log=True), Setting("a", 1, 8), Setting("a", choices=(3, 5)))
+
+
+@pytest.mark.parametrize("setting", WHOLE)
+def test_all_values_of_a_whole_number_are_proposed(setting):
+    found = {setting.at(share) for share in np.linspace(0, 1, 4000, endpoint=False)}
+    assert found == set(setting.choices or range(setting.low, setting.high + 1))
 
 
 @pytest.mark.parametrize("rate", [0.1, 1e-3], ids=["winner", "defaults"])

@@ -23,7 +23,7 @@ from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
 from pipeline.features.columns import wanted_features
 from pipeline.files import replaced_folder
-from pipeline.redaction.kinds import NOTHING, Redaction
+from pipeline.redaction.kinds import NOTHING, RULES, Redaction
 from pipeline.redaction.rows import redacted_rows
 from pipeline.tasks.targets import TargetReader
 
@@ -148,7 +148,7 @@ def read_settings(config: DataConfig, wanted: Sequence[ExtraColumn], redaction: 
     settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
     settings |= {name: value for name in COLUMN_SETTINGS if (value := getattr(config, name))}
     extra = {"extra": [[one.role, one.column] for one in wanted]} if wanted else {}
-    return settings | extra | ({"redaction": redaction.metadata()} if redaction else {})
+    return settings | extra | ({"redaction": redaction.metadata() | {"rules": RULES}} if redaction else {})
 
 
 class _Arrays:

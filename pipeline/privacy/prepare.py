@@ -10,11 +10,12 @@ import tensorflow as tf
 from pipeline.data.batching import training_batches
 from pipeline.data.extra_columns import GROUP
 from pipeline.data.split import Split
+from pipeline.errors import UserError
 from pipeline.privacy.layers import let_note
 from pipeline.privacy.model import Mechanism, PrivateClassifier
 from pipeline.privacy.sampling import PoissonSampling, maker, units_of
 from pipeline.privacy.secret import derived, secret_of
-from pipeline.privacy.statement import Statement, planned, statement_of
+from pipeline.privacy.statement import FILE, Statement, planned, statement_of
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.plan import Plan
 
@@ -29,25 +30,32 @@ def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) 
         What makes the batches of an epoch, called as training_batches.
 
     Raises:
-        UserError: no noise does, or a run that was begun has lost its secret.
+        UserError: no noise does, a run that was begun has lost its secret, workers share no folder, or it is a TPU.
     """
     training, run_dir = run.config.training, Path(str(run.config.run_dir))
     assert isinstance(run.model, PrivateClassifier)
     let_note(run.model.classifier_parts)
     # Norms and sums are of float32 products, which TensorFlow rounds to 10 bits on newer GPUs.
     tf.config.experimental.enable_tensor_float_32_execution(False)
+    if isinstance(run.strategy, tf.distribute.TPUStrategy):
+        raise UserError(
+            "training.privacy goes without TPUs, which round the products that norms are of: use GPUs or CPUs."
+        )
     members, starts = units_of(rows)
     begun, finished = checkpoints.begun(), checkpoints.finished()
     with checkpoints.workers.chief_first():
         # Made once: a run that goes on claims what it did when it began.
-        statement = statement_of(run_dir)
-        if statement is None:
+        if checkpoints.workers.chief and statement_of(run_dir) is None:
             unit = f"group of {run.config.data.group_column}" if GROUP in rows.store.columns else "row"
             units, trained = len(starts) - 1, training.trainable
-            statement = planned(training.privacy, unit, units, training.batch_size, plan.total, trained)
-            statement.save(run_dir)
-        # Of a training that is complete the secret is gone, and nothing is drawn any more.
-        secret = b"" if finished else secret_of(run_dir, training.privacy.seed, begun)
+            planned(training.privacy, unit, units, training.batch_size, plan.total, trained).save(run_dir)
+        # Of a training that is complete the secret is gone, and nothing is drawn any more. Another worker that does
+        # not see the chief's may make none of its own: batches and noise would be of two.
+        made = begun or not checkpoints.workers.chief
+        secret = b"" if finished else secret_of(run_dir, training.privacy.seed, made)
+    statement = statement_of(run_dir)
+    if statement is None:
+        raise UserError(f"{run_dir / FILE} of the chief is not here: run_dir must be a folder that all workers share.")
     print(f"private: {statement.sentence()}", flush=True)
     if finished:
         return training_batches

@@ -21,10 +21,10 @@ def secret_of(run_dir: Path, seed: int | None, begun: bool) -> bytes:
     Args:
         run_dir: folder of the run.
         seed: for tests: the secret is made of it, and not kept; None: of the operating system.
-        begun: whether updates have been made.
+        begun: whether there must be one: updates have been made, or another worker has made it.
 
     Raises:
-        UserError: updates have been made, and the secret is gone.
+        UserError: there must be one, and it is not there.
     """
     if seed is not None:
         return hashlib.sha256(f"not secret {seed}".encode()).digest()
@@ -32,7 +32,8 @@ def secret_of(run_dir: Path, seed: int | None, begun: bool) -> bytes:
     if not path.is_file():
         if begun:
             raise UserError(
-                f"{path} is gone, without which this private run cannot go on as it began: give another --run_dir."
+                f"{path} is gone, without which this private run cannot go on as it began (several workers share it in "
+                "one folder): give another --run_dir."
             )
         _write(path, os.urandom(BYTES))
     return path.read_bytes()

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from pipeline.redaction import accounts, dates, identities, others, phones, web, wide
 
+# Raise it when something else is found: rows that are kept redacted are then redacted anew.
+RULES = 2
 # Four digits, as far apart as a telephone number's may be.
 _DIGITS = r"\d.{0,4}\d.{0,4}\d.{0,4}\d"
 
@@ -22,7 +24,6 @@ class Kind:
         checksum: name of a function of checksums.py that these pass; None: there is none.
         longer: what is looked for before all others, for one of their shapes is a part of it; "": there is none.
         context: what stands before it and is left, and a further shape that it has only there; None: there is none.
-        alone: a shape that it has only where nothing beside belongs to it, and this with all that may; None: none.
     """
 
     shapes: tuple[str, ...]
@@ -31,7 +32,6 @@ class Kind:
     checksum: str | None = None
     longer: str = ""
     context: tuple[str, str] | None = None
-    alone: tuple[str, str] | None = None
 
 
 # In the order in which a candidate is held against them.
@@ -46,7 +46,7 @@ KINDS = {
     "ip": Kind((web.IPV4, *web.IPV6), rf"{_DIGITS}|:[0-9A-Fa-f]{{0,4}}:"),
     "id_us": Kind(identities.ID_US, digits=identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT),
     "date": Kind(dates.DATE),
-    "phone": Kind(phones.PHONE, digits=phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT, alone=phones.PHONE_ALONE),
+    "phone": Kind(phones.PHONE, digits=phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT),
 }
 
 # These may hold what others are looking for, and are not looked for unless they are asked for.
@@ -108,7 +108,7 @@ class Redaction:
 
     @property
     def rehearsal(self) -> str:
-        """A text that has all kinds looked for, and stays as it is; "" where there are none."""
+        """A text that has all kinds looked for, though it holds nothing of them; "" where there are none."""
         # A placeholder, a sign of all that is read in full width, and one of nothing.
         return f"{self.placeholders[0]} \uff10" if self.kinds else ""
 

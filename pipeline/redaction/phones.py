@@ -2,8 +2,8 @@
 
 National forms: Austria, Brazil, Canada, China, Czechia, Finland, France, Germany, Japan, the Netherlands, Poland,
 Russia, South Korea, Spain, Sweden, Switzerland, Taiwan, Turkey, the United Kingdom, the United States; of Australia,
-India, Italy and Portugal those that begin with 0 or stand in groups (two of four, with a space). Digits in a row that
-could be any number are one where a word before them says so.
+India, Italy and Portugal those that begin with 0 or stand in groups. Digits in a row that could be any number are one
+where a word before them says so. Two groups of four by themselves are none: they would be standards and articles too.
 """
 
 _EXTENSION = r"(?:,? ?(?i:x|ext\.?|extension|#) ?\d{1,5})?"
@@ -49,13 +49,4 @@ _WORDS = (
 PHONE_CONTEXT = (
     rf"(?:(?:^|[^\pL\pN\[])(?i:{_WORDS})[^\pL\d\n+\[]|电话|手机|電話|手機|携帯|전화|휴대폰)[^\d\n+\[]{{0,20}}",
     r"\d(?:[ .\-/]?\d){6,12}(?:[.\-/]\d+)*\b",
-)
-# Two groups of four, as in Australia and Hong Kong, the first of them no year. With digits, letters or signs of money
-# beside they are a part of something else, and beside a placeholder too: it may be the beginning of their number.
-_BETWEEN = r"(?:,|[ .'/()+#:\-\x{A0}]{0,2})"
-_GROUPS = r"(?:2[1-9]|[3-9]\d)\d\d \d{4}"
-PHONE_ALONE = (
-    _GROUPS,
-    rf"(?:(?:\[[A-Z0-9_]+\]|[A-Za-z_$€£¥₹₽₩]*\d+){_BETWEEN})*[A-Za-z_$€£¥₹₽₩]*{_GROUPS}"
-    rf"(?:{_BETWEEN}(?:\[[A-Z0-9_]+\]|\d+))*(?:[A-Za-z_%]| ?[$€£¥₹₽₩元円원])*",
 )

@@ -179,10 +179,6 @@ def _searches(redaction: Redaction) -> tuple[list[_Pass], list[_Pass]]:
             by_context = partial(_by_context, number=number)
             wides.append(_Pass(redaction, *wide.in_wide(kind.context), lambda texts, by=by_context: by(_narrow(texts))))
             narrow.append(_Pass(redaction, *kind.context, by_context))
-    for number, kind in kinds:
-        if kind.alone:
-            shape, surrounded = kind.alone
-            narrow.append(_Pass(redaction, "(?:)", surrounded, partial(_by_shape, shape=shape, number=number)))
     return wides, narrow
 
 
@@ -196,7 +192,8 @@ def _apart(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], 
     """The same, of string [n], as a function of its own in the graph, which is not merged into the caller's: where it
     is seldom called, to pass over its operations one by one would cost more than all the others."""
     signature = [tf.TensorSpec([None], tf.string)]
-    return tf.function(function, signature, autograph=False, experimental_attributes={"_noinline": True})
+    # TensorFlow counts the traces of all redactors' methods together, and warns; not those of partials.
+    return tf.function(partial(function), signature, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def _changed(strings: tf.Tensor, which: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
@@ -255,10 +252,6 @@ def _kinds_of(candidates: tf.Tensor, numbers: Mapping[str, int]) -> tf.Tensor:
 
 def _by_context(candidates: tf.Tensor, number: int) -> tf.Tensor:
     return tf.where(tf.strings.regex_full_match(candidates, NO_CONTEXT), NONE, number)
-
-
-def _by_shape(candidates: tf.Tensor, shape: str, number: int) -> tf.Tensor:
-    return tf.where(tf.strings.regex_full_match(candidates, shape), number, NONE)
 
 
 def _all(candidates: tf.Tensor, number: int) -> tf.Tensor:

@@ -45,8 +45,8 @@ class SearchConfig:
     seed: Seed = 0
     """Decides what is proposed."""
     halving: Annotated[int, Bounds(at_least=2)] | None = 3
-    """Successive halving. 3: after a third of its epochs a trial goes on if it is among the best third of those that
-    came so far, and pauses else. None: all trials are trained to their end."""
+    """Successive halving. 3: after a third of its epochs a trial goes on if it is the best that waits there and among
+    the best third of all that came so far, and pauses else. None: all trials are trained to their end."""
     repeats: CountOrZero = 3
     """New seeds with which the winner, and the config's own settings beside it, are trained again at the end."""
     space: dict[str, Range] | None = None

@@ -13,7 +13,7 @@ from pipeline.search.halving import best_waiting, promotion
 from pipeline.search.propose import propose
 from pipeline.search.space import Settings, with_settings, works
 from pipeline.search.study import Study
-from pipeline.search.trials import Record, Trial, best, require_same_data, write_record
+from pipeline.search.trials import Record, Trial, best, read_record, require_same_data, write_record
 
 # Seconds between two looks at what other workers do.
 WAIT = 2.0
@@ -142,9 +142,18 @@ def _choose(study: Study, trials: list[Trial], clock: Clock, worker: Worker) -> 
             return begin(trial, lock), busy
         lock.release()
     for trial in _in_order(study, trials):
-        if affordable(trial) and (lock := claimed(trial.folder)):
-            write_record(trial.folder, trial.record)
-            return begin(trial, lock), busy
+        if not affordable(trial):
+            continue
+        lock = claimed(trial.folder)
+        if lock is None:
+            # Its worker is about to decide whether it goes on, which it may: then there is more to wait for.
+            busy = True
+            continue
+        # What its last worker wrote after it was read here.
+        known = read_record(trial.folder)
+        record = replace(known, rung=trial.record.rung) if known else trial.record
+        write_record(trial.folder, record)
+        return begin(replace(trial, record=record), lock), busy
     return None, busy
 
 
@@ -170,9 +179,10 @@ def _pauses(study: Study, trial: Trial, clock: Clock, worker: Worker) -> bool:
     Building a model anew often takes longer than the epochs that are left. A process that was killed here decides the
     same when it starts again, as all that decides is on disk.
     """
+    # Nobody else changes it.
+    if not study.again(trial).waiting:
+        return False
     with study.lock:
-        if not study.again(trial).waiting:
-            return False
         trials = study.trials()
         promoted = _promoted(study, trials)
         if promoted is None or promoted.number != trial.number:

@@ -78,8 +78,8 @@ def propose(
 
 
 def _spread(space: Sequence[Setting], seed: int, number: int) -> Settings:
-    """The point of a trial of a scrambled Sobol sequence: of any 2, 4 or 8 in turn no two are in the same half, quarter
-    or eighth of a setting's values."""
+    """The point of a trial of a scrambled Sobol sequence: of the first 2, 4 and 8 no two are in the same half, quarter
+    and eighth of a setting's values."""
     from scipy.stats import qmc
 
     # Called rng since SciPy 1.15, which takes the old name too.

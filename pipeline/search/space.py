@@ -47,7 +47,7 @@ class Setting:
         if self.choices:
             return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
         if self.log:
-            value = self.low * (self.high / self.low) ** share
+            value = self.low * ((self.high + self.whole) / self.low) ** share
         else:
             value = self.low + share * (self.high - self.low + self.whole)
         return min(int(value), self.high) if self.whole else value

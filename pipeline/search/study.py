@@ -159,6 +159,12 @@ def _require_same_search(folder: Path, config: Config) -> None:
     path = folder / "config.yaml"
     if not path.is_file():
         return
+    for record in (folder / "trials").glob("*.json"):
+        if "pace" not in json.loads(record.read_text(encoding="utf-8")):
+            raise UserError(
+                f"{folder} holds a search of an earlier version, which would not go on as it began: give another "
+                "--run_dir, or delete the folder."
+            )
     old = yaml.safe_load(path.read_text(encoding="utf-8"))["search"]
     new = json.loads(json.dumps(dataclasses.asdict(config.search)))
     for name in DECISIVE:

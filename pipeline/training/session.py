@@ -20,6 +20,7 @@ def fresh_session() -> Iterator[None]:
     """
     policy, deterministic = keras.config.dtype_policy(), tensorflow_config.is_op_determinism_enabled()
     states = random.getstate(), np.random.get_state()
+    rounded = tensorflow_config.tensor_float_32_execution_enabled()
     # What is left of earlier models is collected here, too.
     keras.utils.clear_session()
     gradients = _gradients()
@@ -29,6 +30,7 @@ def fresh_session() -> Iterator[None]:
     finally:
         for name in gradients.keys() - known:
             del gradients[name]
+        tensorflow_config.enable_tensor_float_32_execution(rounded)
         keras.config.set_dtype_policy(policy)
         random.setstate(states[0])
         np.random.set_state(states[1])
