@@ -26,6 +26,7 @@ from pipeline.privacy.sampling import PoissonSampling, units_of
 from pipeline.privacy.secret import FILE as SECRET
 from pipeline.privacy.secret import forget, secret_of
 from pipeline.privacy.statement import planned, statement_of
+from pipeline.training import checkpoint
 
 ROWS, BATCH, EPOCHS = 96, 8, 2
 UPDATES = EPOCHS * ROWS // BATCH
@@ -172,9 +173,12 @@ def test_the_secret_is_random_kept_for_its_owner_and_forgotten(tmp_path):
         secret_of(tmp_path / "a", None, begun=True)
 
 
-def test_a_worker_that_does_not_see_the_secret_makes_none(tmp_path):
+def test_a_worker_that_does_not_see_the_secret_makes_none(tmp_path, monkeypatch):
     """Of two secrets the batches of two workers would overlap, and the claim be false."""
-    with pytest.raises(UserError, match="several workers share it in one folder"):
+    monkeypatch.setattr(checkpoint, "VISIBLE", 0.1)
+    with pytest.raises(UserError, match=r"privacy\.secret of the chief is not here: run_dir must be a folder that all"):
+        checkpoint.await_chief(tmp_path / SECRET)
+    with pytest.raises(UserError, match=r"privacy\.secret is gone"):
         secret_of(tmp_path, None, begun=True)
     assert os.listdir(tmp_path) == []
 

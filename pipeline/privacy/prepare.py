@@ -14,9 +14,10 @@ from pipeline.errors import UserError
 from pipeline.privacy.layers import let_note
 from pipeline.privacy.model import Mechanism, PrivateClassifier
 from pipeline.privacy.sampling import PoissonSampling, maker, units_of
+from pipeline.privacy.secret import FILE as SECRET
 from pipeline.privacy.secret import derived, secret_of
 from pipeline.privacy.statement import FILE, Statement, planned, statement_of
-from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.checkpoint import Checkpoints, await_chief
 from pipeline.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -44,18 +45,22 @@ def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) 
     members, starts = units_of(rows)
     begun, finished = checkpoints.begun(), checkpoints.finished()
     with checkpoints.workers.chief_first():
-        # Made once: a run that goes on claims what it did when it began.
-        if checkpoints.workers.chief and statement_of(run_dir) is None:
-            unit = f"group of {run.config.data.group_column}" if GROUP in rows.store.columns else "row"
-            units, trained = len(starts) - 1, training.trainable
-            planned(training.privacy, unit, units, training.batch_size, plan.total, trained).save(run_dir)
-        # Of a training that is complete the secret is gone, and nothing is drawn any more. Another worker that does
-        # not see the chief's may make none of its own: batches and noise would be of two.
+        if checkpoints.workers.chief:
+            # Made once: a run that goes on claims what it did when it began.
+            if statement_of(run_dir) is None:
+                unit = f"group of {run.config.data.group_column}" if GROUP in rows.store.columns else "row"
+                units, trained = len(starts) - 1, training.trainable
+                planned(training.privacy, unit, units, training.batch_size, plan.total, trained).save(run_dir)
+        else:
+            # Its secret comes from there too: of two secrets the batches would overlap, and the claim be false.
+            await_chief(run_dir / FILE)
+            if not finished and training.privacy.seed is None:
+                await_chief(run_dir / SECRET)
+        # Of a training that is complete the secret is gone, and nothing is drawn any more.
         made = begun or not checkpoints.workers.chief
         secret = b"" if finished else secret_of(run_dir, training.privacy.seed, made)
     statement = statement_of(run_dir)
-    if statement is None:
-        raise UserError(f"{run_dir / FILE} of the chief is not here: run_dir must be a folder that all workers share.")
+    assert statement is not None
     print(f"private: {statement.sentence()}", flush=True)
     if finished:
         return training_batches

@@ -32,8 +32,7 @@ def secret_of(run_dir: Path, seed: int | None, begun: bool) -> bytes:
     if not path.is_file():
         if begun:
             raise UserError(
-                f"{path} is gone, without which this private run cannot go on as it began (several workers share it in "
-                "one folder): give another --run_dir."
+                f"{path} is gone, without which this private run cannot go on as it began: give another --run_dir."
             )
         _write(path, os.urandom(BYTES))
     return path.read_bytes()

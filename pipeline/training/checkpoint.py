@@ -139,12 +139,12 @@ class Checkpoints(Generic[ProgressT]):
         if not serial:
             return None
         newest = self.folder / f"{serial:08d}"
-        _await(newest)
+        await_chief(newest)
         return newest
 
     def restore_weights(self, name: str) -> None:
         """Load weights written by `save_weights`."""
-        _await(self.folder / name)
+        await_chief(self.folder / name)
         self._weights.read(str(self.folder / name / "variables")).assert_consumed()
 
     def _states(self) -> list[Path]:
@@ -182,12 +182,16 @@ def load_finished(folder: Path, model: keras.Model) -> str:
     return hashlib.sha256(prefix.with_suffix(".index").read_bytes()).hexdigest()
 
 
-def _await(folder: Path) -> None:
-    """Until a folder that the chief has written is here too."""
+def await_chief(path: Path) -> None:
+    """Until a folder or file that the chief has written is here too.
+
+    Raises:
+        UserError: it is not there after VISIBLE seconds.
+    """
     deadline = time.monotonic() + VISIBLE
-    while not folder.is_dir():
+    while not path.exists():
         if time.monotonic() > deadline:
-            raise UserError(f"{folder} of the chief is not here: run_dir must be a folder that all workers share.")
+            raise UserError(f"{path} of the chief is not here: run_dir must be a folder that all workers share.")
         time.sleep(0.2)
 
 
