@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import minimize_scalar
 
 from pipeline.assemble import Assembly
 from pipeline.data.folds import fold_numbers, part
@@ -98,7 +97,8 @@ def identity_of(run: Assembly) -> str:
 
 
 def calibrated_losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndarray:
-    """float64 [n], the task's loss of each row, of labels with the temperature that suits these rows best.
+    """float64 [n], the task's loss of each row, of labels (probabilities too) with the temperature that suits these
+    rows best.
 
     A method that has fitted few rows perfectly is too sure of itself, which calibration takes away: how well it tells
     rows apart is what counts here.
@@ -111,5 +111,8 @@ def calibrated_losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndar
 
     if not run.data.task.labelled:
         return at(0.0)
+    # Slow to import, and not needed at the start.
+    from scipy.optimize import minimize_scalar
+
     found = minimize_scalar(lambda log_scale: at(log_scale).mean(), bounds=BOUNDS, method="bounded")
     return at(float(found.x))
