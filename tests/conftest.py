@@ -45,6 +45,24 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def encoder():
+    """A TextEncoder of letters.py's words, which files with others have in place of it."""
+    from letters import VOCABULARY
+
+    from pipeline.text import TextEncoder
+
+    return TextEncoder(VOCABULARY, lowercase=True, sequence_length=24)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Likewise, the classifier of letters.py."""
+    from letters import make_model
+
+    return make_model()
+
+
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory) -> Path:
     """A version made by hand that breaks no rule of export.check."""

@@ -9,29 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from letters import LABELS, LETTERS, TASK, TEXTS, VOCABULARY, ask, live, make_model
+from letters import LABELS, LETTERS, TASK, TEXTS, ask, live, make_model
 
 from export.loading import Classifier
 from export.savedmodel import ExportSettings, export_model
 from export.signatures import SignatureOptions
 from export.versions import ModelError, find_version
 from pipeline.features import TWO_TEXTS
-from pipeline.text import TextEncoder
 
 SETTINGS = ExportSettings(SignatureOptions(["predict_tokens", "top_k"]))
-
-
-@pytest.fixture(scope="module")
-def encoder() -> TextEncoder:
-    return TextEncoder(VOCABULARY, lowercase=True, sequence_length=24)
-
-
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    return make_model()
 
 
 @pytest.fixture(scope="module")

@@ -34,21 +34,10 @@ from pipeline.errors import UserError
 from pipeline.features import TWO_TEXTS
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.single_label import SingleLabel
-from pipeline.text import TextEncoder
 
 # Its graph takes several times as long to make as all others together.
 SETTINGS = ExportSettings(SignatureOptions(["predict_tokens", "top_k"]))
 export_classifier = functools.partial(export_model, settings=SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def encoder() -> TextEncoder:
-    return TextEncoder(VOCABULARY, lowercase=True, sequence_length=24)
-
-
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    return make_model()
 
 
 @pytest.fixture(scope="module")

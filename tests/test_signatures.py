@@ -30,16 +30,6 @@ from pipeline.tokenizer_rules import SPECIAL_TOKENS
 
 
 @pytest.fixture(scope="module")
-def encoder() -> TextEncoder:
-    return TextEncoder(VOCABULARY, lowercase=True, sequence_length=24)
-
-
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    return make_model()
-
-
-@pytest.fixture(scope="module")
 def exported(model, encoder, tmp_path_factory):
     settings = ExportSettings(SignatureOptions(top_k=2, explain_steps=64))
     task = SingleLabel(LABELS, abstain_below=0.6, abstain_label="unsure")
