@@ -142,7 +142,10 @@ def ours(method: str, options: argparse.Namespace, folder: str, seed: int) -> li
         settings["data.unlabelled"] = f"{folder}/pool.csv"
     if method == "fine_tune":
         rows = len(pd.read_csv(f"{folder}/train.csv", keep_default_na=False))
-        settings["training.updates"] = max(40, 3 * rows // 32)
+        # TensorFlow, which it imports, takes seconds.
+        from pipeline.training.plan import LEAST_UPDATES
+
+        settings["training.updates"] = max(LEAST_UPDATES, 3 * rows // 32)
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     return [sys.executable, "-m", "pipeline.run", *words]
 
