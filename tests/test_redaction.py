@@ -276,6 +276,8 @@ def test_the_setting_names_all_kinds():
 def test_patterns_that_cannot_be_used_are_told():
     assert pattern_fault(r"T-\d+") is None
     assert "is no RE2 pattern" in (pattern_fault("(?=x)") or "")
+    assert "is no RE2 pattern" in (pattern_fault(r"\Qa.b") or "")
+    assert pattern_fault(r"\Qa.b\E") is None
     assert "empty text" in (pattern_fault("x*") or "")
 
 

@@ -148,7 +148,11 @@ def pattern_fault(pattern: str) -> str | None:
     import pyarrow.compute as pc
 
     try:
-        matches_nothing = pc.match_substring_regex(pa.array([""]), pattern=pattern)[0].as_py()  # pyright: ignore
+        # By itself, and among others, where a \Q that does not end would swallow them.
+        found = [
+            pc.match_substring_regex(pa.array([""]), pattern=tried)[0].as_py()  # pyright: ignore
+            for tried in (pattern, f"(?:{pattern})")
+        ]
     except pa.ArrowInvalid as error:
         return f"is no RE2 pattern ({error})"
-    return "matches the empty text, which is everywhere" if matches_nothing else None
+    return "matches the empty text, which is everywhere" if any(found) else None
