@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=10, help="of private trainings; of others 3, of a head 20")
     parser.add_argument("--rate", type=float, help="learning rate, in place of the arm's")
     parser.add_argument("--length", type=int, default=32, help="tokens of a training row")
+    parser.add_argument("--dtype", default="mixed_bfloat16", choices=("float32", "mixed_bfloat16"))
     options = parser.parse_args()
     known = [json.loads(line) for line in options.output.open()] if options.output.exists() else []
     done = [{name: row[name] for name in asdict(trial_of("head", "none", 0, options))} for row in known]
@@ -134,7 +135,8 @@ class Bench:
         from pipeline.command_line import read_config
 
         self.config = read_config("quickstart")
-        self.load = lambda: load_backbone(self.config.model, self.config.text, 0, "float32")
+        self.dtype = options.dtype
+        self.load = lambda: load_backbone(self.config.model, self.config.text, 0, self.dtype)
         loaded = self.load()
         self.inputs, self.labels = {}, {}
         for name, path, length in (("train", options.train, options.length), ("test", options.test, 64)):
@@ -187,9 +189,10 @@ class Bench:
         from pipeline.config import TrainingConfig
         from pipeline.privacy.layers import let_note
         from pipeline.privacy.model import Mechanism, PrivateClassifier
+        from pipeline.privacy.optimizer import PrivateAdamW
         from pipeline.tasks.single_label import SingleLabel
         from pipeline.training.model import TrainableClassifier
-        from pipeline.training.optimizer import make_optimizer
+        from pipeline.training.optimizer import AdamW, make_optimizer
         from pipeline.training.trainable import freeze
 
         kind = PrivateClassifier if trial.private else TrainableClassifier
@@ -198,18 +201,19 @@ class Bench:
             embedding_update="dense", seed=trial.seed,
         )  # fmt: skip
         model: Any = build_classifier(
-            self.load(), 2, pooling="mean", dtype="float32", seed=trial.seed, model_class=kind
+            self.load(), 2, pooling="mean", dtype=self.dtype, seed=trial.seed, model_class=kind
         )
         freeze(model, training)
         if trial.private:
             let_note(model.classifier_parts)
         model = above(model, trial.arm, kind)
+        optimizer = make_optimizer(training, model, trial.updates, PrivateAdamW if trial.private else AdamW)
         if isinstance(model, PrivateClassifier):
             noisy = trial.noise != "clipped"
             noise = noise_of(float(trial.noise), trial.rows, trial.batch, trial.updates) if noisy else 0.0
             model.mechanism = Mechanism(CLIP, noise, float(trial.batch), (trial.seed, 1))
+            optimizer.noise_variance = model.mechanism.deviation**2
         task = SingleLabel(("0", "1"))
-        optimizer = make_optimizer(training, model, trial.updates)
         model.compile(optimizer=optimizer, loss=task.loss(), jit_compile=False)
         return model
 
@@ -228,7 +232,7 @@ class Bench:
 
         from pipeline.classifier import build_classifier, pooled_model
 
-        model: Any = build_classifier(self.load(), 2, pooling="mean", dtype="float32")
+        model: Any = build_classifier(self.load(), 2, pooling="mean", dtype=self.dtype)
         backbone = model.classifier_parts.backbone
         below = (
             pooled_model(model) if arm == "head" else keras.Model(model.input, backbone.transformer_layers[-3].output)

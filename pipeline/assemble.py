@@ -25,13 +25,14 @@ from pipeline.identity import Identity, backbone_identity
 from pipeline.methods import MANY_ROWS
 from pipeline.methods import method as method_named
 from pipeline.privacy.model import PrivateClassifier
+from pipeline.privacy.optimizer import PrivateAdamW
 from pipeline.tasks.task import Task
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.distillation import DistilledClassifier
 from pipeline.training.model import ExactModel, TrainableClassifier
 from pipeline.training.numerics import choose_dtype, serving_dtype
-from pipeline.training.optimizer import make_optimizer
+from pipeline.training.optimizer import AdamW, make_optimizer
 from pipeline.training.pause import Pause
 from pipeline.training.plan import total_updates
 from pipeline.training.strategy import describe
@@ -271,7 +272,7 @@ def _compile(model: TrainableClassifier, training: TrainingConfig, task: Task, t
         # What fits is known before (python -m pipeline.tpu check), and training.accumulation says it.
         model.chunks_at_once = None
     model.compile(
-        optimizer=make_optimizer(training, model, total_steps),
+        optimizer=make_optimizer(training, model, total_steps, PrivateAdamW if training.privacy.on else AdamW),
         loss=task.loss(training.label_smoothing),
         jit_compile=False,
         steps_per_execution=training.steps_per_execution,

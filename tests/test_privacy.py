@@ -22,6 +22,7 @@ from pipeline.command_line import parse, read_config
 from pipeline.errors import UserError
 from pipeline.privacy.__main__ import main as privacy
 from pipeline.privacy.config import PrivacyConfig
+from pipeline.privacy.optimizer import PrivateAdamW
 from pipeline.privacy.sampling import PoissonSampling, units_of
 from pipeline.privacy.secret import FILE as SECRET
 from pipeline.privacy.secret import forget, secret_of
@@ -233,6 +234,8 @@ def test_a_search_is_refused(tmp_path):
 
 # ---- A run.
 
+VARIANCES = set()
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -245,7 +248,21 @@ def run(tmp_path_factory):
     (folder / "train.csv").write_text("\n".join([*rows, "zyxwvut goal,sport"]) + "\n")
     config = read_config(path)
     config.run_dir = str(folder / "run")
-    return pipeline.train(config)
+    step = PrivateAdamW.update_step
+
+    def noted(self, *arguments):
+        VARIANCES.add(self.noise_variance)
+        step(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PrivateAdamW, "update_step", noted)
+        return pipeline.train(config)
+
+
+def test_adam_knows_the_noise_of_the_claim(run):
+    claimed = statement_of(run.run_dir)
+    assert pytest.approx((claimed.noise_multiplier * claimed.clip_norm / claimed.batch_size) ** 2) == VARIANCES.pop()
+    assert not VARIANCES
 
 
 def test_export_metrics_and_report_carry_the_claim(run):

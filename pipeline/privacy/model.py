@@ -31,6 +31,11 @@ class Mechanism:
     batch_size: float
     seed: tuple[int, int]
 
+    @property
+    def deviation(self) -> float:
+        """Of the noise in each number of the mean gradient."""
+        return self.noise * self.clip_norm / self.batch_size
+
     def draw(self, shape: Sequence[int], update: tf.Tensor, number: int) -> tf.Tensor:
         """Noise of the mean gradient, float32.
 
@@ -41,7 +46,7 @@ class Mechanism:
         """
         first, second = self.seed
         seed = tf.stack([first + update * MOST_VARIABLES + number, tf.constant(second, tf.int64)])
-        return normal(shape, seed) * (self.noise * self.clip_norm / self.batch_size)
+        return normal(shape, seed) * self.deviation
 
 
 def normal(shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:

@@ -133,19 +133,12 @@ class AdamW(keras.optimizers.AdamW):
             compiled(partial(update_rows, variable))(gradient, factor, rates)
 
     def update_step(self, gradient, variable, rates):
-        index = self._get_variable_index(variable)
-        scale = self._scales.get(self._trainable_variables[index].path, 1.0)
-        rate = rates.learning_rate if scale == 1.0 else rates.learning_rate * scale
-        decay = rate * self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else None
-        momentum, velocity = self._momentums[index].value, self._velocities[index].value
+        rate, decay = self._rate(variable, rates)
+        momentum, velocity = self._moments(variable)
         if not isinstance(gradient, tf.IndexedSlices):
             if decay is not None:
                 variable.assign(variable * (1.0 - decay))
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle, m=momentum.handle, v=velocity.handle, beta1_power=rates.power_1,
-                beta2_power=rates.power_2, lr=rate, beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon,
-                grad=gradient,
-            )  # fmt: skip
+            self._fused(gradient, variable, rate, rates)
             return
         rows, gradient = gradient.indices, gradient.values
         m = self.beta_1 * tf.gather(momentum, rows) + (1.0 - self.beta_1) * gradient
@@ -155,6 +148,25 @@ class AdamW(keras.optimizers.AdamW):
         new -= rate * tf.sqrt(1.0 - rates.power_2) / (1.0 - rates.power_1) * m / (tf.sqrt(v) + self.epsilon)
         for target, values in ((momentum, m), (velocity, v), (variable, new)):
             target.scatter_update(tf.IndexedSlices(values, rows))
+
+    def _rate(self, variable, rates: Rates) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """What a variable moves by, and the share of it that decays; None: nothing."""
+        scale = self._scales.get(self._trainable_variables[self._get_variable_index(variable)].path, 1.0)
+        rate = rates.learning_rate if scale == 1.0 else rates.learning_rate * scale
+        return rate, rate * self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else None
+
+    def _moments(self, variable):
+        index = self._get_variable_index(variable)
+        return self._momentums[index].value, self._velocities[index].value
+
+    def _fused(self, gradient: tf.Tensor, variable, rate: tf.Tensor, rates: Rates) -> None:
+        """Both moments and the step, in one pass."""
+        momentum, velocity = self._moments(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=momentum.handle, v=velocity.handle, beta1_power=rates.power_1,
+            beta2_power=rates.power_2, lr=rate, beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon,
+            grad=gradient,
+        )  # fmt: skip
 
 
 def _rows_named_once(gradient: tf.IndexedSlices) -> tuple[tf.IndexedSlices, tf.Tensor]:
@@ -198,16 +210,17 @@ class Lamb(AdamW):
         variable.assign(variable - rates.learning_rate * ratio * update)
 
 
-def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int) -> AdamW:
+def make_optimizer(config: TrainingConfig, model: keras.Model, total_steps: int, kind: type[AdamW] = AdamW) -> AdamW:
     """The optimizer of a fine-tuning run, built on the model's variables inside the current strategy scope.
 
     Args:
         config: the training section.
         model: the classifier.
         total_steps: updates of the whole run, for the schedule.
+        kind: of optimizer.
     """
     schedule = WarmupDecay(config.learning_rate, total_steps, round(config.warmup * total_steps), config.schedule)
-    optimizer = AdamW(
+    optimizer = kind(
         schedule,
         weight_decay=config.weight_decay,
         epsilon=1e-6,
