@@ -78,9 +78,10 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
     from pipeline.command_line import read_config
     from pipeline.privacy.layers import let_note
     from pipeline.privacy.model import Mechanism, PrivateClassifier
+    from pipeline.privacy.optimizer import PrivateAdamW
     from pipeline.tasks.single_label import SingleLabel
     from pipeline.training.model import TrainableClassifier
-    from pipeline.training.optimizer import make_optimizer
+    from pipeline.training.optimizer import AdamW, make_optimizer
     from pipeline.training.trainable import freeze
 
     config = read_config("quickstart")
@@ -96,11 +97,14 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
     training.embedding_update = "lazy" if name == "ordinary" else "dense"
     if isinstance(model, PrivateClassifier):
         let_note(model.classifier_parts)
-        model.mechanism, training.clip_norm = Mechanism(0.1, 1.0, float(rows), (1, 2)), None
+        training.clip_norm = None
     if name == "loop":
         model.accumulation = rows
     task = SingleLabel(("a", "b"))
-    model.compile(optimizer=make_optimizer(training, model, 100), loss=task.loss(), jit_compile=False)
+    optimizer = make_optimizer(training, model, 100, PrivateAdamW if name == "private" else AdamW)
+    model.compile(optimizer=optimizer, loss=task.loss(), jit_compile=False)
+    if isinstance(model, PrivateClassifier):
+        model.use(Mechanism(0.1, 1.0, float(rows), (1, 2)))
     chance = np.random.default_rng(0)
     ids = chance.integers(1000, 20000, (rows, length)).astype(np.int32)
     inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": np.ones_like(ids)}

@@ -207,14 +207,13 @@ class Bench:
         if trial.private:
             let_note(model.classifier_parts)
         model = above(model, trial.arm, kind)
+        task = SingleLabel(("0", "1"))
         optimizer = make_optimizer(training, model, trial.updates, PrivateAdamW if trial.private else AdamW)
+        model.compile(optimizer=optimizer, loss=task.loss(), jit_compile=False)
         if isinstance(model, PrivateClassifier):
             noisy = trial.noise != "clipped"
             noise = noise_of(float(trial.noise), trial.rows, trial.batch, trial.updates) if noisy else 0.0
-            model.mechanism = Mechanism(CLIP, noise, float(trial.batch), (trial.seed, 1))
-            optimizer.noise_variance = model.mechanism.deviation**2
-        task = SingleLabel(("0", "1"))
-        model.compile(optimizer=optimizer, loss=task.loss(), jit_compile=False)
+            model.use(Mechanism(CLIP, noise, float(trial.batch), (trial.seed, 1)))
         return model
 
     def given(self, arm: str, split: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from pipeline.backbone.notes import Note, noting
 from pipeline.errors import UserError
 from pipeline.privacy.gradients import squared_norms, weighted_sum
+from pipeline.privacy.optimizer import PrivateAdamW
 from pipeline.training.model import TrainableClassifier
 
 # Variables of a model at most, so that no two draws of noise have the same seed.
@@ -69,6 +70,12 @@ class PrivateClassifier(TrainableClassifier):
     """
 
     mechanism: Mechanism | None = None
+
+    def use(self, mechanism: Mechanism) -> None:
+        """In all updates from now on, of which the optimizer takes out the variance; after compile."""
+        self.mechanism = mechanism
+        if isinstance(self.optimizer, PrivateAdamW):
+            self.optimizer.noise_variance = mechanism.deviation**2
 
     def weight_sums(self, data):
         """The expected number of examples: the true one would tell who is among them."""

@@ -13,7 +13,6 @@ from pipeline.data.split import Split
 from pipeline.errors import UserError
 from pipeline.privacy.layers import let_note
 from pipeline.privacy.model import Mechanism, PrivateClassifier
-from pipeline.privacy.optimizer import PrivateAdamW
 from pipeline.privacy.sampling import PoissonSampling, maker, units_of
 from pipeline.privacy.secret import FILE as SECRET
 from pipeline.privacy.secret import derived, secret_of
@@ -65,9 +64,7 @@ def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) 
     print(f"private: {statement.sentence()}", flush=True)
     if finished:
         return training_batches
-    run.model.mechanism = _mechanism(statement, secret)
-    assert isinstance(run.model.optimizer, PrivateAdamW)
-    run.model.optimizer.noise_variance = run.model.mechanism.deviation**2
+    run.model.use(_mechanism(statement, secret))
     of_batches = int.from_bytes(derived(secret, "batches"), "little")
     return maker(PoissonSampling(members, starts, statement.sampling_rate, statement.updates, of_batches))
 
