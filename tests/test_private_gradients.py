@@ -99,15 +99,27 @@ def test_rows_of_long_texts_take_the_other_way_to_the_same_norm():
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_parts_of_a_batch_give_the_same_sum():
-    model = compiled(private_model(pooling="cls"))
+def test_parts_of_a_batch_are_of_like_length_and_give_the_same_sum():
+    model = compiled(private_model(pooling="cls", sizes=replace(SIZES, num_layers=1)))
     data = batch()
+    lengths = tf.reduce_sum(data[0]["padding_mask"], axis=1).numpy()
+    assert lengths[: ROWS // 4].max() > lengths.min()
     _, whole = model._all_gradients(data, [tf.constant(4.0)])
-    model.accumulation = 4
-    _, parts = tf.function(model._all_gradients)(data, [tf.constant(4.0)])
+    model.accumulation, widths, gradients = 4, [], model._gradients
+
+    def noted(data, totals):
+        tf.py_function(lambda ids: widths.append(ids.shape[1]), [data[0]["token_ids"]], [])
+        return gradients(data, totals)
+
+    model._gradients = noted
+    of_any_length = tf.nest.map_structure(lambda t: tf.TensorSpec([ROWS, *[None] * (t.ndim - 1)], t.dtype), data)
+    of_any_length = of_any_length[0], tf.TensorSpec(data[1].shape), of_any_length[2]
+    totals = [tf.TensorSpec([])]
+    _, parts = tf.function(model._all_gradients, input_signature=[of_any_length, totals])(data, [tf.constant(4.0)])
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+    # In whatever order they are worked through.
+    assert len(widths) == 4 and len(set(widths)) > 2 and max(widths) == data[0]["token_ids"].shape[1]
 
 
 def test_dropout_masks_are_the_same_in_both_passes():

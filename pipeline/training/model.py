@@ -173,9 +173,11 @@ class ExactModel(keras.Model):
         parts = tf.nest.map_structure(
             lambda tensor: tf.reshape(tensor, tf.concat([[count, -1], tf.shape(tensor)[1:]], axis=0)), data
         )
-        return self._accumulated_gradients(
-            lambda i: tf.nest.map_structure(lambda tensor: tensor[i], parts), count, totals
-        )
+        return self._accumulated_gradients(lambda i: self._part(parts, i), count, totals)
+
+    def _part(self, parts, i):
+        """That of a number, of the parts of a batch one after the other: tensors [parts, rows, ...]."""
+        return tf.nest.map_structure(lambda tensor: tensor[i], parts)
 
     def _gradients(self, data, totals):
         with tf.GradientTape() as tape:
