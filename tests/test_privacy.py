@@ -248,6 +248,9 @@ def run(tmp_path_factory):
     (folder / "train.csv").write_text("\n".join([*rows, "zyxwvut goal,sport"]) + "\n")
     config = read_config(path)
     config.run_dir = str(folder / "run")
+    # As of a run that was stopped before its first update, of other rows.
+    Path(config.run_dir).mkdir()
+    planned(config.training.privacy, "row", 4000, BATCH, 7, "all").save(Path(config.run_dir))
     step = PrivateAdamW.update_step
 
     def noted(self, *arguments):

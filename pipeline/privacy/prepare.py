@@ -46,8 +46,8 @@ def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) 
     begun, finished = checkpoints.begun(), checkpoints.finished()
     with checkpoints.workers.chief_first():
         if checkpoints.workers.chief:
-            # Made once: a run that goes on claims what it did when it began.
-            if statement_of(run_dir) is None:
+            # A run that goes on claims what it did when it began. One that was stopped before may have other rows now.
+            if not begun or statement_of(run_dir) is None:
                 unit = f"group of {run.config.data.group_column}" if GROUP in rows.store.columns else "row"
                 units, trained = len(starts) - 1, training.trainable
                 planned(training.privacy, unit, units, training.batch_size, plan.total, trained).save(run_dir)
