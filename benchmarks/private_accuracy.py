@@ -43,6 +43,8 @@ class Trial:
     batch: int
     passes: int
     rate: float
+    length: int
+    dtype: str
 
     @property
     def private(self) -> bool:
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="mixed_bfloat16", choices=("float32", "mixed_bfloat16"))
     options = parser.parse_args()
     known = [json.loads(line) for line in options.output.open()] if options.output.exists() else []
-    done = [{name: row[name] for name in asdict(trial_of("head", "none", 0, options))} for row in known]
+    done = [{name: row[name] for name in Trial.__dataclass_fields__} for row in known]
     wanted = [trial_of(a, n, s, options) for a in options.arms for s in options.seeds for n in options.noise]
     if wanted := [trial for trial in wanted if asdict(trial) not in done]:
         bench = Bench(options)
@@ -89,17 +91,17 @@ def main() -> None:
 def trial_of(arm: str, noise: str, seed: int, options: argparse.Namespace) -> Trial:
     """With the settings of its kind."""
     if noise == "none":
-        return Trial(
-            arm, options.rows, noise, seed, 32, 20 if arm == "head" else 3, options.rate or ORDINARY_RATES[arm]
-        )
-    return Trial(arm, options.rows, noise, seed, options.batch, options.passes, options.rate or RATES[arm])
+        size, passes, rate = 32, 20 if arm == "head" else 3, options.rate or ORDINARY_RATES[arm]
+    else:
+        size, passes, rate = options.batch, options.passes, options.rate or RATES[arm]
+    return Trial(arm, options.rows, noise, seed, size, passes, rate, options.length, options.dtype)
 
 
 def table(known: list[dict[str, Any]]) -> str:
     """Accuracy in per cent, mean and deviation over seeds, a line for each kind of training."""
     kinds: dict[tuple, list[dict[str, Any]]] = {}
     for row in known:
-        key = ("rows", "arm", "noise", "batch", "passes", "rate")
+        key = ("rows", "arm", "noise", "batch", "passes", "rate", "length", "dtype")
         kinds.setdefault(tuple(row[name] for name in key), []).append(row)
     lines = [
         "| rows | trained | epsilon | batch | passes | learning rate | accuracy | seeds | CPU s |",

@@ -142,11 +142,11 @@ def _words(run_dir: Path) -> list[str]:
 def _with_canaries(config: Config, included: Path) -> Config:
     """The settings of the run, of whose outcome nothing but answers is needed."""
     sources = [config.data.train] if isinstance(config.data.train, str) else list(config.data.train or ())
-    plain = {"abstain_below": 0.0, "abstain_error": 0.0, "coverage": 0.0, "onnx": "none", "signatures": []}
+    plain = {"abstain_below": 0.0, "abstain_error": 0.0, "coverage": 0.0, "onnx": "none", "publish": None}
     return replace(
         config,
         data=replace(config.data, train=[*sources, str(included)]),
-        export=replace(config.export, enabled=True, recorded_examples=0, warmup_batch_sizes=[], **plain),
+        export=replace(config.export, enabled=True, recorded_examples=0, warmup_batch_sizes=[], signatures=[], **plain),
     )
 
 
