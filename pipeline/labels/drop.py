@@ -54,7 +54,8 @@ def _dropped(config: Config, data: DataSplits, train: Split, table: Path) -> lis
     """The training rows to leave out; they are written down for people too."""
     task = data.task
     learned = learn(task, train, frozen(config, data.features)(train), config.training.seed)
-    checked = Checked(task, train, task.doubts(train.targets(), learned.held_out), {}, learned.strength)
+    doubts = task.doubts(train.targets(), learned.held_out)
+    checked = Checked(task, train, doubts, {}, learned.strength, config.text.redaction)
     dropped = _spared(train, checked.doubts.wrong)
     rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
     write_table(table, checked.columns, (cells for row, cells in rows if dropped[row]))
