@@ -4,6 +4,7 @@ import csv
 import random
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pipeline.labels.choose import choose, unlike
 from pipeline.labels.confident import Doubts, confident_joint, doubt_classes, doubt_labels, doubt_numbers
 from pipeline.labels.drop import without_suspicious
 from pipeline.labels.twins import Twin, equal_twins, near_twins, plain
+from pipeline.methods.cross_validation import cross_validate
 from pipeline.tasks.label_task import LabelTask
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
@@ -429,3 +431,23 @@ def test_what_is_said_of_training_rows_is_of_those_that_are_left(tmp_path, monke
         "rows that an epoch draws at data.language_temperature 1e+06: d 3 (has 4), e 3 (has 2)."
     ]
     assert len(left.warnings) == 1 + len(before.warnings) and left.fingerprint.startswith(f"{before.fingerprint} ")
+
+
+def test_rows_that_are_left_out_are_scored_and_not_learned(tmp_path, monkeypatch):
+    """A fold's model learns from no doubted row, and is asked about those of its fold."""
+    splits, left = drop(tmp_path, monkeypatch, labelled(*"ab" * 10), [4, 7, 12])
+    assert splits.train is not None
+    learned, asked = [], []
+
+    def fold(trials, name, title, known, out):
+        learned.append(trials.rows.rows[known])
+        asked.append(trials.rows.rows[out])
+        return np.zeros((out.sum(), 2), np.float32)
+
+    monkeypatch.setattr("pipeline.methods.trials.Trials._fold", fold)
+    settings = SimpleNamespace(evaluation=SimpleNamespace(cross_validation=4),
+                               training=SimpleNamespace(method="head", seed=0))  # fmt: skip
+    found = cross_validate(cast(Any, SimpleNamespace(config=settings, data=left, updates=1)), left.task, Workers())
+    assert found["cross_validation"]["rows"] == 20 and sorted(np.concatenate(asked).tolist()) == list(range(20))
+    for known, out in zip(learned, asked, strict=True):
+        assert sorted([*known, *out]) == sorted({*range(20)} - {4, 7, 12} | {*out})
