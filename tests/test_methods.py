@@ -88,6 +88,20 @@ def test_folds_share_labels_out_and_keep_equal_texts_together(data):
     assert not np.array_equal(numbers, fold_numbers(train, 4, seed=4))
 
 
+def test_folds_keep_what_a_group_or_a_text_joins_together(tmp_path):
+    """Text "same" is of two authors, and one of these has another text; a row without an author is with its text."""
+    rows = [("same", "x", "p"), ("same", "y", "q"), ("other", "x", "q"), ("other", "y", ""), ("", "x", "r")]
+    rows += [("", "xy"[n % 2], f"author {n // 2}") for n in range(40)]
+    lines = [f"{text or f'text {n}'},{label},{author}" for n, (text, label, author) in enumerate(rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label,author", *lines]) + "\n")
+    config = DataConfig(train=str(tmp_path / "rows.csv"), validation_fraction=0.0, test_fraction=0.0)
+    (train,) = load(replace(config, group_column="author"), tmp_path / "data").splits
+    for seed in range(6):
+        numbers = fold_numbers(train, 4, seed)
+        assert len(set(numbers[:4])) == 1 and len(set(numbers)) == 4
+        assert all(len(set(numbers[n : n + 2])) == 1 for n in range(5, 45, 2))
+
+
 # The head.
 
 
