@@ -14,6 +14,7 @@ from pipeline import run
 from pipeline.command_line import parse
 from pipeline.data.load import load
 from pipeline.labels import __main__ as command
+from pipeline.labels import drop as drop_module
 from pipeline.labels.choose import choose, unlike
 from pipeline.labels.confident import Doubts, confident_joint, doubt_classes, doubt_labels, doubt_numbers
 from pipeline.labels.drop import without_suspicious
@@ -381,20 +382,20 @@ def test_suspicious_rows_are_left_out_once_and_for_all(planted, tmp_path, capsys
 # training.drop_suspicious.
 
 
-def drop(folder: Path, monkeypatch, rows: list[dict], wrong: list[int], **data):
+def drop(folder: Path, monkeypatch, rows: list[dict], wrong: list[int], folds: int = 0, **data):
     """Splits of rows before and after those of the numbers `wrong` are doubted."""
     config = write_config(folder, 10, data={"test_fraction": 0.0, "validation_fraction": 0.0} | data,
-                          training={"drop_suspicious": True})  # fmt: skip
+                          training={"drop_suspicious": True}, evaluation={"cross_validation": folds})  # fmt: skip
     write(folder / "train.csv", rows)
     settings = parse(["--config", str(config), "--run_dir", str(folder / "run")])
     monkeypatch.setattr("pipeline.labels.drop.frozen", lambda config, features: lambda split: np.zeros((len(split), 2)))
     doubted = np.isin(np.arange(len(rows)), wrong)
     monkeypatch.setattr(
         "pipeline.labels.drop.learn",
-        lambda task, split, *_: SimpleNamespace(held_out=np.zeros([len(split), task.outputs]), strength=1.0),
+        lambda task, split, *_: SimpleNamespace(held_out=doubted[split.rows], strength=1.0),
     )
     for kind in (SingleLabel, MultiLabel, Number):
-        monkeypatch.setattr(kind, "doubts", lambda task, values, _: Doubts(doubted, np.ones(len(values)), values))
+        monkeypatch.setattr(kind, "doubts", lambda task, values, held: Doubts(held, np.ones(len(values)), values))
     splits = load(settings.data, folder / "cache")
     return splits, without_suspicious(settings, splits, Workers())
 
@@ -435,7 +436,15 @@ def test_what_is_said_of_training_rows_is_of_those_that_are_left(tmp_path, monke
 
 def test_rows_that_are_left_out_are_scored_and_not_learned(tmp_path, monkeypatch):
     """A fold's model learns from no doubted row, and is asked about those of its fold."""
-    splits, left = drop(tmp_path, monkeypatch, labelled(*"ab" * 10), [4, 7, 12])
+    judged = []
+    true = drop_module._dropped_beside
+
+    def judge(config, task, train, vectors, out):
+        judged.append(train.rows[out])
+        return true(config, task, train, vectors, out)
+
+    monkeypatch.setattr(drop_module, "_dropped_beside", judge)
+    splits, left = drop(tmp_path, monkeypatch, labelled(*"ab" * 10), [4, 7, 12], folds=4)
     assert splits.train is not None
     learned, asked = [], []
 
@@ -449,5 +458,7 @@ def test_rows_that_are_left_out_are_scored_and_not_learned(tmp_path, monkeypatch
                                training=SimpleNamespace(method="head", seed=0))  # fmt: skip
     found = cross_validate(cast(Any, SimpleNamespace(config=settings, data=left, updates=1)), left.task, Workers())
     assert found["cross_validation"]["rows"] == 20 and sorted(np.concatenate(asked).tolist()) == list(range(20))
-    for known, out in zip(learned, asked, strict=True):
+    # None of a fold is looked at where its model's rows are chosen.
+    for known, out, unseen in zip(learned, asked, judged, strict=True):
+        assert unseen.tolist() == out.tolist()
         assert sorted([*known, *out]) == sorted({*range(20)} - {4, 7, 12} | {*out})

@@ -26,6 +26,19 @@ from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.tasks.task import Task
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Training rows before some were left out, and those that remain where a fold is held out of the judgement too.
+
+    Attributes:
+        rows: n of them.
+        taught: bool [folds, n], what may be learned from where a fold of evaluation.cross_validation is asked about.
+    """
+
+    rows: Split
+    taught: np.ndarray
+
+
 @dataclass
 class DataSplits:
     """All rows of a run.
@@ -40,7 +53,7 @@ class DataSplits:
         fingerprint: changes when any text, target or split changes, and any column that decides splits or weights.
         learned: the training rows and texts that a model has given labels, where there are any; scores, folds and
             baselines are of the training rows alone.
-        doubted: rows that were taken from the training rows as their labels are doubted; nothing learns from them.
+        judged: where rows were taken from the training rows as their labels are doubted: all of them, to be scored.
         asked: rows that the fractions ask for, of the splits that were split off.
         first_notes: those that do not depend on which training rows are left.
     """
@@ -55,7 +68,7 @@ class DataSplits:
     summary: dict = field(default_factory=dict)
     fingerprint: str = ""
     learned: Split | None = None
-    doubted: Split | None = None
+    judged: Judged | None = None
     asked: dict[str, float] = field(default_factory=dict)
     first_notes: list[str] = field(default_factory=list)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.data.folds import part
-from pipeline.data.load import DataSplits, described
+from pipeline.data.folds import fold_numbers, part
+from pipeline.data.load import DataSplits, Judged, described
 from pipeline.data.split import Split
 from pipeline.decided import decided
 from pipeline.labels.check import Checked
@@ -47,7 +47,7 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
         f"training.drop_suspicious: {len(rows)} of {len(train)} training rows ({len(rows) / len(train):.1%}) are left "
         f"out, as their labels are likely to be wrong; {table} has them for you to look at."
     )
-    found = described(replace(data, task=task, train=left, doubted=part(train, dropped) if rows else None))
+    found = described(replace(data, task=task, train=left, judged=_judged(config, data, train, workers)))
     return replace(
         found,
         warnings=[*found.warnings, warning],
@@ -66,6 +66,29 @@ def _dropped(config: Config, data: DataSplits, train: Split, table: Path) -> lis
     rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
     write_table(table, checked.columns, (cells for row, cells in rows if dropped[row]))
     return np.flatnonzero(dropped).tolist()
+
+
+def _judged(config: Config, data: DataSplits, train: Split, workers: Workers) -> Judged | None:
+    """What evaluation.cross_validation scores, and may learn from: for each fold the others are judged by themselves.
+    Rows that were chosen with a look at the labels of a fold would agree with it more than others do."""
+    folds = config.evaluation.cross_validation
+    if not folds:
+        return None
+    numbers = fold_numbers(train, folds, config.training.seed)
+
+    def decide() -> dict:
+        vectors = frozen(config, data.features)(train)
+        return {"rows": [_dropped_beside(config, data.task, train, vectors, numbers == one) for one in range(folds)]}
+
+    rows = decided(config, data, workers, f"dropped_in_{folds}_folds.json", decide)["rows"]
+    return Judged(train, np.stack([~np.isin(np.arange(len(train)), one) for one in rows]))
+
+
+def _dropped_beside(config: Config, task: Task, train: Split, vectors: np.ndarray, out: np.ndarray) -> list[int]:
+    """The rows to leave out, as if those of `out`, bool [n], were not there."""
+    rows, kept = np.flatnonzero(~out), part(train, ~out)
+    learned = learn(task, kept, vectors[rows], config.training.seed)
+    return rows[_spared(task, kept, task.doubts(kept.targets(), learned.held_out).wrong)].tolist()
 
 
 def _spared(task: Task, train: Split, wrong: np.ndarray) -> np.ndarray:

@@ -1,9 +1,7 @@
 """evaluation.cross_validation: scores on rows that were each held out once, where a split would leave a handful."""
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from pipeline.assemble import Assembly
@@ -19,20 +17,19 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     """Scores of the training rows by models that have not seen them, as "cross_validation"; {} where nobody asks.
 
     The model that is served learns from all of these rows, and is a little better. Rows that training.drop_suspicious
-    leaves out are scored, though nothing learns from them: without the rows that are hard to predict, all are easy.
+    leaves out are scored too, for those that are hard to predict are among them; each model learns from what the rows
+    of its own folds leave of each other.
 
     Args:
         run: its model as it was made.
         task: as it is served.
         workers: of the run.
     """
-    folds, train, doubted = run.config.evaluation.cross_validation, run.data.train, run.data.doubted
+    folds, train, judged = run.config.evaluation.cross_validation, run.data.train, run.data.judged
     if not folds or train is None or not run.updates:
         return {}
-    name, rows, taught = chosen_method(run, train, workers), train, None
-    if doubted is not None:
-        rows = replace(train, rows=np.union1d(train.rows, doubted.rows))
-        taught = np.isin(rows.rows, train.rows)
+    name = chosen_method(run, train, workers)
+    rows, taught = (train, None) if judged is None else (judged.rows, judged.taught)
     _, logits = Trials(run, rows, workers, taught).out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
     return {NAME: {"folds": folds, "method": name} | task.scores(rows.targets(), predictions)}

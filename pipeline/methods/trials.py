@@ -27,7 +27,7 @@ class Trials:
         run: its model as it was made, whatever its folder holds; it is so again after each trial.
         rows: the training rows.
         workers: of the run.
-        taught: bool [n], the rows that may be learned from; the others are only asked about. None: all.
+        taught: bool [folds, n], the rows that may be learned from where a fold is asked about. None: all.
     """
 
     run: Assembly
@@ -53,10 +53,11 @@ class Trials:
         """
         numbers = fold_numbers(self.rows, folds, self.run.config.training.seed)
         logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
-        taught, more = (True, "") if self.taught is None else (self.taught, "-with-doubted-rows")
+        more = "" if self.taught is None else "-with-doubted-rows"
         for fold in range(folds if asked is None else asked):
             out = numbers == fold
-            if out.any() and (known := ~out & taught).any():
+            known = ~out if self.taught is None else ~out & self.taught[fold]
+            if out.any() and known.any():
                 logits[out] = self._fold(name, f"{name}-{fold + 1}-of-{folds}{more}", known, out)
         known = numbers < (folds if asked is None else asked)
         return known, logits[known]
