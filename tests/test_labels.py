@@ -3,19 +3,28 @@
 import csv
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from tiny import FILLER, SUBJECTS, write_config
 
 from pipeline import run
+from pipeline.command_line import parse
+from pipeline.data.load import load
 from pipeline.labels import __main__ as command
+from pipeline.labels import drop as drop_module
 from pipeline.labels.choose import choose, unlike
-from pipeline.labels.confident import confident_joint, doubt_classes, doubt_labels, doubt_numbers
+from pipeline.labels.confident import Doubts, confident_joint, doubt_classes, doubt_labels, doubt_numbers
+from pipeline.labels.drop import without_suspicious
 from pipeline.labels.twins import Twin, equal_twins, near_twins, plain
+from pipeline.methods.cross_validation import cross_validate
+from pipeline.tasks.label_task import LabelTask
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
+from pipeline.training.workers import Workers
 
 # Confident learning.
 
@@ -368,3 +377,88 @@ def test_suspicious_rows_are_left_out_once_and_for_all(planted, tmp_path, capsys
     assert "training is already complete" in again and f"{182 - len(dropped)} train, 20 validation rows" in again
     assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run"), "--training.epochs", "1"]) == 2
     assert "training.drop_suspicious: True -> False" in capsys.readouterr().err
+
+
+# training.drop_suspicious.
+
+
+def drop(folder: Path, monkeypatch, rows: list[dict], wrong: list[int], folds: int = 0, **data):
+    """Splits of rows before and after those of the numbers `wrong` are doubted."""
+    config = write_config(folder, 10, data={"test_fraction": 0.0, "validation_fraction": 0.0} | data,
+                          training={"drop_suspicious": True}, evaluation={"cross_validation": folds})  # fmt: skip
+    write(folder / "train.csv", rows)
+    settings = parse(["--config", str(config), "--run_dir", str(folder / "run")])
+    monkeypatch.setattr("pipeline.labels.drop.frozen", lambda config, features: lambda split: np.zeros((len(split), 2)))
+    doubted = np.isin(np.arange(len(rows)), wrong)
+    monkeypatch.setattr(
+        "pipeline.labels.drop.learn",
+        lambda task, split, *_: SimpleNamespace(held_out=doubted[split.rows], strength=1.0),
+    )
+    for kind in (SingleLabel, MultiLabel, Number):
+        monkeypatch.setattr(kind, "doubts", lambda task, values, held: Doubts(held, np.ones(len(values)), values))
+    splits = load(settings.data, folder / "cache")
+    return splits, without_suspicious(settings, splits, Workers())
+
+
+def labelled(*labels: str, **cells: list[str]) -> list[dict]:
+    rows = [{"text": f"text number {n}", "label": label} for n, label in enumerate(labels)]
+    return [row | {name: column[n] for name, column in cells.items()} for n, row in enumerate(rows)]
+
+
+def test_every_label_of_a_row_keeps_its_rows(tmp_path, monkeypatch):
+    """Not only the first: "rare" has two rows, both doubted, and so has "late"; a row without labels goes."""
+    rows = labelled("common", "common|rare", "common|rare", "late", "", "common", "late", "common|late")
+    _, left = drop(tmp_path, monkeypatch, rows, [1, 2, 3, 4, 5], task="multi_label", label_separator="|")
+    assert left.train is not None and left.train.rows.tolist() == [0, 1, 2, 6, 7]
+
+
+def test_a_tenth_of_numbers_keeps_its_rows(tmp_path, monkeypatch):
+    """Where all rows but a few have one number, the others are what there is to learn."""
+    rows = labelled(*["0"] * 17, *["5"] * 3)
+    _, left = drop(tmp_path, monkeypatch, rows, [3, 17, 18, 19], task="number")
+    assert left.train is not None and left.train.rows.tolist() == [n for n in range(20) if n != 3]
+
+
+def test_what_is_said_of_training_rows_is_of_those_that_are_left(tmp_path, monkeypatch):
+    rows = labelled(*"aaaaabbbb", lang=[*"eeeedddde"])
+    more = {"language_column": "lang", "language_temperature": 1e6}
+    before, left = drop(tmp_path, monkeypatch, rows, [0, 1, 2], **more)
+    assert isinstance(before.task, LabelTask) and before.task.train_counts == (5, 4)
+    assert isinstance(left.task, LabelTask) and left.task.train_counts == (2, 4)
+    summary = left.summary["train"]
+    assert summary["labels"] == {"a": 2, "b": 4} and summary["languages"] == {"d": 4, "e": 2} and summary["rows"] == 6
+    assert summary["dropped_as_suspicious"] == 3
+    assert [note for note in left.notes if "an epoch draws" in note] == [
+        "rows that an epoch draws at data.language_temperature 1e+06: d 3 (has 4), e 3 (has 2)."
+    ]
+    assert len(left.warnings) == 1 + len(before.warnings) and left.fingerprint.startswith(f"{before.fingerprint} ")
+
+
+def test_rows_that_are_left_out_are_scored_and_not_learned(tmp_path, monkeypatch):
+    """A fold's model learns from no doubted row, and is asked about those of its fold."""
+    judged = []
+    true = drop_module._dropped_beside
+
+    def judge(config, task, train, vectors, out):
+        judged.append(train.rows[out])
+        return true(config, task, train, vectors, out)
+
+    monkeypatch.setattr(drop_module, "_dropped_beside", judge)
+    splits, left = drop(tmp_path, monkeypatch, labelled(*"ab" * 10), [4, 7, 12], folds=4)
+    assert splits.train is not None
+    learned, asked = [], []
+
+    def fold(trials, name, title, known, out):
+        learned.append(trials.rows.rows[known])
+        asked.append(trials.rows.rows[out])
+        return np.zeros((out.sum(), 2), np.float32)
+
+    monkeypatch.setattr("pipeline.methods.trials.Trials._fold", fold)
+    settings = SimpleNamespace(evaluation=SimpleNamespace(cross_validation=4),
+                               training=SimpleNamespace(method="head", seed=0))  # fmt: skip
+    found = cross_validate(cast(Any, SimpleNamespace(config=settings, data=left, updates=1)), left.task, Workers())
+    assert found["cross_validation"]["rows"] == 20 and sorted(np.concatenate(asked).tolist()) == list(range(20))
+    # None of a fold is looked at where its model's rows are chosen.
+    for known, out, unseen in zip(learned, asked, judged, strict=True):
+        assert unseen.tolist() == out.tolist()
+        assert sorted([*known, *out]) == sorted({*range(20)} - {4, 7, 12} | {*out})

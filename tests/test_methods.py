@@ -4,6 +4,7 @@ import json
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from tiny import VOCABULARY, write_config, write_rows
 from export import load as load_model
 from pipeline import run
 from pipeline.classifier import parts_of
+from pipeline.command_line import parse
 from pipeline.config import DataConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
 from pipeline.data.folds import fold_numbers
 from pipeline.data.load import load
-from pipeline.errors import TRY_AGAIN
+from pipeline.errors import TRY_AGAIN, UserError
+from pipeline.methods.auto import choose
 from pipeline.methods.balanced import BalancedRows, balanced_batches, rows_by_class
 from pipeline.methods.contrastive import TEMPERATURE, ContrastiveModel, pair_losses
 from pipeline.methods.linear import Examples, LinearFit, choose_strength
@@ -31,6 +34,7 @@ from pipeline.training.optimizer import make_optimizer
 from pipeline.training.plan import Plan, plan_of, total_updates
 from pipeline.training.strategy import choose_strategy
 from pipeline.training.watch import Watch
+from pipeline.training.workers import Workers
 
 TASK = SingleLabel(("a", "b", "c"))
 
@@ -82,6 +86,20 @@ def test_folds_share_labels_out_and_keep_equal_texts_together(data):
         counts = np.bincount(numbers[:-7][data.train.targets() == label], minlength=4)
         assert counts.max() - counts.min() <= 1
     assert not np.array_equal(numbers, fold_numbers(train, 4, seed=4))
+
+
+def test_folds_keep_what_a_group_or_a_text_joins_together(tmp_path):
+    """Text "same" is of two authors, and one of these has another text; a row without an author is with its text."""
+    rows = [("same", "x", "p"), ("same", "y", "q"), ("other", "x", "q"), ("other", "y", ""), ("", "x", "r")]
+    rows += [("", "xy"[n % 2], f"author {n // 2}") for n in range(40)]
+    lines = [f"{text or f'text {n}'},{label},{author}" for n, (text, label, author) in enumerate(rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label,author", *lines]) + "\n")
+    config = DataConfig(train=str(tmp_path / "rows.csv"), validation_fraction=0.0, test_fraction=0.0)
+    (train,) = load(replace(config, group_column="author"), tmp_path / "data").splits
+    for seed in range(6):
+        numbers = fold_numbers(train, 4, seed)
+        assert len(set(numbers[:4])) == 1 and len(set(numbers)) == 4
+        assert all(len(set(numbers[n : n + 2])) == 1 for n in range(5, 45, 2))
 
 
 # The head.
@@ -359,6 +377,20 @@ def test_many_rows_are_learned_from_without_a_trial(tmp_path, monkeypatch, capsy
     config = settings(tmp_path, "auto", export={"enabled": False})
     assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
     assert "training.method auto: fine_tune, as 30 rows are enough" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["head", "contrastive"])
+def test_methods_that_draw_no_languages_are_refused_with_a_temperature(tmp_path, method):
+    config = settings(tmp_path, method, data={"language_column": "lang", "language_temperature": 5})
+    with pytest.raises(UserError, match=f"training.method {method} goes without data.language_temperature 5"):
+        parse(["--config", str(config)])
+
+
+def test_auto_takes_the_method_that_draws_languages(tmp_path):
+    config = settings(tmp_path, "auto", data={"language_column": "lang", "language_temperature": 5})
+    assembly = SimpleNamespace(config=parse(["--config", str(config), "--run_dir", str(tmp_path)]), resume_identity={})
+    choice = choose(cast(Any, assembly), cast(Any, SimpleNamespace(temperature=5)), Workers())
+    assert choice.method == "fine_tune" and "data.language_temperature" in choice.reason
 
 
 def test_a_head_above_weights_that_nothing_trains_is_refused(tmp_path, capsys):

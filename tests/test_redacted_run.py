@@ -126,6 +126,36 @@ def test_labels_of_the_run_are_looked_at_without_the_original(kept, tmp_path, ca
     assert not any(left in (tmp_path / "suspicious.csv").read_bytes() for left in LEFT)
 
 
+def test_what_is_written_for_people_to_label_is_redacted(tmp_path):
+    """Also where rows are stored as they are read. A labelled text is known again as it was written."""
+    from pipeline.labels.__main__ import main as labels
+    from pipeline.labels.drop import without_suspicious
+    from pipeline.training.workers import Workers
+
+    text = {"redact": KINDS, "redact_patterns": {"ticket": r"TCK-\d+"}}
+    config = with_secrets(tmp_path, text=text, training={"drop_suspicious": True})
+    names = ["check", "--output", str(tmp_path / "suspicious.csv")], ["next", "--output", str(tmp_path / "next.csv")]
+    begun = ["--config", str(config), "--run_dir", str(tmp_path / "run")]
+    pool = tmp_path / "pool.csv"
+    pool.write_text("note,text\n" + "".join(f"x,the goal of user{n}@mail.example.org with {n}\n" for n in range(9)))
+    assert labels([*names[0], *begun]) == 0
+    assert labels([*names[1], *begun, "--unlabelled", str(pool), "--count", "5"]) == 0
+    settings = parse(begun)
+    data = load(settings.data, tmp_path / "run/data")
+    left = without_suspicious(settings, data, Workers())
+    assert data.train and left.train and len(left.train) < len(data.train)
+    for path in (tmp_path / "suspicious.csv", tmp_path / "next.csv", tmp_path / "run/dropped.csv"):
+        written = path.read_bytes()
+        assert b"[EMAIL]" in written and not any(one in written for one in LEFT), path
+    # Asked again, with what was written labelled, the others come.
+    labelled = tmp_path / "labelled.csv"
+    rows = [row.split(",") for row in (tmp_path / "next.csv").read_text().splitlines()[1:]]
+    labelled.write_text("text,label\n" + "".join(f"{row[0]},{'ab'[n % 2]}\n" for n, row in enumerate(rows)))
+    again = [*begun, "--data.train", str(labelled), "--unlabelled", str(pool), "--output", str(tmp_path / "more.csv")]
+    assert labels(["next", *again]) == 0
+    assert len((tmp_path / "more.csv").read_text().splitlines()) == 1 + 4
+
+
 def test_rows_that_are_no_text_stay_and_others_are_redacted():
     rows = [(1, ["a@b.com", None, "a@b.com"]), (2, "is too short"), (3, [5, "x@y.org", "z"])]
     found = list(redacted_rows(iter(rows), 2, Redaction.of(["email"])))

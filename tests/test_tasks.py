@@ -18,6 +18,7 @@ from pipeline.data.load import load
 from pipeline.errors import UserError
 from pipeline.publish import require_equal
 from pipeline.run import main
+from pipeline.tasks.label_cells import SeveralLabelsReader
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
@@ -55,9 +56,20 @@ def test_equally_long_lists_of_zeros_and_ones_are_multi_hot(tmp_path):
         load_text(tmp_path, hot, "hot.jsonl", label_separator="|")
     splits = load_text(tmp_path, hot, "hot.jsonl", label_separator="|", labels=["x", "y", "z"])
     assert label_sets(splits) == [["x", "z"], [], ["y"]]
+    floats = as_jsonl([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0, 1.0, False]])
+    with pytest.raises(UserError, match=r"'label' holds lists of 3 zeros and ones.*with data\.labels"):
+        load_text(tmp_path, floats, "floats.jsonl", label_separator="|")
+    splits = load_text(tmp_path, floats, "floats.jsonl", label_separator="|", labels=["x", "y", "z"])
+    assert label_sets(splits) == [["x", "z"], [], ["y"]]
     # Lists of other lengths name labels.
     splits = load_text(tmp_path, as_jsonl([[1, 0], [0], [1]]), "names.jsonl", task="multi_label")
     assert label_sets(splits) == [["0", "1"], ["0"], ["1"]]
+
+
+@pytest.mark.parametrize("kind", [int, bool, float, np.bool_, np.int8, np.float16, np.float32, np.float64])
+def test_zeros_and_ones_of_every_kind_are_multi_hot(kind):
+    reader = SeveralLabelsReader(DataConfig(label_separator="|", labels=["x", "y", "z"]))
+    assert reader.read([[kind(1), kind(0), kind(1)]]) == ["x", "z"]
 
 
 def test_lists_written_as_text(tmp_path):

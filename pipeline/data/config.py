@@ -67,7 +67,8 @@ class DataConfig:
     """Column of the language of a row: scores are given by language too."""
     language_temperature: Temperature = 1.0
     """T: an epoch draws the training rows of a language in proportion to their number to the power of 1/T, so that
-    above 1 small languages come more often (5 is usual); 1: each row once."""
+    above 1 small languages come more often (5 is usual); 1: each row once. For training.method fine_tune, which auto
+    then takes."""
     column_names: list[str] | None = None
     """Column names of a csv or tsv file that has no header row."""
     encoding: str = "utf-8"

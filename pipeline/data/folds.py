@@ -11,17 +11,34 @@ from pipeline.data.split import Split, mixed
 
 def fold_numbers(split: Split, folds: int, seed: int) -> np.ndarray:
     """int [n], the fold of each row, from 0: of each stratum (label) every fold gets its share, equal texts are in
-    one, and so are the rows of a group (data.group_column).
+    one, and so are the rows of a group (data.group_column), with what either is together with.
 
     The order in which rows are dealt is a hash of text and seed, so neither row order nor library versions matter.
     """
-    keys = group_keys(split) if GROUP in split.store.columns else split.hashes()
+    keys = _joined(group_keys(split), split.hashes()) if GROUP in split.store.columns else split.hashes()
     keys, first, group = np.unique(keys, return_index=True, return_inverse=True)
     strata, draw = split.strata()[first], mixed(keys, seed + 1)
     # One after the other over all strata, so that rare labels do not all begin with the first fold.
     dealt = np.empty(len(keys), np.int64)
     dealt[np.lexsort((draw, strata))] = np.arange(len(keys)) % folds
     return dealt[group]
+
+
+def _joined(groups: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """uint64 [n], equal for rows that are together by their group or their text, or through other rows: the smallest
+    key of their groups, both given as uint64 [n]."""
+    # Slow to import, and not needed at the start.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, group = np.unique(groups, return_inverse=True)
+    different, text = np.unique(texts, return_inverse=True)
+    size = len(names) + len(different)
+    links = coo_array((np.ones(len(group)), (group, len(names) + text)), shape=(size, size))
+    number, together = connected_components(links, directed=False)
+    smallest = np.full(number, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, together[: len(names)], names)
+    return smallest[together[group]]
 
 
 def part(split: Split, chosen: np.ndarray) -> Split:

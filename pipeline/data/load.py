@@ -26,6 +26,19 @@ from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.tasks.task import Task
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Training rows before some were left out, and those that remain where a fold is held out of the judgement too.
+
+    Attributes:
+        rows: n of them.
+        taught: bool [folds, n], what may be learned from where a fold of evaluation.cross_validation is asked about.
+    """
+
+    rows: Split
+    taught: np.ndarray
+
+
 @dataclass
 class DataSplits:
     """All rows of a run.
@@ -40,6 +53,9 @@ class DataSplits:
         fingerprint: changes when any text, target or split changes, and any column that decides splits or weights.
         learned: the training rows and texts that a model has given labels, where there are any; scores, folds and
             baselines are of the training rows alone.
+        judged: where rows were taken from the training rows as their labels are doubted: all of them, to be scored.
+        asked: rows that the fractions ask for, of the splits that were split off.
+        first_notes: those that do not depend on which training rows are left.
     """
 
     task: Task
@@ -52,6 +68,9 @@ class DataSplits:
     summary: dict = field(default_factory=dict)
     fingerprint: str = ""
     learned: Split | None = None
+    judged: Judged | None = None
+    asked: dict[str, float] = field(default_factory=dict)
+    first_notes: list[str] = field(default_factory=list)
 
     @property
     def to_learn(self) -> Split | None:
@@ -113,17 +132,23 @@ def load(
     notes = []
     if learning:
         splits["train"], notes = without_weightless(replace(splits["train"], temperature=data.language_temperature))
-        notes += language_note(splits["train"])
         task = task.fitted(splits["train"].targets())
-    features = features_of(data, splits.get("train"))
-    result = DataSplits(task, splits.get("train"), splits.get("validation"), splits.get("test"), features)
-    result.notes += notes
     if gone:
-        result.notes.append(f"{' and '.join(gone)} cannot be found: the rows that this run has stored are used.")
-    _describe(result)
-    if result.splits:
-        _warn_of_labels(result, asked)
-    return result
+        notes.append(f"{' and '.join(gone)} cannot be found: the rows that this run has stored are used.")
+    train, validation, test = (splits.get(name) for name in ("train", "validation", "test"))
+    features = features_of(data, train)
+    return described(DataSplits(task, train, validation, test, features, asked=asked, first_notes=notes))
+
+
+def described(splits: DataSplits) -> DataSplits:
+    """The rows with notes, warnings, summary and fingerprint that are about them, in place of earlier ones."""
+    found = replace(splits, notes=[*splits.first_notes], warnings=[], summary={})
+    if found.train is not None:
+        found.notes += language_note(found.train)
+    _describe(found)
+    if found.splits:
+        _warn_of_labels(found)
+    return found
 
 
 def features_of(data: DataConfig, train: Split | None) -> Features:
@@ -180,8 +205,8 @@ def _describe(splits: DataSplits) -> None:
     splits.fingerprint = " ".join(fingerprints)
 
 
-def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
-    """Look-alike labels, equal texts under several labels, and splits of another size than `asked`, in rows."""
+def _warn_of_labels(splits: DataSplits) -> None:
+    """Look-alike labels, equal texts under several labels, and splits of another size than asked for."""
     task = splits.task
     grouped = [task.groups(split.targets()) for split in splits.splits]
     names = grouped[0].names
@@ -200,11 +225,13 @@ def _warn_of_labels(splits: DataSplits, asked: dict[str, float]) -> None:
             said = [(source.store.where(row), _answer(task, source, row)) for row in example]
             splits.warnings.append(conflict_warning(split.name, texts, int(conflicting.sum()), len(source), said))
     for split in splits.splits:
-        if splits.train is not None and split.name in asked:
+        if splits.train is not None and split.name in splits.asked:
             hashes = splits.train.store.hashes
             different = len(np.unique(hashes))
             reason = apart_reason(split)
-            splits.warnings += size_warnings(split.name, asked[split.name], len(split), len(hashes), different, reason)
+            splits.warnings += size_warnings(
+                split.name, splits.asked[split.name], len(split), len(hashes), different, reason
+            )
 
 
 def _answer(task: Task, split: Split, row: int) -> str:

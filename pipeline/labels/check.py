@@ -18,6 +18,8 @@ from pipeline.labels.rows import Source
 from pipeline.labels.twins import MOST_ROWS, Twin, equal_twins, near_twins
 from pipeline.labels.vectors import frozen
 from pipeline.methods.learned import learn
+from pipeline.redaction.kinds import Redaction
+from pipeline.redaction.rows import redacted_texts
 from pipeline.tasks.task import Task
 
 Name = Literal["train", "validation", "test"]
@@ -36,6 +38,7 @@ class Checked:
         doubts: what predictions for them say that have not learned them.
         twins: equal and nearly equal texts under another label, by the number of a row.
         strength: C of the layer that predicted.
+        redaction: what is replaced in texts that are written.
     """
 
     task: Task
@@ -43,6 +46,7 @@ class Checked:
     doubts: Doubts
     twins: dict[int, Twin]
     strength: float
+    redaction: Redaction
 
     @property
     def suspicious(self) -> np.ndarray:
@@ -61,14 +65,15 @@ class Checked:
         named = self.suspicious
         given = self.task.written(self.rows.targets())
         suggested = self.task.written(self.doubts.suggested)
-        for row, *texts in zip(named.tolist(), *self.rows.texts(named), strict=True):
+        raw = [tuple(text.decode() for text in row) for row in zip(*self.rows.texts(named), strict=True)]
+        for row, texts in zip(named.tolist(), redacted_texts(raw, self.redaction), strict=True):
             yield [
                 *file_and_line(self.rows.store, int(self.rows.rows[row])),
                 given[row],
                 suggested[row] if self.doubts.wrong[row] else "",
                 round(float(self.doubts.quality[row]), 4),
                 "; ".join(self._reasons(row, given)),
-                *(text.decode() for text in texts),
+                *texts,
             ]
 
     def _reasons(self, row: int, given: list[str]) -> Iterator[str]:
@@ -123,10 +128,8 @@ def check(source: Source, name: Name = "train", near: float = NEAR) -> Checked:
     if name != "train":
         vectors = forward(rows)
         predictions = learned.predict(vectors)
-    values = rows.targets()
-    return Checked(
-        data.task, rows, data.task.doubts(values, predictions), _twins(data.task, rows, vectors, near), learned.strength
-    )
+    doubts, twins = data.task.doubts(rows.targets(), predictions), _twins(data.task, rows, vectors, near)
+    return Checked(data.task, rows, doubts, twins, learned.strength, config.text.redaction)
 
 
 def split_named(data: DataSplits, name: Name) -> Split:

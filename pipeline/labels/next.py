@@ -15,7 +15,7 @@ from pipeline.labels.rows import Source
 from pipeline.labels.twins import plain
 from pipeline.labels.vectors import frozen, vectors_of_texts
 from pipeline.methods.learned import learn
-from pipeline.redaction.kinds import NOTHING, Redaction
+from pipeline.redaction.kinds import Redaction
 from pipeline.redaction.rows import redacted_texts
 from pipeline.tasks import kind_of
 from pipeline.typicality import find_typicality
@@ -35,13 +35,19 @@ class Pool:
     text_columns: list[str]
     rows: list[Row]
 
-    def without(self, known: set[str], redaction: Redaction = NOTHING) -> "Pool":
-        """The rows of other texts or cells, each once; `known` are redacted, and so are these compared."""
-        rows, texts = [row for row in self.rows if row.texts], len(self.text_columns)
-        compared = redacted_texts([row.texts[:texts] for row in rows if row.texts], redaction)
+    def redacted(self, redaction: Redaction) -> "Pool":
+        """The rows that have a text, as they may be written."""
+        texts = len(self.text_columns)
+        rows = [(row, row.texts) for row in self.rows if row.texts]
+        found = redacted_texts([cells[:texts] for _, cells in rows], redaction)
+        both = zip(rows, found, strict=True)
+        return replace(self, rows=[row._replace(texts=(*own, *cells[texts:])) for (row, cells), own in both])
+
+    def without(self, known: set[str]) -> "Pool":
+        """The rows of other texts or cells, each once."""
         kept: dict[str, Row] = {}
-        for row, redacted in zip(rows, compared, strict=True):
-            if (text := _plain((*redacted, *(row.texts or ())[texts:]))) not in known:
+        for row in self.rows:
+            if row.texts and (text := _plain(row.texts)) not in known:
                 kept.setdefault(text, row)
         return replace(self, rows=list(kept.values()))
 
@@ -64,7 +70,8 @@ class Next:
 
 
 def choose_next(source: Source, pool: Pool, count: int, by_fit: bool = False) -> Next:
-    """Choose texts of a pool. A text that has a label, or had one in the pool above, is not chosen.
+    """Choose texts of a pool, which are redacted as a model reads them. A text that has a label, or had one in the pool
+    above, is not chosen.
 
     Args:
         source: of the checkpoint, and of what is labelled so far.
@@ -81,7 +88,7 @@ def choose_next(source: Source, pool: Pool, count: int, by_fit: bool = False) ->
         if source.labelled
         else None
     )
-    pool = pool.without(_known(data), config.kept_redaction)
+    pool = pool.redacted(config.text.redaction).without(_known(data, config.text.redaction))
     if not pool.rows:
         raise UserError("there is no text to choose from that has no label yet.")
     # What a column's numbers are worth is known from labelled rows alone.
@@ -105,11 +112,15 @@ def _open(config: Config, data: DataSplits, forward: BatchForward, vectors: np.n
     return unlike(vectors, known) if unsure is None else unsure
 
 
-def _known(data: DataSplits | None) -> set[str]:
-    """What has labels, in whatever split."""
-    splits = [] if data is None else data.splits
-    rows = (cells for split in splits for cells in zip(*split.cells(slice(None)), strict=True))
-    return {_plain(tuple(cell.decode() for cell in cells)) for cells in rows}
+def _known(data: DataSplits | None, redaction: Redaction) -> set[str]:
+    """What has labels, in whatever split, redacted as the pool is."""
+    known = set()
+    for split in [] if data is None else data.splits:
+        texts = len(split.texts(slice(0)))
+        rows = [tuple(cell.decode() for cell in cells) for cells in zip(*split.cells(slice(None)), strict=True)]
+        found = redacted_texts([cells[:texts] for cells in rows], redaction)
+        known |= {_plain((*own, *cells[texts:])) for own, cells in zip(found, rows, strict=True)}
+    return known
 
 
 def _plain(texts: tuple[str, ...]) -> str:

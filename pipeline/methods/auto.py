@@ -72,6 +72,8 @@ def choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
 def _choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
     if run.config.distillation.teacher:
         return Choice("fine_tune", "as a teacher teaches all weights", {})
+    if rows.temperature != 1:
+        return Choice("fine_tune", "as no other draws languages by data.language_temperature (nothing was tried)", {})
     if len(rows) >= MANY_ROWS:
         return Choice("fine_tune", f"as {len(rows)} rows are enough to learn all weights (nothing was tried)", {})
     names = [name for name in METHODS if _fits(name, run, rows)]

@@ -16,17 +16,20 @@ NAME = "cross_validation"
 def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
     """Scores of the training rows by models that have not seen them, as "cross_validation"; {} where nobody asks.
 
-    The model that is served learns from all of these rows, and is a little better.
+    The model that is served learns from all of these rows, and is a little better. Rows that training.drop_suspicious
+    leaves out are scored too, for those that are hard to predict are among them; each model learns from what the rows
+    of its own folds leave of each other.
 
     Args:
         run: its model as it was made.
         task: as it is served.
         workers: of the run.
     """
-    folds, rows = run.config.evaluation.cross_validation, run.data.train
-    if not folds or rows is None or not run.updates:
+    folds, train, judged = run.config.evaluation.cross_validation, run.data.train, run.data.judged
+    if not folds or train is None or not run.updates:
         return {}
-    name = chosen_method(run, rows, workers)
-    _, logits = Trials(run, rows, workers).out_of_fold(name, folds)
+    name = chosen_method(run, train, workers)
+    rows, taught = (train, None) if judged is None else (judged.rows, judged.taught)
+    _, logits = Trials(run, rows, workers, taught).out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
     return {NAME: {"folds": folds, "method": name} | task.scores(rows.targets(), predictions)}

@@ -27,11 +27,13 @@ class Trials:
         run: its model as it was made, whatever its folder holds; it is so again after each trial.
         rows: the training rows.
         workers: of the run.
+        taught: bool [folds, n], the rows that may be learned from where a fold is asked about. None: all.
     """
 
     run: Assembly
     rows: Split
     workers: Workers
+    taught: np.ndarray | None = None
 
     @property
     def folder(self) -> Path:
@@ -51,20 +53,22 @@ class Trials:
         """
         numbers = fold_numbers(self.rows, folds, self.run.config.training.seed)
         logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
+        more = "" if self.taught is None else "-with-doubted-rows"
         for fold in range(folds if asked is None else asked):
             out = numbers == fold
-            if out.any() and not out.all():
-                logits[out] = self._fold(name, f"{name}-{fold + 1}-of-{folds}", out)
+            known = ~out if self.taught is None else ~out & self.taught[fold]
+            if out.any() and known.any():
+                logits[out] = self._fold(name, f"{name}-{fold + 1}-of-{folds}{more}", known, out)
         known = numbers < (folds if asked is None else asked)
         return known, logits[known]
 
-    def _fold(self, name: str, title: str, out: np.ndarray) -> np.ndarray:
+    def _fold(self, name: str, title: str, known: np.ndarray, out: np.ndarray) -> np.ndarray:
         kept = self.folder / f"{title}.npy"
         with self.workers.chief_first():
             done = kept.is_file()
         if done:
             return np.load(kept)
-        print(f"trying {title.replace('-', ' ')}, on {int((~out).sum())} rows", flush=True)
+        print(f"trying {title.replace('-', ' ')}, on {int(known.sum())} rows", flush=True)
         run = self.run
         state = [variable.numpy() for variable in self._variables()]
         identity = run.resume_identity | {"trial": title}
@@ -73,7 +77,7 @@ class Trials:
         )
         # It ends, wherever the run itself is to pause; but not after its deadline.
         pause, run.pause = run.pause, replace(run.pause, epochs=None)
-        method(name)(run, part(self.rows, ~out), checkpoints, None)
+        method(name)(run, part(self.rows, known), checkpoints, None)
         run.pause = pause
         logits = run.forward("logits", self.workers)(part(self.rows, out))
         for variable, value in zip(self._variables(), state, strict=True):

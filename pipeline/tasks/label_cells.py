@@ -156,7 +156,8 @@ class SeveralLabelsReader(LabelReader):
         return labels
 
     def _is_hot(self, found: list) -> bool:
-        return len(found) > 1 and all(isinstance(value, (int, bool, np.integer)) and value in (0, 1) for value in found)
+        kinds = (int, bool, float, np.bool_, np.integer, np.floating)
+        return len(found) > 1 and all(isinstance(value, kinds) and value in (0, 1) for value in found)
 
     def summary(self) -> dict[str, Any]:
         if self.hot_lengths and len(self.hot_lengths) == 1 and self.end:

@@ -37,7 +37,7 @@ class TrainingConfig:
     """How weights are found. fine_tune: all, by the task's loss. head: the classification layer alone, on the vectors
     that the checkpoint gives as it is, in seconds. contrastive: vectors of texts with the same label are drawn together
     and others apart, then a head is fitted; best with few labels. auto: the one that does best on training rows held
-    out from it; from 5,000 rows on fine_tune."""
+    out from it; from 5,000 rows on, and with data.language_temperature, fine_tune."""
     epochs: CountOrZero = 3
     """Passes over the training rows. 0: none; the checkpoint is a finished classifier, which is scored and exported as
     it is, with its own head, labels and length. Rows, of data.test or any other, are only to score it."""
@@ -234,6 +234,7 @@ def check_method(config: "Config") -> None:
         ("training.ema", config.training.ema, None),
         ("training.early_stopping", config.training.early_stopping, None),
         ("training.accumulation", config.training.accumulation, 1),
+        ("data.language_temperature", config.data.language_temperature, 1),
     ):
         require(value == unset, f"training.method {method} goes without {setting} {value}: unset one of the two.")
     require(
