@@ -412,6 +412,19 @@ def test_every_label_of_a_row_keeps_its_rows(tmp_path, monkeypatch):
     assert left.train is not None and left.train.rows.tolist() == [0, 1, 2, 6, 7]
 
 
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"text_columns": ["text"], "numeric_columns": ["size"]}, ["text"]),
+        ({"text_columns": ["text", "kind", "size"]}, ["text_a", "text_b", "text_c"]),
+    ],
+)
+def test_the_table_of_rows_with_columns_has_a_heading_for_each_cell(tmp_path, monkeypatch, columns, named):
+    drop(tmp_path, monkeypatch, labelled(*"aaabbb", size=[*"123456"], kind=[*"uvwxyz"]), [1], **columns)
+    (row,) = read(tmp_path / "run" / "dropped.csv")
+    assert list(row)[6:] == named and row[named[0]] == "text number 1" and None not in row
+
+
 def test_a_tenth_of_numbers_keeps_its_rows(tmp_path, monkeypatch):
     """Where all rows but a few have one number, the others are what there is to learn."""
     rows = labelled(*["0"] * 17, *["5"] * 3)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Literal
 
 import numpy as np
@@ -57,7 +58,8 @@ class Checked:
     @property
     def columns(self) -> list[str]:
         """Of `table`."""
-        texts = ["text"] if self.rows.store.meta.columns == 1 else ["text_a", "text_b"]
+        count = len(self.rows.texts(slice(0)))
+        texts = ["text"] if count == 1 else [f"text_{letter}" for letter in ascii_lowercase[:count]]
         return ["file", "line", "given", "suggested", "quality", "reason", *texts]
 
     def table(self) -> Iterator[list]:
