@@ -93,8 +93,10 @@ def scored_roles(columns: dict[str, Column]) -> list[str]:
 
 def _scored_source(data: "DataConfig", evaluation: "EvaluationConfig") -> str:
     """The source that the rows are of whose scores a report shows."""
-    if evaluation.score_test and (data.test or data.test_fraction):
-        return "test" if data.test else "train"
+    if evaluation.score_test and data.test:
+        return "test"
+    if evaluation.score_test and data.train and data.test_fraction:
+        return "train"
     return "validation" if data.validation else "train"
 
 
