@@ -278,6 +278,9 @@ def test_settings_that_have_no_meaning_are_refused(tmp_path, arguments, message)
 
 
 def test_names_of_labels_are_not_taken(tmp_path):
+    # Before any rows have chosen from which score to answer.
+    with pytest.raises(UserError, match=r"export\.abstain_label 'b' is the name of a label"):
+        SingleLabel(NAMES).served(EvaluationConfig(), ExportConfig(abstain_error=0.1, abstain_label="b"))
     with pytest.raises(UserError, match="'a' is the name of a label"):
         SingleLabel(NAMES).served(EvaluationConfig(), ExportConfig(outside=0.9, outside_label="a"))
     with pytest.raises(UserError, match="both say when to answer"):

@@ -1,11 +1,13 @@
 """A linear model over TF-IDF beside the score."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny import write_rows
 
+from export.config import ExportConfig
 from pipeline.config import DataConfig, EvaluationConfig
 from pipeline.data.load import load
 from pipeline.evaluation import baseline
@@ -87,6 +89,40 @@ def test_a_model_that_is_clearly_better_is_not_warned_of(tmp_path):
     shuffled = replace(data.train, of_store=Shuffled(data.train.of_store))
     (found,) = baselines({"test": np.eye(3)[data.test.targets()]}, shuffled, [data.test], data.task)
     assert found.better["test"][1] > 0 and found.warning("test") is None
+
+
+def with_a_rare_label(folder, several):
+    """Rows of which one in eight has a label that a word tells, in splits of 0.3 each."""
+    chance = random.Random(0)
+    filler, lines = [f"w{i}" for i in range(60)], []
+    for row in range(480):
+        rare = row % 8 == 0
+        words = [*chance.choices(filler, k=4), *(["goal"] if rare else [])]
+        lines.append(f"{' '.join(words)},{int(rare) if several else ('usual', 'rare')[rare]}")
+    (folder / "rows.csv").write_text(f"text,{'rare' if several else 'label'}\n" + "\n".join(lines) + "\n")
+    return rows_of(folder, {"validation_fraction": 0.3} | ({"label_columns": ["rare"]} if several else {}))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_it_is_judged_by_thresholds_of_its_own(tmp_path, several):
+    data = with_a_rare_label(tmp_path, several)
+    rare = 0 if several else data.task.names.index("rare")
+
+    def timid(split):
+        """A model that is right with a threshold of 0.035, by which many rows of TF-IDF's would be the rare label."""
+        given = split.targets()[:, 0] > 0 if several else split.targets() == rare
+        score = np.where(given, 0.05, 0.02).astype(np.float32)
+        return score[:, None] if several else np.stack([score, 1 - score], axis=1)[:, [rare, 1 - rare]]
+
+    config = EvaluationConfig(threshold="tuned", baseline="tfidf")
+    export = ExportConfig() if several else ExportConfig(coverage=0.9, abstain_error=0.2)
+    found = evaluate(timid, data, data.task.served(config, export), config)
+    assert found.scores["test"]["accuracy"] == 1
+    assert found.baseline is not None and found.baseline.scores["test"]["accuracy"] == 1
+    assert found.baseline.better["test"][0] == 0 and "not clearly better" in str(found.baseline.warning("test"))
+    # The model's own answers are by its own threshold.
+    thresholds = found.scores["test"]["thresholds"] if several else found.scores["test"]["decision"]
+    assert thresholds["rare" if several else "threshold"] == pytest.approx(0.035)
 
 
 class Shuffled:

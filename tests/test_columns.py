@@ -281,6 +281,12 @@ def test_group_columns_are_read_where_the_scored_rows_come_from(tmp_path):
     assert names(splits.test, "scored0") == ["north", ""] and not splits.train.store.columns
     with pytest.raises(UserError, match=r"rows\.csv has no column 'region'"):
         load_rows(tmp_path, "text,label", [("a", "a"), ("b", "b")], evaluation=evaluation)
+    # A finished classifier: nothing is split off where nothing is learned from.
+    for name, score_test in (("validation", True), ("validation", False), ("test", True)):
+        data = DataConfig(**{name: test}, labels=["a", "b"])
+        evaluation = EvaluationConfig(group_columns=["region"], score_test=score_test)
+        splits = load(data, tmp_path / f"{name}{score_test}", learning=False, evaluation=evaluation)
+        assert names(splits.splits[0], "scored0") == ["north", ""]
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,20 @@ def test_several_labels_and_other_label_sets(tmp_path, capsys):
     assert found["scores"]["new"]["accuracy"] == pytest.approx(1 - 1 / len(ROWS))
 
 
+def test_a_column_of_the_only_label(tmp_path, capsys):
+    versions = [export_tiny(tmp_path / "m", seed=seed, task=MultiLabel(("space",))) for seed in (3, 4)]
+    given = np.array([bool(label) for label in Classifier(versions[1])(ROWS).labels])
+    right = given.copy()
+    right[:3] = ~given[:3]
+    f1 = f1_score(right, given)
+    for column, cells in (("space", right.astype(int)), ("label", ["space" if yes else "" for yes in right])):
+        data = write(tmp_path / "a.csv", {"text": ROWS, column: cells})
+        _, found = run(capsys, versions, data, "--label_column", column)
+        assert found["scores"]["new"] == pytest.approx({"accuracy": 1 - 3 / len(ROWS), "macro_f1": f1})
+        (row,) = found["per_class"]
+        assert row["support"] == right.sum() and row["new_f1"] == pytest.approx(f1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,7 +10,9 @@ from scipy.stats import binomtest, fisher_exact
 from tiny import SUBJECTS, write_config
 
 from export.versions import find_version, read_metadata
+from pipeline.config import DataConfig
 from pipeline.data.extra_columns import LANGUAGE, Column
+from pipeline.data.load import load
 from pipeline.evaluation.groups import group_findings, group_tables, scores_by_group
 from pipeline.evaluation.interval import interval_of
 from pipeline.run import main
@@ -80,6 +82,20 @@ def test_a_difference_beyond_chance_is_a_warning_and_another_a_note():
     assert table.lines == ["* differs from the other rows by more than chance"]
 
 
+def test_an_empty_cell_and_one_that_says_none_are_two_groups(tmp_path):
+    groups = ["en"] * 30 + ["(none)"] * 20 + [""] * 10
+    found = by_language(np.array([True] * 50 + [False] * 10), groups)["lang"]["groups"]
+    assert {name: (group["rows"], group["accuracy"]) for name, group in found.items()} == {
+        "en": (30, 1.0), "(none)": (20, 1.0), "((none))": (10, 0.0)
+    }  # fmt: skip
+    lines = [f"text {row},{'ab'[row % 2]},{group}" for row, group in enumerate(groups)]
+    (tmp_path / "rows.csv").write_text("text,label,lang\n" + "\n".join(lines) + "\n")
+    settings = {"language_column": "lang", "language_temperature": 2, "validation_fraction": 0, "test_fraction": 0}
+    splits = load(DataConfig(train=str(tmp_path / "rows.csv"), **settings), tmp_path / "cache")
+    assert splits.summary["train"]["languages"] == {"en": 30, "(none)": 20, "((none))": 10}
+    assert any("(none) " in note and "((none)) " in note for note in splits.notes)
+
+
 @pytest.mark.slow
 def test_chance_alone_is_rarely_a_finding():
     generator = np.random.default_rng(0)
@@ -95,6 +111,11 @@ def test_only_the_largest_of_many_groups_are_scored():
     found = by_language(np.ones(160, bool), groups)["lang"]
     assert len(found["groups"]) == 100 and found["groups_left_out"] == 50 and found["groups"]["0"]["rows"] == 11
     assert group_tables({"lang": found})[0].lines == ["50 smaller groups are not shown"]
+    # The small ones are among all rows all the same.
+    found = by_language(np.arange(160) < 100, groups)
+    assert found["lang"]["of_all"] == 100 / 160
+    ((finding,), _) = group_findings(found, "test")
+    assert "the accuracy of the test rows, 62.5% in all, is worse on" in finding
 
 
 def test_every_task_is_scored_by_group():
@@ -113,6 +134,23 @@ def test_every_task_is_scored_by_group():
     found = scores_by_group(MultiLabel(("a", "b")), Rows(hot, ["x"] * 10 + ["y"] * 10), np.abs(hot - 0.1))
     assert found["lang"]["groups"]["y"]["accuracy"] == 1
     json.dumps(found, allow_nan=False)
+
+
+def test_labels_that_a_group_lacks_do_not_count_against_it():
+    names = [f"l{i}" for i in range(10)]
+    hot = np.zeros((30, 10), np.float32)
+    hot[np.arange(20), np.arange(20) % 5] = hot[20:25, 9] = 1
+    found = scores_by_group(MultiLabel(tuple(names)), Rows(hot, ["x"] * 20 + ["y"] * 5 + ["z"] * 5), np.abs(hot - 0.1))
+    assert {name: group["macro_f1"] for name, group in found["lang"]["groups"].items()} == {"x": 1, "y": 1, "z": None}
+    said = "macro f1 is over the labels that the rows of a group have"
+    assert said in group_tables(found)[0].lines
+    # One label a row: what is wrongly given counts as a row that is missed, not as a label of F1 0.
+    right = np.array([True] * 38 + [False, False])
+    values = np.array([0] * 20 + [1] * 20)
+    rows = Rows(values, ["x"] * 20 + ["y"] * 20)
+    found = scores_by_group(SingleLabel(("a", "b")), rows, answered(values, right))
+    assert found["lang"]["groups"]["y"]["macro_f1"] == pytest.approx(36 / 38)
+    assert said in group_tables(found)[0].lines
 
 
 def test_students_interval():

@@ -146,6 +146,22 @@ def test_multi_label_agrees_with_scikit_learn():
         assert scores[round(best["threshold"] * 100) - 1] == pytest.approx(max(scores))
 
 
+def test_one_label_is_scored_as_itself_not_as_its_absence():
+    labels = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], np.float32)[:, None]
+    probabilities = np.array([0.9, 0.8, 0.1, 0.7, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)[:, None]
+    metrics = scores_of(labels, probabilities, ["toxic"], several=True)
+    # 2 right of 3 rows, given 3 times.
+    expected = dict.fromkeys(("precision", "recall", "f1"), pytest.approx(2 / 3))
+    assert metrics["per_class"] == {"toxic": {**expected, "support": 3}}
+    for average in ("macro", "weighted", "micro"):
+        assert {name: metrics[f"{average}_{name}"] for name in expected} == expected
+    assert metrics["accuracy"] == 0.8 and metrics["best_threshold"]["macro_f1"]["score"] == pytest.approx(0.8)
+    always = metrics["majority_baseline"]
+    assert always["accuracy"] == 0.3 and always["macro_f1"] == always["micro_f1"] == pytest.approx(2 * 0.3 / 1.3)
+    nobody = scores_of(labels[3:], np.full((7, 1), 0.1), ["toxic"], several=True)
+    assert nobody["macro_f1"] == nobody["micro_f1"] == 0 and nobody["without_support"] == ["toxic"]
+
+
 def test_perfect_and_all_wrong():
     labels = np.array([0, 1, 2, 2])
     perfect = scores_of(labels, one_hot(labels), NAMES)

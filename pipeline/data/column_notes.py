@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.extra_columns import GROUP, LANGUAGE, NO_NAME, TIME, WEIGHT
+from pipeline.data.extra_columns import GROUP, LANGUAGE, TIME, WEIGHT, shown_names
 from pipeline.data.sampling import quotas
 from pipeline.data.split import Split
 from pipeline.errors import UserError
@@ -39,10 +39,10 @@ def language_note(train: Split) -> list[str]:
     """How many rows of each language an epoch draws, where that is not their number."""
     if train.temperature == 1:
         return []
-    names, counts = train.store.columns[LANGUAGE].names, np.bincount(train.extra(LANGUAGE))
+    names, counts = shown_names(train.store.columns[LANGUAGE].names), np.bincount(train.extra(LANGUAGE))
     drawn = quotas(counts, train.temperature)
     order = [code for code in np.argsort(-counts, kind="stable") if counts[code]]
-    shown = [f"{names[code] or NO_NAME} {drawn[code]} (has {counts[code]})" for code in order[:LANGUAGES_SHOWN]]
+    shown = [f"{names[code]} {drawn[code]} (has {counts[code]})" for code in order[:LANGUAGES_SHOWN]]
     more = f", and {len(order) - LANGUAGES_SHOWN} more languages" if len(order) > LANGUAGES_SHOWN else ""
     return [f"rows that an epoch draws at data.language_temperature {train.temperature:g}: {', '.join(shown)}{more}."]
 
@@ -57,8 +57,8 @@ def column_numbers(split: Split) -> dict[str, Any]:
         found |= {"oldest": columns[TIME].shown(times.min()), "newest": columns[TIME].shown(times.max())}
     if LANGUAGE in columns:
         codes, counts = np.unique(split.extra(LANGUAGE), return_counts=True)
-        names = columns[LANGUAGE].names
-        found["languages"] = {names[code] or NO_NAME: int(count) for code, count in zip(codes, counts, strict=True)}
+        names = shown_names(columns[LANGUAGE].names)
+        found["languages"] = {names[code]: int(count) for code, count in zip(codes, counts, strict=True)}
     return found
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXTRA = "extra_"
 WEIGHT, GROUP, TIME, LANGUAGE = "weight", "group", "time", "language"
 NO_NAME = "(none)"
-"""What the rows are called whose cell is empty."""
+"""What the rows are called whose cell is empty, where no other cell says so."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,20 @@ def scored_roles(columns: dict[str, Column]) -> list[str]:
 
 def _scored_source(data: "DataConfig", evaluation: "EvaluationConfig") -> str:
     """The source that the rows are of whose scores a report shows."""
-    if evaluation.score_test and (data.test or data.test_fraction):
-        return "test" if data.test else "train"
+    if evaluation.score_test and data.test:
+        return "test"
+    if evaluation.score_test and data.train and data.test_fraction:
+        return "train"
     return "validation" if data.validation else "train"
+
+
+def shown_names(names: Sequence[str]) -> list[str]:
+    """Names of categories, all different, as they are shown: the empty one as NO_NAME, in as many brackets as tell it
+    from the others."""
+    empty = NO_NAME
+    while empty in names:
+        empty = f"({empty})"
+    return [name or empty for name in names]
 
 
 class ExtraReader:

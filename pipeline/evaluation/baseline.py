@@ -76,7 +76,8 @@ def baselines(
         predicted: the model's predictions, float32 [n, K], by the name of a split.
         train: the rows.
         splits: to score.
-        task: as it is served.
+        task: with the settings of its answers, before validation rows decide anything: they do for each by its own
+            predictions.
         columns: of the rows.
     """
     vectors = Tfidf(train, MOST_WEIGHTS // task.baseline_outputs)
@@ -102,16 +103,32 @@ def _scored(
 ) -> Baseline:
     """What a baseline's predictions of the splits are worth beside a model's."""
     scores, better = {}, {}
-    for split, predictions in zip(splits, made, strict=True):
-        values = split.targets()
-        scores[split.name] = task.scores(values, predictions)
-        ours, theirs = (task.row_scores(values, found) for found in (predicted[split.name], predictions))
+    own = {split.name: predictions for split, predictions in zip(splits, made, strict=True)}
+    # A threshold that was tuned for another's probabilities would make it look worse than it is.
+    of_model, of_own = (calibrated(task, splits, found) for found in (predicted, own))
+    for split in splits:
+        values, at = split.targets(), split.name
+        scores[at] = of_own.scores(values, own[at])
+        ours = of_model.row_scores(values, predicted[at])
+        theirs = of_own.row_scores(values, own[at])
         gained = (ours.values - theirs.values) * (1.0 if ours.higher_is_better else -1.0)
         mean = float(gained.mean())
         # Rows are paired, so the difference is known better than either score.
         low, high = interval_of(gained, share=False) or (mean, mean)
-        better[split.name] = mean, low, high
+        better[at] = mean, low, high
     return Baseline(scores, better, name)
+
+
+def calibrated(task: Task, splits: list[Split], predictions: dict[str, np.ndarray]) -> Task:
+    """The task with what the validation rows decide about answers, where they are among the splits.
+
+    Args:
+        task: with the settings of its answers.
+        splits: any.
+        predictions: float32 [n, K], by the name of a split.
+    """
+    validation = next((split for split in splits if split.name == "validation"), None)
+    return task if validation is None else task.calibrated(validation.targets(), predictions[validation.name])
 
 
 class Tfidf:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.evaluation.baseline import MOST_DECISIONS, MOST_ROWS, Baseline, baselines
+from pipeline.evaluation.baseline import MOST_DECISIONS, MOST_ROWS, Baseline, baselines, calibrated
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.groups import scores_by_group
 from pipeline.evaluation.lengths import scores_by_length
@@ -49,15 +49,14 @@ def evaluate(
     Args:
         predict: a split to predictions, float32 [n, K].
         data: all splits.
-        task: as it is served.
+        task: with the settings of its answers.
         config: the evaluation section.
         lengths: a split to the tokens of its rows, int [n]; None: they are not looked at.
         redacted: texts, bytes [n], to a string tensor of them as they may be shown; None: as they are.
     """
     splits = [split for split in (data.validation, data.test if config.score_test else None) if split is not None]
     predictions = {split.name: predict(split) for split in splits}
-    if data.validation is not None:
-        task = task.calibrated(data.validation.targets(), predictions["validation"])
+    asked, task = task, calibrated(task, splits, predictions)
     found = Evaluation(task)
     for split in splits:
         found.scores[split.name] = task.scores(split.targets(), predictions[split.name])
@@ -71,7 +70,7 @@ def evaluate(
         found.scores[shown.name] |= {"by_length": by_length} if by_length else {}
     train = data.train
     if train is not None and splits and _compares(config, train, task):
-        found.baseline, *found.boosted = baselines(predictions, train, splits, task, data.features.columns)
+        found.baseline, *found.boosted = baselines(predictions, train, splits, asked, data.features.columns)
     return found
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.extra_columns import NO_NAME, scored_roles
+from pipeline.data.extra_columns import scored_roles, shown_names
 from pipeline.evaluation.formatting import NAMES_SHOWN, number, one_line, percent, quoted
 from pipeline.evaluation.interval import interval_of
 from pipeline.tasks.page import ScoreTable
@@ -30,8 +30,9 @@ def scores_by_group(task: Task, split: "Split", predictions: np.ndarray) -> dict
 
     Returns:
         By column: "score", the name of the score of single rows, "share", whether it is one, "higher_is_better",
-        "groups_left_out", and "groups", by name: rows, that score, its 95 % "interval" (Wilson's for shares, else
-        Student's; None for one row), the task's headline scores, and "p_value" of the difference to the other rows
+        "of_all", that score of all rows, "note", what is to be said of the groups' scores, "groups_left_out", and
+        "groups", by name: rows, that score, its 95 % "interval" (Wilson's for shares, else Student's; None for one
+        row), the task's headline scores, and "p_value" of the difference to the other rows
         (Fisher's exact test for shares, else Welch's), corrected for the number of groups (Holm); None: not compared.
     """
     found = {}
@@ -49,23 +50,26 @@ def scores_of_groups(
     Args:
         task: with all that decides its answers.
         values, predictions: of the rows, as the task has them.
-        names: of groups.
+        names: of groups, all different.
         codes: int [n], the place of each row's group among the names.
 
     Returns:
         As `scores_by_group` of a column.
     """
-    of_rows = task.row_scores(values, predictions)
+    of_rows, shown = task.row_scores(values, predictions), shown_names(names)
     counts = np.bincount(codes, minlength=len(names))
     order = [code for code in np.argsort(-counts, kind="stable").tolist() if counts[code]]
-    groups, p_values = {}, []
+    groups, p_values, note = {}, [], ""
     for code in order[:MOST_GROUPS]:
         own = codes == code
-        groups[names[code] or NO_NAME] = {
+        scores = task.scores(values[own], predictions[own])
+        headline = task.headline_of_group(scores)
+        note = note if headline == task.headline(scores) else task.group_note
+        groups[shown[code]] = {
             "rows": int(counts[code]),
             of_rows.name: float(of_rows.values[own].mean()),
             "interval": interval_of(of_rows.values[own], of_rows.share),
-            **task.headline(task.scores(values[own], predictions[own])),
+            **headline,
         }
         p_values.append(_p_value(of_rows, own))
     for group, p_value in zip(groups.values(), _corrected(p_values), strict=True):
@@ -74,7 +78,9 @@ def scores_of_groups(
         "score": of_rows.name,
         "share": of_rows.share,
         "higher_is_better": of_rows.higher_is_better,
+        "of_all": float(of_rows.values.mean()),
         "groups_left_out": max(len(order) - MOST_GROUPS, 0),
+        "note": note,
         "groups": groups,
     }
 
@@ -139,6 +145,7 @@ def group_tables(by_group: Mapping[str, Mapping[str, Any]], worst_on_top: bool =
         lines = ["* differs from the other rows by more than chance"] if any("*" in row[1] for row in rows) else []
         if found["groups_left_out"]:
             lines.append(f"{found['groups_left_out']} smaller groups are not shown")
+        lines += [found["note"]] if found["note"] else []
         tables.append(ScoreTable((*header, "rows"), rows, [], lines))
     return tables
 
@@ -153,9 +160,8 @@ def group_findings(by_group: Mapping[str, Mapping[str, Any]], name: str) -> tupl
         shown = "{:.1%}".format if found["share"] else number
         said = {key: f"{quoted(key)} ({shown(group[score])}, {group['rows']} rows)" for key, group in groups.items()}
         differing = [key for key in order if _differs(groups[key])]
-        mean = float(np.average([g[score] for g in groups.values()], weights=[g["rows"] for g in groups.values()]))
-        worse = [key for key in differing if (groups[key][score] < mean) == found["higher_is_better"]]
-        of_all = f"By {quoted(column)}, the {score} of the {name} rows, {shown(mean)} in all, is"
+        worse = [key for key in differing if (groups[key][score] < found["of_all"]) == found["higher_is_better"]]
+        of_all = f"By {quoted(column)}, the {score} of the {name} rows, {shown(found['of_all'])} in all, is"
         if worse:
             listed = ", ".join(said[key] for key in worse[:NAMES_SHOWN])
             more = f" and {len(worse) - NAMES_SHOWN} more" if len(worse) > NAMES_SHOWN else ""

@@ -74,8 +74,12 @@ def by_class_scores(true: np.ndarray, predicted: np.ndarray, classes: range, ave
     """scikit-learn's precision, recall, F1 and support of classes, 0 where undefined: arrays [C], or averages."""
     from sklearn.metrics import precision_recall_fscore_support
 
+    labels: Sequence[Any] = classes
+    if true.ndim == 2 and true.shape[1] == 1:
+        # One column scikit-learn takes for a target of two classes, of which class 0 is False.
+        true, predicted, labels = true[:, 0], predicted[:, 0], (True,)
     # As Any: scikit-learn's types know neither this 0 nor the arrays.
-    settings: Any = {"labels": classes, "average": average, "zero_division": 0}
+    settings: Any = {"labels": labels, "average": average, "zero_division": 0}
     return precision_recall_fscore_support(true, predicted, **settings)
 
 

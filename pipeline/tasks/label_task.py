@@ -38,6 +38,7 @@ class LabelTask(Task):
     labelled = True
     shown = ("loss", "accuracy")
     example_signature = "classify"
+    group_note = "macro f1 is over the labels that the rows of a group have"
 
     @abstractmethod
     def class_counts(self, values: np.ndarray) -> np.ndarray:
@@ -165,6 +166,11 @@ class LabelTask(Task):
 
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
         return {name: scores[name] for name in ("accuracy", "macro_f1")}
+
+    def headline_of_group(self, scores: dict[str, Any]) -> dict[str, Any]:
+        # A label that none of its rows has would count as 0, however right all answers are.
+        own = [row["f1"] for row in scores["per_class"].values() if row["support"]]
+        return self.headline(scores) | {"macro_f1": float(np.mean(own)) if own else None}
 
     # To a served model.
 

@@ -316,8 +316,8 @@ class MultiLabel(LabelTask):
         return f"{notes} A label is given from its own probability on, `thresholds` in `assets.extra/metadata.json`."
 
     def truth(self, cells: Sequence[Any], columns: Sequence[str]) -> list[str]:
-        """The names of the classes."""
-        if len(columns) > 1:
+        """The names of the classes; one column named as the only class holds whether a row has it."""
+        if len(columns) > 1 or tuple(columns) == self.names:
             return list(ColumnReader(DataConfig(label_columns=list(columns))).read(cells))
         return SeveralLabelsReader(DataConfig(label_separator=self.separator, labels=list(self.names))).read(cells)
 

@@ -54,7 +54,8 @@ class SingleLabel(LabelTask):
     curves: ClassVar = {"accuracy": "validation_accuracy", "macro F1": "validation_macro_f1"}
 
     def __post_init__(self) -> None:
-        if self.abstain_below and self.abstain_label in self.names:
+        # A threshold that validation rows are still to choose will be one: it is known before the training.
+        if (self.abstain_below or self.guarantees.abstain_error) and self.abstain_label in self.names:
             raise UserError(f"export.abstain_label {self.abstain_label!r} is the name of a label: give another.")
 
     # From the data.

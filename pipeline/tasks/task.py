@@ -253,6 +253,13 @@ class Task(ABC):
     def headline(self, scores: dict[str, Any]) -> dict[str, Any]:
         """The scores that a model's metadata has."""
 
+    def headline_of_group(self, scores: dict[str, Any]) -> dict[str, Any]:
+        """The same for a group of the rows, which may lack what others have."""
+        return self.headline(scores)
+
+    group_note: ClassVar[str] = ""
+    """What `headline_of_group` does otherwise than `headline`."""
+
     @abstractmethod
     def mistakes(self, values: np.ndarray, predictions: np.ndarray, limit: int) -> list[dict[str, Any]]:
         """The rows where the model is most wrong: dicts with "row" and what `page` shows of them."""
