@@ -1,5 +1,6 @@
 """A search: the same trials and the same winner however often it is stopped, and honest scores."""
 
+import errno
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from test_extras import run_without
 from test_report import Page
@@ -295,6 +297,35 @@ def test_a_training_that_fails_is_a_result(config, capsys):
     config.training.learning_rate, config.run_dir = 1e-2, config.run_dir + "-other"
     with pytest.raises(UserError, match="the config's own settings fail: the loss"):
         search(config, train=Trainer(higher_than=1e-3))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_settings_fault(config, number):
+    """TensorFlow has one kind of error for a full disk and a full memory."""
+    asked = []
+
+    def train(config: Config, pause: Pause) -> None:
+        name = Path(str(config.run_dir)).name
+        asked.append(name)
+        if name == "0001":
+            words = f"{config.run_dir}/checkpoints/variables; {os.strerror(number)}"
+            raise tf.errors.ResourceExhaustedError(None, None, words)
+        Trainer()(config, pause)
+
+    with pytest.raises(tf.errors.ResourceExhaustedError, match=os.strerror(number)):
+        search(config, train=train)
+    found = search(config, train=Trainer())
+    assert asked == ["0000", "0001"] and not trials_of(found.folder)[1]["failed"]
+
+
+def test_a_memory_that_does_not_do_is_the_settings_fault(config):
+    def train(config: Config, pause: Pause) -> None:
+        if Path(str(config.run_dir)).name == "0001":
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        Trainer()(config, pause)
+
+    found = search(config, train=train)
+    assert [row["number"] for row in trials_of(found.folder) if row["failed"]] == [1]
 
 
 class FakeTime(SimpleNamespace):
