@@ -18,11 +18,11 @@ from pipeline.config import DataConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
 from pipeline.data.folds import fold_numbers
 from pipeline.data.load import load
-from pipeline.errors import TRY_AGAIN
+from pipeline.errors import TRY_AGAIN, UserError
 from pipeline.methods.balanced import BalancedRows, balanced_batches, rows_by_class
 from pipeline.methods.contrastive import TEMPERATURE, ContrastiveModel, pair_losses
 from pipeline.methods.linear import Examples, LinearFit, choose_strength
-from pipeline.methods.trials import calibrated_losses
+from pipeline.methods.trials import Trials, calibrated_losses
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
@@ -31,6 +31,7 @@ from pipeline.training.optimizer import make_optimizer
 from pipeline.training.plan import Plan, plan_of, total_updates
 from pipeline.training.strategy import choose_strategy
 from pipeline.training.watch import Watch
+from pipeline.training.workers import Workers
 
 TASK = SingleLabel(("a", "b", "c"))
 
@@ -82,6 +83,22 @@ def test_folds_share_labels_out_and_keep_equal_texts_together(data):
         counts = np.bincount(numbers[:-7][data.train.targets() == label], minlength=4)
         assert counts.max() - counts.min() <= 1
     assert not np.array_equal(numbers, fold_numbers(train, 4, seed=4))
+
+
+@pytest.mark.parametrize("asked", [None, 1])
+def test_rows_of_one_text_are_not_scored_by_a_model_that_nobody_trained(data, tmp_path, asked):
+    rows = replace(data.train, rows=np.repeat(data.train.rows[:1], 12))
+    assembly = SimpleNamespace(
+        config=SimpleNamespace(run_dir=str(tmp_path), training=SimpleNamespace(seed=0)), data=data
+    )
+    with pytest.raises(UserError, match="12 training rows have one text or one group"):
+        Trials(assembly, rows, Workers()).out_of_fold("head", 3, asked)
+
+
+def test_one_fold_is_refused(tmp_path, capsys):
+    config = settings(tmp_path, "head", evaluation={"cross_validation": 1})
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 2
+    assert "evaluation.cross_validation 1 leaves no other fold to learn from" in capsys.readouterr().err
 
 
 # The head.

@@ -55,6 +55,9 @@ def choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
         run: its model as it was made.
         rows: the training rows.
         workers: of the run, who all choose alike.
+
+    Raises:
+        UserError: the rows have one text, or one group, between them; or what a method raises.
     """
     path = Path(str(run.config.run_dir)) / FILE
     with workers.chief_first():

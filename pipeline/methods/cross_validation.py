@@ -22,6 +22,9 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
         run: its model as it was made.
         task: as it is served.
         workers: of the run.
+
+    Raises:
+        UserError: the rows have one text, or one group, between them.
     """
     folds, rows = run.config.evaluation.cross_validation, run.data.train
     if not folds or rows is None or not run.updates:
