@@ -34,6 +34,7 @@ from pipeline.search.search import search
 from pipeline.search.space import Setting, space_of, works
 from pipeline.search.study import open_study
 from pipeline.search.trials import Record, Trial, read_record
+from pipeline.settings.text import read_file
 from pipeline.training.pause import Pause
 
 ROOT = Path(__file__).parents[1]
@@ -451,6 +452,9 @@ def test_data_that_changed_and_another_search_are_refused(config):
         (lambda c: (setattr(c.corpus, "train", "x"), setattr(c.model, "max_sequence_length", 512)), "would pre-train"),
         (lambda c: c.search.space.update({"training.rate": Range(0, 1)}), "training.rate is not a setting"),
         (lambda c: c.search.space.update({"training.seed": Range(0, 9)}), "training.seed cannot be searched"),
+        (lambda c: c.search.space.update({"training.lora": Range(0, 9)}), "training.lora is not a setting"),
+        (lambda c: c.search.space.update({"training.privacy.epsilon": Range(1, 9)}), "tell about the private rows"),
+        (lambda c: c.search.space.update({"training.lora.kernels": Range(choices=["key", "query"])}), "single value"),
         (lambda c: c.search.space.update({"data.train": Range(choices=["a", "b"])}), "data.train cannot be searched"),
         (lambda c: c.search.space.update({"training.warmup": Range(0.1, 1.5)}), r"warmup\.high is 1\.5: it must be"),
         (lambda c: c.search.space.update({"training.warmup": Range(0.3, 0.1)}), "low 0.3 is not below high 0.1"),
@@ -484,6 +488,18 @@ def test_a_config_file_may_hold_the_space(tmp_path):
     assert (epochs.low, epochs.high, epochs.whole) == (2, 5, True)
     assert ema.choices == (None, 0.99) and pooling.choices == ("mean", "first")
     assert asdict(config.search)["trials"] == 5
+
+
+def test_a_setting_within_a_setting_is_searched(config):
+    config.training.trainable, config.training.learning_rate = "lora", 1e-3
+    config.search.space = {"training.lora.rank": Range(1, 64), "training.warmup": Range(0.18, 0.22)}
+    trainer = Trainer()
+    found = search(config, train=trainer)
+    tried = {row["settings"]["training.lora.rank"] for row in trials_of(found.folder)}
+    assert len(tried) > 4 and {each.training.lora.rank for each in trainer.configs} == tried
+    assert not found.results["verdict"]["keep_defaults"]
+    best = read_file(Config, found.folder / "best.yaml")["training"]
+    assert best["lora"] == {"rank": found.settings["training.lora.rank"]} and "warmup" in best
 
 
 def test_the_usual_space_lies_around_the_config(config):

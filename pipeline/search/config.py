@@ -1,11 +1,11 @@
 """Settings of the search for settings."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from pipeline.errors import UserError
 from pipeline.settings.bounds import Bounds, Count, CountOrZero, Positive, Seed
-from pipeline.settings.read import keys_of, read, require, unknown_key
+from pipeline.settings.read import keys_of, members_of, read, require, unknown_key
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -70,6 +70,14 @@ def check_range(config: "Config", key: str, values: Range) -> None:
     require(
         key.partition(".")[0] in SECTIONS and key not in FIXED,
         f"search.space: {key} cannot be searched: it has to be the same for all trials.",
+    )
+    require(
+        not key.startswith("training.privacy."),
+        f"search.space: {key} cannot be searched: each trial would tell about the private rows and not be counted.",
+    )
+    require(
+        not any(get_origin(kind) in (list, dict) for kind in members_of(kinds[key])),
+        f"search.space: {key} cannot be searched: it is no single value.",
     )
     bounded = values.low is not None and values.high is not None
     require(

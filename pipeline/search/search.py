@@ -104,9 +104,12 @@ def _export(study: Study, chosen: list[Repeat], train: Train) -> Path | None:
 
 def _as_yaml(settings: Settings) -> str:
     """A config file."""
-    sections: dict[str, dict] = {}
+    sections: dict[str, Any] = {}
     for key, value in settings.items():
-        section, _, name = key.partition(".")
-        sections.setdefault(section, {})[name] = value
+        *path, name = key.split(".")
+        section = sections
+        for each in path:
+            section = section.setdefault(each, {})
+        section[name] = value
     head = "# Found by pipeline.search; give it as a second --config.\n" if sections else "# Keep the defaults.\n"
     return head + (yaml.safe_dump(sections, sort_keys=False) if sections else "")
