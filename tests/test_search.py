@@ -455,6 +455,19 @@ def test_data_that_changed_and_another_search_are_refused(config):
         (lambda c: c.search.space.update({"training.lora": Range(0, 9)}), "training.lora is not a setting"),
         (lambda c: c.search.space.update({"training.privacy.epsilon": Range(1, 9)}), "tell about the private rows"),
         (lambda c: c.search.space.update({"training.lora.kernels": Range(choices=["key", "query"])}), "single value"),
+        (lambda c: setattr(c.data, "unlabelled", "pool.csv"), "a search goes without data.unlabelled"),
+        (
+            lambda c: c.search.space.update({"training.drop_suspicious": Range(choices=[True, False])}),
+            "drop_suspicious cannot be searched: it has to be the same for all trials",
+        ),
+        (lambda c: c.search.space.update({"training.self_training": Range(1, 3)}), "self_training cannot be searched"),
+        (
+            lambda c: (
+                setattr(c.training, "drop_suspicious", True),
+                c.search.space.update({"model.pooling": Range(choices=["mean", "first"])}),
+            ),
+            "model.pooling decides which rows training.drop_suspicious leaves out",
+        ),
         (lambda c: c.search.space.update({"data.train": Range(choices=["a", "b"])}), "data.train cannot be searched"),
         (lambda c: c.search.space.update({"training.warmup": Range(0.1, 1.5)}), r"warmup\.high is 1\.5: it must be"),
         (lambda c: c.search.space.update({"training.warmup": Range(0.3, 0.1)}), "low 0.3 is not below high 0.1"),

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 # What decides weights; data and evaluation must be the same for all trials, or their scores could not be compared.
 SECTIONS = ("text", "model", "training", "distillation")
-# The first would choose luck, the others what a score is, where and how safely a trial runs.
+# The first would choose luck, the others what a score is, of which rows, where and how safely a trial runs.
 FIXED = {
     f"training.{name}"
-    for name in ("seed", "monitor", "strategy", "workers_timeout", "checkpoint_seconds", "method", "updates")
-}
+    for name in (
+        "seed", "monitor", "strategy", "workers_timeout", "checkpoint_seconds", "method", "updates", "drop_suspicious",
+        "self_training",
+    )
+}  # fmt: skip
 
 
 @dataclass
@@ -79,6 +82,11 @@ def check_range(config: "Config", key: str, values: Range) -> None:
         not any(get_origin(kind) in (list, dict) for kind in members_of(kinds[key])),
         f"search.space: {key} cannot be searched: it is no single value.",
     )
+    require(
+        not config.training.drop_suspicious or key == "model.dropout" or not _of_vectors(key),
+        f"search.space: {key} decides which rows training.drop_suspicious leaves out, which have to be the same for "
+        "all trials: unset one of the two.",
+    )
     bounded = values.low is not None and values.high is not None
     require(
         bounded != (values.choices is not None) and (bounded or values.low is values.high is None),
@@ -95,3 +103,8 @@ def check_range(config: "Config", key: str, values: Range) -> None:
     assert values.low is not None and values.high is not None
     require(values.low < values.high, f"{name}: low {values.low:g} is not below high {values.high:g}.")
     require(not values.log or values.low > 0, f"{name}: with log, low must be above 0.")
+
+
+def _of_vectors(key: str) -> bool:
+    """Whether a setting changes the vectors by which labels are judged before training."""
+    return key.startswith(("text.", "model.")) or key == "training.dtype"

@@ -136,6 +136,11 @@ def _check_searchable(config: Config) -> None:
         "search on public rows, and train with best.yaml.",
     )
     require(
+        not config.data.unlabelled,
+        "a search goes without data.unlabelled, to which each trial would give other labels: search without it, and "
+        "train with best.yaml and it.",
+    )
+    require(
         config.training.updates is None and config.training.method in ("fine_tune", "auto"),
         "a search halves trials by their epochs: unset training.updates, and training.method but for fine_tune.",
     )
