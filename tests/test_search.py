@@ -568,6 +568,14 @@ def test_the_command_is_explained_and_names_the_missing_extra(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_bucket_is_no_folder_to_search_in(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config.run_dir = "s3://bucket/run"
+    with pytest.raises(UserError, match="run_dir s3://bucket/run: a run works in a folder of this machine"):
+        search(config, train=Trainer())
+    assert not (tmp_path / "s3:").exists()
+
+
 def test_a_search_halves_by_epochs_of_fine_tuning(config):
     config.training.method = "auto"
     assert open_study(config).config.training.method == "fine_tune"

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.local_paths import absolute
 from pipeline.model_hub import pin
-from pipeline.run_folder import claim
+from pipeline.run_folder import claim, require_here
 from pipeline.search.config import Range, SearchConfig
 from pipeline.search.halving import pauses, shares
 from pipeline.search.space import Setting, Settings, space_of, values_of, with_settings
@@ -103,6 +103,7 @@ def open_study(config: Config) -> Study:
         UserError: nothing can be searched with this config, or the folder holds another search.
     """
     config = checked(config)
+    require_here(config)
     _check_searchable(config)
     if config.training.method == "auto":
         # A choice in every trial would take longer than the trial.
