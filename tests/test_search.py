@@ -438,6 +438,7 @@ def test_data_that_changed_and_another_search_are_refused(config):
         ("search", "seed", 1),
         ("search", "halving", None),
         ("training", "schedule", "cosine"),
+        ("evaluation", "threshold", 0.4),
     ):
         other = read_config(write_config(Path(config.run_dir).parent / "tiny"))
         other = replace(config, **{section: replace(getattr(config, section), **{name: value})})

@@ -23,8 +23,8 @@ from pipeline.search.space import Setting, Settings, space_of, values_of, with_s
 from pipeline.search.trials import Record, Trial, read_record, read_trial
 from pipeline.settings.read import require
 
-# With other values of these the same trials would not follow from each other.
-DECISIVE = ("seed", "halving", "space")
+# With other values of these the same trials would not follow from each other, or their scores be of two kinds.
+DECISIVE = {"search": ("seed", "halving", "space"), "evaluation": ("threshold",)}
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,10 @@ def _require_same_search(folder: Path, config: Config) -> None:
                 f"{folder} holds a search of an earlier version, which would not go on as it began: give another "
                 "--run_dir, or delete the folder."
             )
-    old = yaml.safe_load(path.read_text(encoding="utf-8"))["search"]
-    new = json.loads(json.dumps(dataclasses.asdict(config.search)))
-    for name in DECISIVE:
-        if old[name] != new[name]:
+    old = yaml.safe_load(path.read_text(encoding="utf-8"))
+    new = json.loads(json.dumps(dataclasses.asdict(config)))
+    for section, name in ((section, name) for section, names in DECISIVE.items() for name in names):
+        if old[section][name] != new[section][name]:
             raise UserError(
-                f"{folder} holds a search with another search.{name}: give another --run_dir, or delete the folder."
+                f"{folder} holds a search with another {section}.{name}: give another --run_dir, or delete the folder."
             )
