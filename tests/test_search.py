@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,8 @@ from test_report import Page
 from tiny import write_config, write_rows
 from trial_double import Killed, Trainer
 
-from pipeline import UserError, read_config
+from pipeline import UserError, command_line, read_config
+from pipeline.command_line import parse
 from pipeline.config import Config, Range, to_yaml
 from pipeline.config_check import check
 from pipeline.search import __main__ as command
@@ -557,7 +559,7 @@ def test_the_command_is_explained_and_names_the_missing_extra(tmp_path, capsys):
     assert command.main(["--help"]) == 0
     assert "--trials N, --minutes M" in capsys.readouterr().out
     words = ["--config", "x", "--trials", "3", "--minutes=5", "--search.seed", "1", "--a.b", "c"]
-    assert command.words_of_run(words) == ["--config", "x", "--a.b", "c"]
+    assert command.words_of_run(words, {}) == ["--config", "x", "--a.b", "c"]
     process = run_without(
         "from pipeline.search.__main__ import main; raise SystemExit(main(sys.argv[1:]))",
         "--config", str(write_config(tmp_path, rows=9)), "--run_dir", str(tmp_path / "run"), "--trials", "2",
@@ -577,9 +579,38 @@ def test_a_bucket_is_no_folder_to_search_in(config, tmp_path, monkeypatch):
     assert not (tmp_path / "s3:").exists()
 
 
-def test_a_search_halves_by_epochs_of_fine_tuning(config):
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_command_that_is_printed_trains_what_was_found(config, tmp_path, capsys, monkeypatch, named, keep):
+    rate, folder = ("1e-3", "kept") if keep else ("0.1", "changed")
+    given = str(tmp_path / "tiny" / "tiny.yaml")
+    monkeypatch.setattr(command_line, "DEFAULT_RECIPE", given)
+    monkeypatch.setattr(command, "DEFAULT_RECIPE", given)
+    monkeypatch.setattr(command, "_search", lambda config, worker: search(config, worker, Trainer()))
+    words = [
+        *(["--config", given] if named else []), "--run_dir", str(tmp_path / f"my run, {folder}"),
+        "--training.learning_rate", rate, "--training.warmup=0.2", "--training.epochs", "9", "--export.enabled=false",
+        "--training.method", "auto", "--trials", "12", "--search.space",
+        "{training.learning_rate: {low: 1e-5, high: 1e-1, log: true}, training.batch_size: {choices: [8, 16]}}",
+    ]  # fmt: skip
+    assert command.main(words) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("note: training.method auto: all trials fine_tune")
+    (line,) = [line for line in said.splitlines() if "pipeline.run" in line]
+    found = parse(shlex.split(line)[3:])
+    best = json.loads((Path(str(found.run_dir)) / "search" / "search.json").read_text())
+    assert best["verdict"]["keep_defaults"] == keep
+    settings = best["defaults" if keep else "winner"]["settings"]
+    assert found.training.learning_rate == settings["training.learning_rate"]
+    assert found.training.batch_size == settings["training.batch_size"]
+    assert (found.training.method, found.training.warmup, found.training.epochs) == ("fine_tune", 0.2, 9)
+    assert found.data.train == str(tmp_path / "tiny" / "train.csv") and not found.export.enabled
+
+
+def test_a_search_halves_by_epochs_of_fine_tuning(config, capsys):
     config.training.method = "auto"
     assert open_study(config).config.training.method == "fine_tune"
+    assert "all trials fine_tune" in capsys.readouterr().out
     for name, value in (("method", "head"), ("updates", 60)):
         other = read_config(write_config(Path(str(config.run_dir)) / name, training={"epochs": 9, name: value}))
         other.run_dir, other.model.pooling = str(Path(str(config.run_dir)) / name / "run"), "mean"

@@ -38,6 +38,7 @@ class Study:
         rungs: shares of a trial's epochs at which it may pause; the last is 1.
         monitor: the validation score by which trials are compared.
         higher: whether higher is better.
+        settled: settings that the search has put in place of the config's own, for all trials.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Study:
     rungs: list[float]
     monitor: str
     higher: bool
+    settled: Settings
 
     @property
     def lock(self) -> FileLock:
@@ -105,9 +107,11 @@ def open_study(config: Config) -> Study:
     config = checked(config)
     require_here(config)
     _check_searchable(config)
+    settled: Settings = {}
     if config.training.method == "auto":
         # A choice in every trial would take longer than the trial.
-        config.training.method = "fine_tune"
+        config.training.method = settled["training.method"] = "fine_tune"
+        print("note: training.method auto: all trials fine_tune, and so best.yaml says", flush=True)
     folder = Path(str(config.run_dir)) / "search"
     folder.mkdir(parents=True, exist_ok=True)
     config.run_dir = str(folder)
@@ -119,9 +123,8 @@ def open_study(config: Config) -> Study:
         config = absolute(claim(folder, config))
     kind = tasks.kind_of(config.data)
     monitor = kind.monitored(config.training.monitor)
-    return Study(
-        folder, config, space, shares(config.search.halving, config.training.epochs), monitor, kind.monitors[monitor]
-    )
+    rungs = shares(config.search.halving, config.training.epochs)
+    return Study(folder, config, space, rungs, monitor, kind.monitors[monitor], settled)
 
 
 def _check_searchable(config: Config) -> None:
