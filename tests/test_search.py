@@ -191,7 +191,7 @@ def test_settings_that_cannot_work_are_not_proposed(config):
 
 
 def test_trials_know_nothing_of_the_test_rows(config, tmp_path):
-    config.data.test = str(tmp_path / "test.csv")
+    config.data.test, config.evaluation.cross_validation = str(tmp_path / "test.csv"), 3
     trainer = Trainer()
     with pytest.raises(AssertionError, match="the test rows are opened"):
         search(config, train=trainer)
@@ -206,6 +206,9 @@ def test_trials_know_nothing_of_the_test_rows(config, tmp_path):
     found = search(config, train=after)
     assert found.results["winner"]["test"]["values"]
     assert {Path(each.run_dir).parent.name for each in after.configs} == {"final"}
+    # Nor do they train more models than their own.
+    assert {each.evaluation.cross_validation for each in of_trials} == {0}
+    assert {each.evaluation.cross_validation for each in after.configs} == {3}
 
 
 def test_a_winner_that_changes_after_the_test_rows_were_read_is_told(config):

@@ -93,8 +93,8 @@ class Study:
         if config.data.test:
             config.data.test, config.data.test_fraction = None, 0.0
         config.evaluation.score_test = config.export.enabled = False
-        # No trial is compared with it; the trainings with new seeds are.
-        config.evaluation.baseline = "none"
+        # No trial is compared by them; the trainings with new seeds have them.
+        config.evaluation.baseline, config.evaluation.cross_validation = "none", 0
         return config
 
 
