@@ -222,6 +222,17 @@ def test_a_winner_that_changes_after_the_test_rows_were_read_is_told(config):
     assert f"Test rows were read before, when trial {first} had won" in (found.folder / "report.html").read_text()
 
 
+def test_test_rows_that_nobody_scored_are_not_called_read(config):
+    config.search.trials, config.search.repeats = 2, 0
+    config.search.space = {"training.learning_rate": Range(2e-2, 2e-1, log=True)}
+    first = search(config, train=Trainer()).results["winner"]["trial"]
+    config.search.trials = 30
+    found = search(config, train=Trainer())
+    assert found.results["winner"]["trial"] != first
+    assert found.results["selection"]["test_rows_read_before"] == []
+    assert "Test rows were read before" not in (found.folder / "report.html").read_text()
+
+
 def test_the_defaults_are_kept_where_the_gain_is_no_more_than_seeds_explain(config, capsys):
     config.training.learning_rate, config.training.warmup = 1e-3, 0.2
     found = search(config, train=Trainer())
