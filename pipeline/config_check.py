@@ -13,7 +13,7 @@ from pipeline.backbone.config import (
 )
 from pipeline.config import Config, check_run_dir
 from pipeline.data.config import check_columns, check_split
-from pipeline.evaluation.config import check_threshold
+from pipeline.evaluation.config import check_cross_validation, check_threshold
 from pipeline.pretraining.config import check_pretraining
 from pipeline.privacy.config import check_privacy, check_private_stage
 from pipeline.search.config import check_search
@@ -31,8 +31,8 @@ RULES = (check_run_dir, check_private_stage, check_pretraining, check_fresh_back
 # Those of fine-tuning, which a run that ends with pre-training has no use for.
 FINE_TUNING = (
     check_split, check_columns, check_room_for_text, check_long_texts, check_fusion, check_training, check_method,
-    check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_search,
-    check_answers, check_onnx, check_publish, check_self_training, check_privacy, tasks.check,
+    check_fresh_classifier, check_finished, check_distillation, check_pooling, check_threshold, check_cross_validation,
+    check_search, check_answers, check_onnx, check_publish, check_self_training, check_privacy, tasks.check,
 )  # fmt: skip
 
 

@@ -35,11 +35,7 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
     Raises:
         UserError: another process works in the folder, or it holds a run with other settings.
     """
-    if is_remote(config.run_dir):
-        raise UserError(
-            f"run_dir {config.run_dir}: a run works in a folder of this machine, or of a bucket that is mounted; give "
-            "its path, and the bucket as export.publish."
-        )
+    require_here(config)
     run_dir = Path(str(config.run_dir))
     run_dir.mkdir(parents=True, exist_ok=True)
     number = cluster.index if cluster else 0
@@ -54,6 +50,15 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
         yield (taken_up if follower else claim)(run_dir, config), fingerprint(config)
     finally:
         lock.release()
+
+
+def require_here(config: Config) -> None:
+    """Refuse a run_dir that is no folder of this machine, where one with its address as its name would be made."""
+    if is_remote(config.run_dir):
+        raise UserError(
+            f"run_dir {config.run_dir}: a run works in a folder of this machine, or of a bucket that is mounted; give "
+            "its path, and the bucket as export.publish."
+        )
 
 
 def taken_up(run_dir: Path, config: Config) -> Config:

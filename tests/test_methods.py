@@ -16,16 +16,17 @@ from export import load as load_model
 from pipeline import run
 from pipeline.classifier import parts_of
 from pipeline.command_line import parse
-from pipeline.config import DataConfig, TrainingConfig
+from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
 from pipeline.data.folds import fold_numbers
 from pipeline.data.load import load
 from pipeline.errors import TRY_AGAIN, UserError
+from pipeline.methods import auto
 from pipeline.methods.auto import choose
 from pipeline.methods.balanced import BalancedRows, balanced_batches, rows_by_class
 from pipeline.methods.contrastive import TEMPERATURE, ContrastiveModel, pair_losses
 from pipeline.methods.linear import Examples, LinearFit, choose_strength
-from pipeline.methods.trials import calibrated_losses
+from pipeline.methods.trials import Trials, calibrated_losses
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
@@ -100,6 +101,22 @@ def test_folds_keep_what_a_group_or_a_text_joins_together(tmp_path):
         numbers = fold_numbers(train, 4, seed)
         assert len(set(numbers[:4])) == 1 and len(set(numbers)) == 4
         assert all(len(set(numbers[n : n + 2])) == 1 for n in range(5, 45, 2))
+
+
+@pytest.mark.parametrize("asked", [None, 1])
+def test_rows_of_one_text_are_not_scored_by_a_model_that_nobody_trained(data, tmp_path, asked):
+    rows = replace(data.train, rows=np.repeat(data.train.rows[:1], 12))
+    assembly = SimpleNamespace(
+        config=SimpleNamespace(run_dir=str(tmp_path), training=SimpleNamespace(seed=0)), data=data
+    )
+    with pytest.raises(UserError, match="12 training rows have one text or one group"):
+        Trials(assembly, rows, Workers()).out_of_fold("head", 3, asked)
+
+
+def test_one_fold_is_refused(tmp_path, capsys):
+    config = settings(tmp_path, "head", evaluation={"cross_validation": 1})
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 2
+    assert "evaluation.cross_validation 1 leaves no other fold to learn from" in capsys.readouterr().err
 
 
 # The head.
@@ -346,6 +363,20 @@ def test_methods_are_compared_as_if_they_were_calibrated():
     assert len(plain) == 400 and noisier.mean() > plain.mean() + 0.1
 
 
+def test_a_monitored_loss_does_not_take_the_place_of_the_calibrated_one(data, tmp_path, monkeypatch):
+    sure = 9 * np.eye(3, dtype=np.float32)[data.train.targets()][np.random.default_rng(0).permutation(60)]
+    monkeypatch.setattr(auto, "METHODS", ("contrastive", "fine_tune"))
+    monkeypatch.setattr(auto.Trials, "out_of_fold", lambda *_: (np.ones(60, bool), sure))
+    training = TrainingConfig(method="auto", monitor="loss")
+    config = SimpleNamespace(training=training, distillation=DistillationConfig(), run_dir=str(tmp_path))
+    chosen = auto._choose(SimpleNamespace(config=config, data=data), data.train, Workers())
+    calibrated = calibrated_losses(SimpleNamespace(data=data), data.train, sure).mean()
+    assert {name: scores["loss"] for name, scores in chosen.tried.items()} == pytest.approx(
+        {"contrastive": calibrated, "fine_tune": calibrated}
+    )
+    assert calibrated < 1.2 and f"contrastive {calibrated:.3f}" in chosen.reason
+
+
 def test_auto_says_what_it_tried_and_why_it_chose(chosen):
     found = json.loads((chosen[1] / "method.json").read_text())
     assert set(found["tried"]) == {"head", "contrastive", "fine_tune"}
@@ -371,8 +402,6 @@ def test_auto_stopped_in_a_trial_goes_on_to_the_same_weights(tmp_path, monkeypat
 
 
 def test_many_rows_are_learned_from_without_a_trial(tmp_path, monkeypatch, capsys):
-    from pipeline.methods import auto
-
     monkeypatch.setattr(auto, "MANY_ROWS", 20)
     config = settings(tmp_path, "auto", export={"enabled": False})
     assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0

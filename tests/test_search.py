@@ -1,9 +1,11 @@
 """A search: the same trials and the same winner however often it is stopped, and honest scores."""
 
+import errno
 import itertools
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -13,13 +15,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from test_extras import run_without
 from test_report import Page
 from tiny import write_config, write_rows
 from trial_double import Killed, Trainer
 
-from pipeline import UserError, read_config
+from pipeline import UserError, command_line, read_config
+from pipeline.command_line import parse
 from pipeline.config import Config, Range, to_yaml
 from pipeline.config_check import check
 from pipeline.search import __main__ as command
@@ -32,6 +36,7 @@ from pipeline.search.search import search
 from pipeline.search.space import Setting, space_of, works
 from pipeline.search.study import open_study
 from pipeline.search.trials import Record, Trial, read_record
+from pipeline.settings.text import read_file
 from pipeline.training.pause import Pause
 
 ROOT = Path(__file__).parents[1]
@@ -186,7 +191,7 @@ def test_settings_that_cannot_work_are_not_proposed(config):
 
 
 def test_trials_know_nothing_of_the_test_rows(config, tmp_path):
-    config.data.test = str(tmp_path / "test.csv")
+    config.data.test, config.evaluation.cross_validation = str(tmp_path / "test.csv"), 3
     trainer = Trainer()
     with pytest.raises(AssertionError, match="the test rows are opened"):
         search(config, train=trainer)
@@ -201,6 +206,9 @@ def test_trials_know_nothing_of_the_test_rows(config, tmp_path):
     found = search(config, train=after)
     assert found.results["winner"]["test"]["values"]
     assert {Path(each.run_dir).parent.name for each in after.configs} == {"final"}
+    # Nor do they train more models than their own.
+    assert {each.evaluation.cross_validation for each in of_trials} == {0}
+    assert {each.evaluation.cross_validation for each in after.configs} == {3}
 
 
 def test_a_winner_that_changes_after_the_test_rows_were_read_is_told(config):
@@ -212,6 +220,17 @@ def test_a_winner_that_changes_after_the_test_rows_were_read_is_told(config):
     assert found.results["winner"]["trial"] != first
     assert found.results["selection"]["test_rows_read_before"] == [first]
     assert f"Test rows were read before, when trial {first} had won" in (found.folder / "report.html").read_text()
+
+
+def test_test_rows_that_nobody_scored_are_not_called_read(config):
+    config.search.trials, config.search.repeats = 2, 0
+    config.search.space = {"training.learning_rate": Range(2e-2, 2e-1, log=True)}
+    first = search(config, train=Trainer()).results["winner"]["trial"]
+    config.search.trials = 30
+    found = search(config, train=Trainer())
+    assert found.results["winner"]["trial"] != first
+    assert found.results["selection"]["test_rows_read_before"] == []
+    assert "Test rows were read before" not in (found.folder / "report.html").read_text()
 
 
 def test_the_defaults_are_kept_where_the_gain_is_no_more_than_seeds_explain(config, capsys):
@@ -295,6 +314,35 @@ def test_a_training_that_fails_is_a_result(config, capsys):
     config.training.learning_rate, config.run_dir = 1e-2, config.run_dir + "-other"
     with pytest.raises(UserError, match="the config's own settings fail: the loss"):
         search(config, train=Trainer(higher_than=1e-3))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_settings_fault(config, number):
+    """TensorFlow has one kind of error for a full disk and a full memory."""
+    asked = []
+
+    def train(config: Config, pause: Pause) -> None:
+        name = Path(str(config.run_dir)).name
+        asked.append(name)
+        if name == "0001":
+            words = f"{config.run_dir}/checkpoints/variables; {os.strerror(number)}"
+            raise tf.errors.ResourceExhaustedError(None, None, words)
+        Trainer()(config, pause)
+
+    with pytest.raises(tf.errors.ResourceExhaustedError, match=os.strerror(number)):
+        search(config, train=train)
+    found = search(config, train=Trainer())
+    assert asked == ["0000", "0001"] and not trials_of(found.folder)[1]["failed"]
+
+
+def test_a_memory_that_does_not_do_is_the_settings_fault(config):
+    def train(config: Config, pause: Pause) -> None:
+        if Path(str(config.run_dir)).name == "0001":
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        Trainer()(config, pause)
+
+    found = search(config, train=train)
+    assert [row["number"] for row in trials_of(found.folder) if row["failed"]] == [1]
 
 
 class FakeTime(SimpleNamespace):
@@ -406,6 +454,7 @@ def test_data_that_changed_and_another_search_are_refused(config):
         ("search", "seed", 1),
         ("search", "halving", None),
         ("training", "schedule", "cosine"),
+        ("evaluation", "threshold", 0.4),
     ):
         other = read_config(write_config(Path(config.run_dir).parent / "tiny"))
         other = replace(config, **{section: replace(getattr(config, section), **{name: value})})
@@ -420,6 +469,22 @@ def test_data_that_changed_and_another_search_are_refused(config):
         (lambda c: (setattr(c.corpus, "train", "x"), setattr(c.model, "max_sequence_length", 512)), "would pre-train"),
         (lambda c: c.search.space.update({"training.rate": Range(0, 1)}), "training.rate is not a setting"),
         (lambda c: c.search.space.update({"training.seed": Range(0, 9)}), "training.seed cannot be searched"),
+        (lambda c: c.search.space.update({"training.lora": Range(0, 9)}), "training.lora is not a setting"),
+        (lambda c: c.search.space.update({"training.privacy.epsilon": Range(1, 9)}), "tell about the private rows"),
+        (lambda c: c.search.space.update({"training.lora.kernels": Range(choices=["key", "query"])}), "single value"),
+        (lambda c: setattr(c.data, "unlabelled", "pool.csv"), "a search goes without data.unlabelled"),
+        (
+            lambda c: c.search.space.update({"training.drop_suspicious": Range(choices=[True, False])}),
+            "drop_suspicious cannot be searched: it has to be the same for all trials",
+        ),
+        (lambda c: c.search.space.update({"training.self_training": Range(1, 3)}), "self_training cannot be searched"),
+        (
+            lambda c: (
+                setattr(c.training, "drop_suspicious", True),
+                c.search.space.update({"model.pooling": Range(choices=["mean", "first"])}),
+            ),
+            "model.pooling decides which rows training.drop_suspicious leaves out",
+        ),
         (lambda c: c.search.space.update({"data.train": Range(choices=["a", "b"])}), "data.train cannot be searched"),
         (lambda c: c.search.space.update({"training.warmup": Range(0.1, 1.5)}), r"warmup\.high is 1\.5: it must be"),
         (lambda c: c.search.space.update({"training.warmup": Range(0.3, 0.1)}), "low 0.3 is not below high 0.1"),
@@ -453,6 +518,18 @@ def test_a_config_file_may_hold_the_space(tmp_path):
     assert (epochs.low, epochs.high, epochs.whole) == (2, 5, True)
     assert ema.choices == (None, 0.99) and pooling.choices == ("mean", "first")
     assert asdict(config.search)["trials"] == 5
+
+
+def test_a_setting_within_a_setting_is_searched(config):
+    config.training.trainable, config.training.learning_rate = "lora", 1e-3
+    config.search.space = {"training.lora.rank": Range(1, 64), "training.warmup": Range(0.18, 0.22)}
+    trainer = Trainer()
+    found = search(config, train=trainer)
+    tried = {row["settings"]["training.lora.rank"] for row in trials_of(found.folder)}
+    assert len(tried) > 4 and {each.training.lora.rank for each in trainer.configs} == tried
+    assert not found.results["verdict"]["keep_defaults"]
+    best = read_file(Config, found.folder / "best.yaml")["training"]
+    assert best["lora"] == {"rank": found.settings["training.lora.rank"]} and "warmup" in best
 
 
 def test_the_usual_space_lies_around_the_config(config):
@@ -496,7 +573,7 @@ def test_the_command_is_explained_and_names_the_missing_extra(tmp_path, capsys):
     assert command.main(["--help"]) == 0
     assert "--trials N, --minutes M" in capsys.readouterr().out
     words = ["--config", "x", "--trials", "3", "--minutes=5", "--search.seed", "1", "--a.b", "c"]
-    assert command.words_of_run(words) == ["--config", "x", "--a.b", "c"]
+    assert command.words_of_run(words, {}) == ["--config", "x", "--a.b", "c"]
     process = run_without(
         "from pipeline.search.__main__ import main; raise SystemExit(main(sys.argv[1:]))",
         "--config", str(write_config(tmp_path, rows=9)), "--run_dir", str(tmp_path / "run"), "--trials", "2",
@@ -508,9 +585,46 @@ def test_the_command_is_explained_and_names_the_missing_extra(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_search_halves_by_epochs_of_fine_tuning(config):
+def test_a_bucket_is_no_folder_to_search_in(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config.run_dir = "s3://bucket/run"
+    with pytest.raises(UserError, match="run_dir s3://bucket/run: a run works in a folder of this machine"):
+        search(config, train=Trainer())
+    assert not (tmp_path / "s3:").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_command_that_is_printed_trains_what_was_found(config, tmp_path, capsys, monkeypatch, named, keep):
+    rate, folder = ("1e-3", "kept") if keep else ("0.1", "changed")
+    given = str(tmp_path / "tiny" / "tiny.yaml")
+    monkeypatch.setattr(command_line, "DEFAULT_RECIPE", given)
+    monkeypatch.setattr(command, "DEFAULT_RECIPE", given)
+    monkeypatch.setattr(command, "_search", lambda config, worker: search(config, worker, Trainer()))
+    words = [
+        *(["--config", given] if named else []), "--run_dir", str(tmp_path / f"my run, {folder}"),
+        "--training.learning_rate", rate, "--training.warmup=0.2", "--training.epochs", "9", "--export.enabled=false",
+        "--training.method", "auto", "--trials", "12", "--search.space",
+        "{training.learning_rate: {low: 1e-5, high: 1e-1, log: true}, training.batch_size: {choices: [8, 16]}}",
+    ]  # fmt: skip
+    assert command.main(words) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("note: training.method auto: all trials fine_tune")
+    (line,) = [line for line in said.splitlines() if "pipeline.run" in line]
+    found = parse(shlex.split(line)[3:])
+    best = json.loads((Path(str(found.run_dir)) / "search" / "search.json").read_text())
+    assert best["verdict"]["keep_defaults"] == keep
+    settings = best["defaults" if keep else "winner"]["settings"]
+    assert found.training.learning_rate == settings["training.learning_rate"]
+    assert found.training.batch_size == settings["training.batch_size"]
+    assert (found.training.method, found.training.warmup, found.training.epochs) == ("fine_tune", 0.2, 9)
+    assert found.data.train == str(tmp_path / "tiny" / "train.csv") and not found.export.enabled
+
+
+def test_a_search_halves_by_epochs_of_fine_tuning(config, capsys):
     config.training.method = "auto"
     assert open_study(config).config.training.method == "fine_tune"
+    assert "all trials fine_tune" in capsys.readouterr().out
     for name, value in (("method", "head"), ("updates", 60)):
         other = read_config(write_config(Path(str(config.run_dir)) / name, training={"epochs": 9, name: value}))
         other.run_dir, other.model.pooling = str(Path(str(config.run_dir)) / name / "run"), "mean"

@@ -86,16 +86,45 @@ def test_the_surest_texts_of_each_answer_are_learned_from(begun, tmp_path, capsy
     assert metrics["test"]["rows"] == 30
 
 
+class Killed(Exception):
+    pass
+
+
+def killed(*_, **__):
+    raise Killed
+
+
+def test_labels_are_those_of_the_rows_and_texts_as_they_are(begun, tmp_path, capsys, monkeypatch):
+    """Killed before its own training begins, a run may find other files."""
+    pool, rows = tmp_path / "pool.csv", tmp_path / "run" / "self_training" / "rows-1.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.methods.cross_validation.cross_validate", killed)
+        for _ in range(2):
+            with pytest.raises(Killed):
+                run.main(begun)
+        before = rows.read_bytes(), rows.stat().st_mtime_ns
+        write(pool, ["text"], [(text,) for text, _ in texts(40, 7)])
+        with pytest.raises(Killed):
+            run.main(begun)
+        learned = {json.loads(line)["text"] for line in rows.read_text().splitlines()[18:]}
+        assert learned and learned <= {text for text, _ in texts(40, 7)}
+        # What is there holds where its files are gone, and where they are the same again.
+        changed_at = rows.stat().st_mtime_ns
+        moved = pool.rename(tmp_path / "moved.csv")
+        with pytest.raises(Killed):
+            run.main(begun)
+        assert rows.stat().st_mtime_ns == changed_at and rows.read_bytes() != before
+        moved.rename(pool)
+    labels = dict(zip(SUBJECTS, [*SUBJECTS][::-1], strict=True))
+    write(tmp_path / "train.csv", ["text", "label"], [(text, labels[label]) for text, label in texts(18, 1)])
+    assert run.main(begun) == 2
+    assert "the data changed since this run began; use another run_dir" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_what_was_decided(begun, tmp_path, capsys, monkeypatch):
     words = [*begun, "--training.method", "fine_tune", "--training.self_training", "2", "--training.updates", "6"]
     assert run.main([*words, "--run_dir", str(tmp_path / "whole")]) == 0
-
-    class Killed(Exception):
-        pass
-
-    def killed(*_, **__):
-        raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.assemble.Assembly.forward", killed)

@@ -19,9 +19,9 @@ class EvaluationConfig:
     clearly better. auto: where there are under 50,000 training rows, and rows times
     labels are under 5,000,000."""
     cross_validation: CountOrZero = 0
-    """Score the training rows too, each by a model that has not seen it, of so many that are trained beside; 0: do not.
-    Rows that training.drop_suspicious leaves out are scored as well; which, each model's own rows decide. For few rows,
-    with data.validation_fraction and data.test_fraction 0."""
+    """Score the training rows too, each by a model that has not seen it, of two or more that are trained beside; 0: do
+    not. Rows that training.drop_suspicious leaves out are scored as well; which, each model's own rows decide. For few
+    rows, with data.validation_fraction and data.test_fraction 0."""
     batch_size: Count = 64
     """Examples a forward pass."""
     threshold: Share | Literal["tuned"] = 0.5
@@ -40,6 +40,14 @@ class EvaluationConfig:
     each with its interval; differences that are more than chance are said."""
     score_test: bool = True
     """Score the test rows; false: they stay unseen, as where settings are still being chosen."""
+
+
+def check_cross_validation(config: "Config") -> None:
+    """Each row is held out from a model of others."""
+    require(
+        config.evaluation.cross_validation != 1,
+        "evaluation.cross_validation 1 leaves no other fold to learn from: give 2 or more, or 0 for none.",
+    )
 
 
 def check_threshold(config: "Config") -> None:

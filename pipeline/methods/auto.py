@@ -32,7 +32,7 @@ class Choice:
     method: str
     reason: str
     tried: dict[str, dict[str, float | None]]
-    """Of each method, on rows that it has not seen: the calibrated loss and the monitored score."""
+    """Of each method, on rows that it has not seen: the calibrated loss and, but for the loss, the monitored score."""
     identity: str = ""
     """Of the rows and tokens that it was chosen for."""
 
@@ -55,6 +55,9 @@ def choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
         run: its model as it was made.
         rows: the training rows.
         workers: of the run, who all choose alike.
+
+    Raises:
+        UserError: the rows have one text, or one group, between them; or what a method raises.
     """
     path = Path(str(run.config.run_dir)) / FILE
     with workers.chief_first():
@@ -89,8 +92,8 @@ def _choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
         predictions = run.data.task.activation(tf.constant(logits)).numpy()
         scores = run.data.task.scores(asked_about.targets(), predictions)
         monitor = run.data.task.monitored(run.config.training.monitor)
-        # A score may be undefined, as R2 is of equal numbers.
-        tried[name] = {"loss": float(of_rows[name].mean()), monitor: scores[monitor]}
+        # A score may be undefined, as R2 is of equal numbers; a loss that is monitored is not the calibrated one.
+        tried[name] = {monitor: scores[monitor]} | {"loss": float(of_rows[name].mean())}
         if name != best and _clearly_less(of_rows[name], of_rows[best]):
             best = name
     said = ", ".join(f"{name} {scores['loss']:.3f}" for name, scores in tried.items())

@@ -24,6 +24,9 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
         run: its model as it was made.
         task: as it is served.
         workers: of the run.
+
+    Raises:
+        UserError: the rows have one text, or one group, between them.
     """
     folds, train, judged = run.config.evaluation.cross_validation, run.data.train, run.data.judged
     if not folds or train is None or not run.updates:

@@ -56,7 +56,8 @@ class Place:
 def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config, DataSplits]:
     """The rounds before the last: the config, with the method that was chosen, and the data with `learned`.
 
-    A killed run goes on in the round that it was in. Texts that are also validation or test rows are left out.
+    A killed run goes on in the round that it was in; what it has kept of other rows or texts does not count. Texts that
+    are also validation or test rows are left out.
 
     Args:
         config: of the run; without data.unlabelled nothing happens.
@@ -64,7 +65,7 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
         place: where it trains.
 
     Raises:
-        UserError: there are no such texts, or what training raises.
+        UserError: there are no such texts, a round has begun with other rows, or what training raises.
         Stopped: see `train`.
     """
     if not config.data.unlabelled or data.train is None:
@@ -72,8 +73,8 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
     folder = Path(str(config.run_dir)) / FOLDER
     rows = _Rows(config, data, folder)
     with place.workers.chief_first():
-        if place.workers.chief and not rows.pool_file.is_file():
-            rows.write(rows.pool_file, rows.texts_of_source())
+        if place.workers.chief:
+            rows.keep_pool()
         pool = rows.read(rows.pool_file)
     print(f"self-training on {len(pool)} texts of {config.data.unlabelled}", flush=True)
     for number in range(1, config.training.self_training + 1):
@@ -81,7 +82,7 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
         method, answers = _round(config, data, pool, folder / f"{number}", place)
         config = replace(config, training=replace(config.training, method=method))
         with place.workers.chief_first():
-            if place.workers.chief and not target.is_file():
+            if place.workers.chief:
                 rows.write(target, [*rows.labelled(), *rows.chosen(pool, answers)])
             learned = rows.read(target)
         data = rows.with_learned(learned)
@@ -93,12 +94,13 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
 
 def _round(config: Config, data: DataSplits, pool: Split, folder: Path, place: Place) -> tuple[str, np.ndarray]:
     """The method by which one round trains, and its predictions for the pool, float32 [m, K]."""
-    kept = folder / "answers.npz"
+    kept, asked = folder / "answers.npz", f"{data.fingerprint} about:{pool.store.meta.fingerprint}"
     with place.workers.chief_first():
         done = kept.is_file()
     if done:
         with np.load(kept) as found:
-            return str(found["method"]), found["answers"]
+            if "asked" in found and str(found["asked"]) == asked:
+                return str(found["method"]), found["answers"]
     seed_all(config.training)
     run = assemble(replace(config, run_dir=str(folder)), data, place.strategy)
     # It ends, wherever the run itself is to pause; but not after its deadline.
@@ -110,7 +112,7 @@ def _round(config: Config, data: DataSplits, pool: Split, folder: Path, place: P
     answers = data.task.activation(tf.constant(run.forward("logits", place.workers)(pool))).numpy()
     if place.workers.chief:
         partial = folder / "partial.npz"
-        np.savez(partial, method=method, answers=answers)
+        np.savez(partial, method=method, answers=answers, asked=asked)
         partial.rename(kept)
     place.workers.barrier()
     return method, answers
@@ -132,6 +134,23 @@ class _Rows:
         # Others are refused before the run begins.
         self.task = cast(LabelTask, data.task)
         self.columns, self.pool_file = data.features.cells, folder / "texts.jsonl"
+
+    def keep_pool(self) -> None:
+        """Write the texts of the source, unless they are those of these files beside these rows; where the files cannot
+        be found any more, what was written of them holds."""
+        about = self.pool_file.with_suffix(".json")
+        known = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+        try:
+            files = sources.expand(self.config.unlabelled or "")
+        except UserError:
+            if known.get("rows") != self.data.fingerprint:
+                raise
+            return
+        identity = {"rows": self.data.fingerprint, "files": [[*sources.identity(file, self.config)] for file in files]}
+        if known != identity:
+            about.unlink(missing_ok=True)
+            self.write(self.pool_file, self.texts_of_source())
+            write_text(about, json.dumps(identity))
 
     def texts_of_source(self) -> Iterator[Line]:
         """Its texts, each once, with a stand-in for the label."""
@@ -181,10 +200,12 @@ class _Rows:
         return self._written(replace(pool, rows=pool.rows[rows]), names[rows].tolist())
 
     def write(self, path: Path, rows: Iterable[Line]) -> None:
-        """As JSON lines."""
+        """As JSON lines; a file that holds them stays as it is, as `convert` takes one of another time for another."""
         keys = [*self.columns, self.config.label_column]
         lines = (json.dumps(dict(zip(keys, [*cells, label], strict=True)), ensure_ascii=False) for cells, label in rows)
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        text = "".join(f"{line}\n" for line in lines)
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
 
     def read(self, path: Path) -> Split:
         """The rows of a file that `write` has written."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 from pipeline.assemble import Assembly
 from pipeline.data.folds import fold_numbers, part
 from pipeline.data.split import Split
+from pipeline.errors import UserError
 from pipeline.evaluation.calibration import BOUNDS
 from pipeline.methods import method
 from pipeline.training.checkpoint import Checkpoints
@@ -50,13 +51,22 @@ class Trials:
 
         Returns:
             bool [n], the rows that were asked about, and the task's logits of these, float32 [m, outputs].
+
+        Raises:
+            UserError: all rows are in one fold, or what the method raises.
         """
         numbers = fold_numbers(self.rows, folds, self.run.config.training.seed)
+        if len(np.unique(numbers)) < 2:
+            raise UserError(
+                f"{len(self.rows)} training rows have one text or one group (data.group_column) between them: there is "
+                "nothing to hold out, for evaluation.cross_validation or training.method auto."
+            )
         logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
         more = "" if self.taught is None else "-with-doubted-rows"
         for fold in range(folds if asked is None else asked):
             out = numbers == fold
             known = ~out if self.taught is None else ~out & self.taught[fold]
+            # There may be fewer texts than folds.
             if out.any() and known.any():
                 logits[out] = self._fold(name, f"{name}-{fold + 1}-of-{folds}{more}", known, out)
         known = numbers < (folds if asked is None else asked)

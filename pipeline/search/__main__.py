@@ -6,13 +6,15 @@ python -m pipeline.launch local --workers 4 --search -- --config trec --trials 5
 """
 
 import contextlib
+import itertools
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Container, Iterator, MutableMapping
 from typing import TYPE_CHECKING
 
-from pipeline.command_line import parse
+from pipeline.command_line import DEFAULT_RECIPE, parse
 from pipeline.config import Config
 from pipeline.errors import TRY_AGAIN, Stopped, UserError
 from pipeline.files import full_disk
@@ -60,10 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {sentence or error}", file=sys.stderr)
         return 2
-    print(f"next:\n  open {found.folder / 'report.html'}")
-    print(f"  python -m pipeline.run {' '.join(words_of_run(words))} --config {found.folder / 'best.yaml'}")
+    again = [*words_of_run(words, found.written), "--config", str(found.folder / "best.yaml")]
+    print(f"next:\n  {shlex.join(['open', str(found.folder / 'report.html')])}")
+    print(f"  python -m pipeline.run {shlex.join(again)}")
     if found.saved_model:
-        print(f'  python -m export.predict {found.saved_model} "some text"')
+        print(f'  python -m export.predict {shlex.quote(str(found.saved_model))} "some text"')
     return 0
 
 
@@ -81,16 +84,22 @@ def this_worker(environment: MutableMapping[str, str]) -> Worker:
     return Worker(int(environment.get("SLURM_PROCID", 0)), count) if count > 1 else Worker()
 
 
-def words_of_run(words: list[str]) -> list[str]:
-    """The arguments without those that are the search's alone."""
-    kept, rest = [], iter(words)
+def words_of_run(words: list[str], written: Container[str]) -> list[str]:
+    """The arguments of a run that takes what a search has found, without those that are the search's alone.
+
+    Args:
+        words: the search's own arguments.
+        written: keys of best.yaml, which a command line would override.
+    """
+    kept, named, rest = [], False, iter(words)
     for word in rest:
         name, equals, _ = word.removeprefix("--").partition("=")
-        if name in SHORT or name.startswith("search."):
-            next(rest if not equals else iter(()), None)
-        else:
-            kept.append(word)
-    return kept
+        option = [word] if equals else [word, *itertools.islice(rest, 1)]
+        if name not in SHORT and not name.startswith("search.") and name not in written:
+            kept += option
+        named = named or name == "config"
+    # best.yaml alone would take the place of the recipe that stands where none is named.
+    return kept if named else ["--config", DEFAULT_RECIPE, *kept]
 
 
 def _search(config: Config, worker: Worker) -> "Search":

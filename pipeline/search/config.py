@@ -1,22 +1,25 @@
 """Settings of the search for settings."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from pipeline.errors import UserError
 from pipeline.settings.bounds import Bounds, Count, CountOrZero, Positive, Seed
-from pipeline.settings.read import keys_of, read, require, unknown_key
+from pipeline.settings.read import keys_of, members_of, read, require, unknown_key
 
 if TYPE_CHECKING:
     from pipeline.config import Config
 
 # What decides weights; data and evaluation must be the same for all trials, or their scores could not be compared.
 SECTIONS = ("text", "model", "training", "distillation")
-# The first would choose luck, the others what a score is, where and how safely a trial runs.
+# The first would choose luck, the others what a score is, of which rows, where and how safely a trial runs.
 FIXED = {
     f"training.{name}"
-    for name in ("seed", "monitor", "strategy", "workers_timeout", "checkpoint_seconds", "method", "updates")
-}
+    for name in (
+        "seed", "monitor", "strategy", "workers_timeout", "checkpoint_seconds", "method", "updates", "drop_suspicious",
+        "self_training",
+    )
+}  # fmt: skip
 
 
 @dataclass
@@ -71,6 +74,19 @@ def check_range(config: "Config", key: str, values: Range) -> None:
         key.partition(".")[0] in SECTIONS and key not in FIXED,
         f"search.space: {key} cannot be searched: it has to be the same for all trials.",
     )
+    require(
+        not key.startswith("training.privacy."),
+        f"search.space: {key} cannot be searched: each trial would tell about the private rows and not be counted.",
+    )
+    require(
+        not any(get_origin(kind) in (list, dict) for kind in members_of(kinds[key])),
+        f"search.space: {key} cannot be searched: it is no single value.",
+    )
+    require(
+        not config.training.drop_suspicious or key == "model.dropout" or not _of_vectors(key),
+        f"search.space: {key} decides which rows training.drop_suspicious leaves out, which have to be the same for "
+        "all trials: unset one of the two.",
+    )
     bounded = values.low is not None and values.high is not None
     require(
         bounded != (values.choices is not None) and (bounded or values.low is values.high is None),
@@ -87,3 +103,8 @@ def check_range(config: "Config", key: str, values: Range) -> None:
     assert values.low is not None and values.high is not None
     require(values.low < values.high, f"{name}: low {values.low:g} is not below high {values.high:g}.")
     require(not values.log or values.low > 0, f"{name}: with log, low must be above 0.")
+
+
+def _of_vectors(key: str) -> bool:
+    """Whether a setting changes the vectors by which labels are judged before training."""
+    return key.startswith(("text.", "model.")) or key == "training.dtype"

@@ -1,5 +1,6 @@
 """What a search leaves for its reader: search.json and report.html."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Sequence
@@ -43,7 +44,10 @@ def write_results(
             "score_that_won": winners[-1]["validation"],
             "gap_to_new_seeds": _less(winners[-1]["validation"], again["winner"]["validation"].get("mean")),
             "gap_to_test": _less(again["winner"]["validation"].get("mean"), again["winner"]["test"].get("mean")),
-            "test_rows_read_before": [each["trial"] for each in winners[:-1]],
+            # Those that an earlier version has written down do not say.
+            "test_rows_read_before": [
+                before["trial"] for before, after in itertools.pairwise(winners) if after.get("test_rows_read", True)
+            ],
         },
         "expected_best": expected_best([trial.score(study.higher) for trial in trials], study.higher),
         "importance": importance(study, trials),

@@ -32,6 +32,8 @@ class Search:
     """Of all of it."""
     settings: Settings
     """What to train with: the winner's, or the config's own."""
+    written: Settings
+    """What best.yaml holds: what differs from the config."""
     results: dict[str, Any]
     """What search.json holds."""
     saved_model: Path | None
@@ -74,11 +76,12 @@ def search(config: Config, worker: Worker | None = None, train: Train = train_ru
         done = repeats(study, winner)
         found = verdict(study, winner, done)
         number = 0 if found.keep_defaults else winner.number
-        write_text(study.folder / BEST, _as_yaml(trials[number].record.settings if number else {}))
+        written = study.settled | (trials[number].record.settings if number else {})
+        write_text(study.folder / BEST, _as_yaml(written, keep=not number))
         results = write_results(study, trials, winners, done, found)
         print(found.sentence)
         model = _export(study, of(done, number), train)
-    return Search(study.folder, trials[number].record.settings, results, model)
+    return Search(study.folder, trials[number].record.settings, written, results, model)
 
 
 def _do(study: Study, job: Job, deadline: float | None, train: Train) -> None:
@@ -102,11 +105,14 @@ def _export(study: Study, chosen: list[Repeat], train: Train) -> Path | None:
     return next(reversed(versions_in(folder)), None)
 
 
-def _as_yaml(settings: Settings) -> str:
-    """A config file."""
-    sections: dict[str, dict] = {}
+def _as_yaml(settings: Settings, keep: bool) -> str:
+    """A config file; of the defaults, it holds what the search has set beside them."""
+    sections: dict[str, Any] = {}
     for key, value in settings.items():
-        section, _, name = key.partition(".")
-        sections.setdefault(section, {})[name] = value
-    head = "# Found by pipeline.search; give it as a second --config.\n" if sections else "# Keep the defaults.\n"
+        *path, name = key.split(".")
+        section = sections
+        for each in path:
+            section = section.setdefault(each, {})
+        section[name] = value
+    head = "# Keep the defaults.\n" if keep else "# Found by pipeline.search; give it as a second --config.\n"
     return head + (yaml.safe_dump(sections, sort_keys=False) if sections else "")

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from pipeline.config import Config
@@ -98,15 +99,15 @@ def usual(config: Config) -> dict[str, Range]:
 
 def values_of(config: Config, space: list[Setting]) -> Settings:
     """What a config has for the settings of a space."""
-    return {setting.key: _section(config, setting.key) for setting in space}
+    return {setting.key: attrgetter(setting.key)(config) for setting in space}
 
 
 def with_settings(config: Config, settings: Settings) -> Config:
     """A copy of the config with other values."""
     config = copy.deepcopy(config)
     for key, value in settings.items():
-        section, _, name = key.partition(".")
-        setattr(getattr(config, section), name, value)
+        section, _, name = key.rpartition(".")
+        setattr(attrgetter(section)(config), name, value)
     return config
 
 
@@ -126,8 +127,3 @@ def shown(settings: Settings) -> str:
 
 def _plain(value: Any) -> str:
     return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _section(config: Config, key: str) -> Any:
-    section, _, name = key.partition(".")
-    return getattr(getattr(config, section), name)

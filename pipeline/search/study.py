@@ -16,15 +16,15 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.local_paths import absolute
 from pipeline.model_hub import pin
-from pipeline.run_folder import claim
+from pipeline.run_folder import claim, require_here
 from pipeline.search.config import Range, SearchConfig
 from pipeline.search.halving import pauses, shares
 from pipeline.search.space import Setting, Settings, space_of, values_of, with_settings
 from pipeline.search.trials import Record, Trial, read_record, read_trial
 from pipeline.settings.read import require
 
-# With other values of these the same trials would not follow from each other.
-DECISIVE = ("seed", "halving", "space")
+# With other values of these the same trials would not follow from each other, or their scores be of two kinds.
+DECISIVE = {"search": ("seed", "halving", "space"), "evaluation": ("threshold",)}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Study:
         rungs: shares of a trial's epochs at which it may pause; the last is 1.
         monitor: the validation score by which trials are compared.
         higher: whether higher is better.
+        settled: settings that the search has put in place of the config's own, for all trials.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Study:
     rungs: list[float]
     monitor: str
     higher: bool
+    settled: Settings
 
     @property
     def lock(self) -> FileLock:
@@ -91,8 +93,8 @@ class Study:
         if config.data.test:
             config.data.test, config.data.test_fraction = None, 0.0
         config.evaluation.score_test = config.export.enabled = False
-        # No trial is compared with it; the trainings with new seeds are.
-        config.evaluation.baseline = "none"
+        # No trial is compared by them; the trainings with new seeds have them.
+        config.evaluation.baseline, config.evaluation.cross_validation = "none", 0
         return config
 
 
@@ -103,10 +105,13 @@ def open_study(config: Config) -> Study:
         UserError: nothing can be searched with this config, or the folder holds another search.
     """
     config = checked(config)
+    require_here(config)
     _check_searchable(config)
+    settled: Settings = {}
     if config.training.method == "auto":
         # A choice in every trial would take longer than the trial.
-        config.training.method = "fine_tune"
+        config.training.method = settled["training.method"] = "fine_tune"
+        print("note: training.method auto: all trials fine_tune, and so best.yaml says", flush=True)
     folder = Path(str(config.run_dir)) / "search"
     folder.mkdir(parents=True, exist_ok=True)
     config.run_dir = str(folder)
@@ -118,9 +123,8 @@ def open_study(config: Config) -> Study:
         config = absolute(claim(folder, config))
     kind = tasks.kind_of(config.data)
     monitor = kind.monitored(config.training.monitor)
-    return Study(
-        folder, config, space, shares(config.search.halving, config.training.epochs), monitor, kind.monitors[monitor]
-    )
+    rungs = shares(config.search.halving, config.training.epochs)
+    return Study(folder, config, space, rungs, monitor, kind.monitors[monitor], settled)
 
 
 def _check_searchable(config: Config) -> None:
@@ -134,6 +138,11 @@ def _check_searchable(config: Config) -> None:
         not config.training.privacy.on,
         "training.privacy goes without a search, each trial of which tells about the private rows and is not counted: "
         "search on public rows, and train with best.yaml.",
+    )
+    require(
+        not config.data.unlabelled,
+        "a search goes without data.unlabelled, to which each trial would give other labels: search without it, and "
+        "train with best.yaml and it.",
     )
     require(
         config.training.updates is None and config.training.method in ("fine_tune", "auto"),
@@ -165,10 +174,10 @@ def _require_same_search(folder: Path, config: Config) -> None:
                 f"{folder} holds a search of an earlier version, which would not go on as it began: give another "
                 "--run_dir, or delete the folder."
             )
-    old = yaml.safe_load(path.read_text(encoding="utf-8"))["search"]
-    new = json.loads(json.dumps(dataclasses.asdict(config.search)))
-    for name in DECISIVE:
-        if old[name] != new[name]:
+    old = yaml.safe_load(path.read_text(encoding="utf-8"))
+    new = json.loads(json.dumps(dataclasses.asdict(config)))
+    for section, name in ((section, name) for section, names in DECISIVE.items() for name in names):
+        if old[section][name] != new[section][name]:
             raise UserError(
-                f"{folder} holds a search with another search.{name}: give another --run_dir, or delete the folder."
+                f"{folder} holds a search with another {section}.{name}: give another --run_dir, or delete the folder."
             )

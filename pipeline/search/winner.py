@@ -54,7 +54,9 @@ def fix(study: Study, trial: Trial, trials: int) -> list[dict[str, Any]]:
     path = study.folder / WINNERS
     found = json.loads(path.read_text()) if path.is_file() else []
     if not found or found[-1]["trial"] != trial.number:
-        found.append({"trial": trial.number, "validation": best(trial.scores, study.higher), "trials": trials})
+        score = best(trial.scores, study.higher)
+        read = any("test" in metrics_of(path.parent) for path in study.folder.glob("final/*/metrics.json"))
+        found.append({"trial": trial.number, "validation": score, "trials": trials, "test_rows_read": read})
         write_text(path, json.dumps(found, indent=1))
     return found
 

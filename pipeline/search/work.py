@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pipeline.config import Config
 from pipeline.errors import Diverged, Paused, UserError
+from pipeline.files import full_disk
 from pipeline.search.budget import usual_pace
 from pipeline.search.jobs import Job
 from pipeline.search.space import shown
@@ -83,4 +84,6 @@ def _of_settings(error: Exception) -> bool:
     # Whoever trained has it already.
     import tensorflow as tf
 
-    return isinstance(error, Diverged | tf.errors.ResourceExhaustedError)
+    # TensorFlow's name for a full memory is also the one for a full disk, which no settings fill.
+    full = full_disk(error, ".") is not None
+    return isinstance(error, Diverged | tf.errors.ResourceExhaustedError) and not full
