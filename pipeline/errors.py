@@ -25,7 +25,7 @@ class Paused(Stopped):
 
 
 class Diverged(UserError):
-    """The loss is not finite any more: the settings of the training are at fault."""
+    """The loss or the predictions are not finite any more: the settings of the training are at fault."""
 
 
 class WorkerLost(Exception):

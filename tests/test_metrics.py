@@ -10,7 +10,7 @@ import pytest
 from scoring import scores_of, task_of
 from sklearn import metrics as sklearn_metrics
 
-from pipeline.errors import UserError
+from pipeline.errors import Diverged, UserError
 from pipeline.evaluation.interval import wilson
 from pipeline.evaluation.table import print_table
 from pipeline.tasks import confusions
@@ -258,7 +258,7 @@ def test_top_5_counts_ties_as_the_decision_does():
 
 
 def test_bad_input():
-    with pytest.raises(UserError, match="not numbers on 1 of 2 rows"):
+    with pytest.raises(Diverged, match="not numbers on 1 of 2 rows"):
         scores_of(np.array([0, 1]), np.array([[0.5, 0.5], [np.nan, 0.5]]), ("a", "b"))
     with pytest.raises(UserError, match="no rows"):
         scores_of(np.zeros(0, int), np.zeros((0, 2)), ("a", "b"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import UserError
+from pipeline.errors import Diverged, UserError
 
 # Probabilities are kept this far from 0 and 1 in the loss, as Keras does, so that it is always finite.
 EPSILON = 1e-7
@@ -38,10 +38,10 @@ def checked_probabilities(values: np.ndarray, probabilities: np.ndarray, names: 
 
 
 def refuse_not_numbers(predictions: np.ndarray) -> None:
-    """Raises UserError where predictions, [n, K], hold NaN or infinity."""
+    """Raises Diverged where predictions, [n, K], hold NaN or infinity."""
     bad = int((~np.isfinite(predictions)).any(axis=1).sum())
     if bad:
-        raise UserError(
+        raise Diverged(
             f"The model's predictions are not numbers on {bad} of {len(predictions)} rows: training diverged; "
             "lower training.learning_rate or set training.dtype to float32."
         )
