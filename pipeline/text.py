@@ -35,7 +35,7 @@ from pipeline.errors import UserError
 from pipeline.long_texts import CHUNKS, HEAD, LongTexts
 from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context, unassigned, unknown_character
 from pipeline.packing import Packing
-from pipeline.redaction.kinds import NOTHING, Redaction
+from pipeline.redaction.kinds import NOTHING, RULES, Redaction
 from pipeline.redaction.redactor import Redactor
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 from pipeline.vocabulary_file import load_vocabulary, special_ids
@@ -121,6 +121,8 @@ class TextEncoder:
             digest.update(repr(sorted(long.metadata().items())).encode())
         if redaction:
             digest.update(repr(redaction).encode())
+        if redaction.kinds:
+            digest.update(f"rules {RULES}".encode())
         self.fingerprint = digest.hexdigest()
 
         self._sentence_ends = [ids[token] for token in SENTENCE_ENDS if token in ids]

@@ -20,7 +20,7 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.redacting import with_placeholders as with_placeholders_in
 from pipeline.classifier import build_classifier
 from pipeline.features import ONE_TEXT
-from pipeline.redaction.kinds import KINDS, NOTHING, Redaction, pattern_fault
+from pipeline.redaction.kinds import KINDS, NOTHING, RULES, Redaction, pattern_fault
 from pipeline.redaction.redactor import Redactor
 from pipeline.settings.read import types_of
 from pipeline.tasks.single_label import SingleLabel
@@ -266,6 +266,15 @@ def test_redactions_are_told_apart(encoder):
     assert Redaction.from_metadata(other.metadata()) == other
     assert Redaction.of(["phone", "email"]) == Redaction.of(["email", "phone"])
     assert NOTHING.metadata() == {}
+
+
+def test_rules_that_find_something_else_are_told_apart(monkeypatch):
+    kinds, own = Redaction.of(["email"]), Redaction.of([], {"x": "y"})
+    before = [with_placeholders(one).fingerprint for one in (kinds, own)]
+    monkeypatch.setattr("pipeline.text.RULES", RULES + 1)
+    assert with_placeholders(kinds).fingerprint != before[0]
+    # Own patterns are what the settings say.
+    assert with_placeholders(own).fingerprint == before[1]
 
 
 def test_the_setting_names_all_kinds():
