@@ -7,7 +7,7 @@ where a word before them says so. Two groups of four by themselves are none: the
 """
 
 _EXTENSION = r"(?:,? ?(?i:x|ext\.?|extension|#) ?\d{1,5})?"
-_GAP = r"[ .\-/\x{A0}]{0,2}"
+_GAP = r"[ .\-/]{0,2}"
 # France: five pairs. Before dates, which begin like them.
 PAIRS = r"\b0\d(?: \d\d){4}\b", r"\b0\d(?:\.\d\d){4}\b", r"\b0\d(?:-\d\d){4}\b"
 INTERNATIONAL = (
