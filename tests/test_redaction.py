@@ -67,6 +67,8 @@ SENTENCES = {
     "(+49 30 12345)abc": "([PHONE])abc",
     "01 23 45 67 89 und 0171/1234567": "[PHONE] und [PHONE]",
     "(+49 30 1234567) TEL-555-123-4567": "([PHONE]) TEL-[PHONE]",
+    "0711 1234 5678 90 or 030 123 4567 89": "[PHONE] or [PHONE]",
+    "0711 1234 5678 030 1234567": "[PHONE] [PHONE]",
 }  # fmt: skip
 
 # What no kind takes, in whole or in part.

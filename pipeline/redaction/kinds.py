@@ -63,7 +63,7 @@ KINDS = {
 WIDE = ("url", "email")
 # All shapes, asked for or not, in the order in which RE2 tries them at a place, but for those that may hold others.
 _CANDIDATES = tuple(map(separated, (
-    *others.FIRST, *accounts.IBAN, identities.ID_CN, *accounts.CARD, *web.IPV6, web.IPV4,
+    *others.FIRST, *accounts.IBAN, identities.ID_CN, *phones.FOURS, *accounts.CARD, *web.IPV6, web.IPV4,
     *phones.INTERNATIONAL, *phones.PAIRS, *others.DOTTED, *dates.DATE, *identities.ID_US, *others.LONG,
     *phones.NATIONAL, *others.LAST,
 )))  # fmt: skip
