@@ -35,7 +35,7 @@ from pipeline.errors import UserError
 from pipeline.long_texts import CHUNKS, HEAD, LongTexts
 from pipeline.normalizer import MAX_EXPANSION, Switches, normalizer_table, sigma_context, unassigned, unknown_character
 from pipeline.packing import Packing
-from pipeline.redaction.kinds import NOTHING, Redaction
+from pipeline.redaction.kinds import NOTHING, RULES, Redaction
 from pipeline.redaction.redactor import Redactor
 from pipeline.tokenizer_rules import BERT_RULES, TokenizerRules
 from pipeline.vocabulary_file import load_vocabulary, special_ids
@@ -100,6 +100,8 @@ class TextEncoder:
         self.sequence_length = sequence_length
         self.rules, self.long, self.redaction = rules, long, redaction
         self._redactor = Redactor(redaction) if redaction else None
+        # Of what is tokenized; None: nothing is to be redacted in it, or it has been.
+        self._redactor_of_read = self._redactor
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = special_ids(self.vocabulary, source)
         self._packed = Packing(self.cls_id, self.sep_id, self.pad_id, long.head_share)
 
@@ -119,6 +121,8 @@ class TextEncoder:
             digest.update(repr(sorted(long.metadata().items())).encode())
         if redaction:
             digest.update(repr(redaction).encode())
+        if redaction.kinds:
+            digest.update(f"rules {RULES}".encode())
         self.fingerprint = digest.hexdigest()
 
         self._sentence_ends = [ids[token] for token in SENTENCE_ENDS if token in ids]
@@ -239,8 +243,8 @@ class TextEncoder:
             tokens, string [batch, None]; begin and end, int64 [batch, None].
         """
         text, places = alignment.valid_text(tf.convert_to_tensor(strings, tf.string))
-        if self._redactor:
-            text, places = self._redactor.with_places(text, places)
+        if self._redactor_of_read:
+            text, places = self._redactor_of_read.with_places(text, places)
         if self._given or self._normalized:
             text = self._without_reserved(text)  # as many bytes
         if self._given:
@@ -272,7 +276,8 @@ class TextEncoder:
         strings = tf.convert_to_tensor(strings, tf.string)
         if strings.shape.rank not in (None, 1):
             raise UserError(f"TextEncoder takes a batch of strings, shape [batch], and was given {strings.shape}.")
-        strings = self.redacted(tf.ensure_shape(strings, [None]))
+        strings = tf.ensure_shape(strings, [None])
+        strings = self._redactor_of_read(strings) if self._redactor_of_read else strings
         words = self._normalizer.normalize(strings)
         special = ~tf.strings.regex_full_match(strings, self._ordinary)
         if self._given:

@@ -19,16 +19,18 @@ from export.check import check
 from export.loading import Classifier
 from export.monitor import __main__ as command
 from export.monitor.accuracy import estimate, measure
-from export.monitor.build import of_logs
+from export.monitor.build import _HeldOut, _made, of_logs
 from export.monitor.characters import LONGEST, SCRIPT_NAMES, Characters, Tables, Words
 from export.monitor.drift import Limits, chi_square_p, compare, distances, kolmogorov_p, moved_since
 from export.monitor.features import Features, Rows
 from export.monitor.findings import find
+from export.monitor.redacting import redacting
 from export.monitor.reference import FILE, Reference
 from export.monitor.sketch import Sketch
 from export.monitor.watch import Watch, since_time
 from export.request_log import RequestLog
 from pipeline import run
+from pipeline.redaction.kinds import NOTHING, Redaction
 
 TEXTS = [
     "The Team scored 3:1!", "", "café au lait", "naïve coöperation", "漢字と kana", "Привет, мир", "   ", "12 %",
@@ -293,6 +295,34 @@ def test_what_logs_lack_is_said(planted):
     rows = made_rows(np.random.default_rng(3), 500)
     found = watched(planted, [replace(rows, outputs={"label": rows.outputs["label"]})])
     assert found["not_in_logs"] == ["score", "fit"]
+
+
+@pytest.mark.parametrize("stored_redacted", [False, True])
+def test_what_a_model_redacts_moves_nothing(stored_redacted, tmp_path):
+    """A reference is of the rows that a run has stored, redacted or not, and logs are of what was sent."""
+    redaction, chance = Redaction.of(["phone"]), np.random.default_rng(2)
+
+    def sent(rows: int) -> Rows:
+        made = made_rows(chance, rows)
+        numbers = (f" +49 30 {chance.integers(10**6, 10**7)}" if chance.random() < 0.4 else "" for _ in range(rows))
+        return replace(made, texts=[[text + number for text, number in zip(made.texts[0], numbers, strict=True)]])
+
+    held = redacting(redaction)(sent(3000)) if stored_redacted else sent(3000)
+    found = _HeldOut(held, tuple(SUBJECTS), ("score", "fit"), {}, None)
+    about = {"inputs": ("text",), "text_columns": ("text",)}
+    _made(found, None, made_from="", redaction=redaction, **about).save(tmp_path / "reference.json")
+    reference = Reference.load(tmp_path / "reference.json")
+    assert reference.redaction == redaction
+    logs = sent(2000)
+    assert watched(reference, [logs])["moved"] is False
+    # Without it the numbers tell the two apart.
+    assert watched(replace(reference, redaction=NOTHING), [logs])["moved"] is True
+
+
+def test_rows_that_are_shown_are_redacted(planted):
+    rows = replace(made_rows(np.random.default_rng(3), 500), texts=[["call +49 30 1234567"] * 500])
+    reference = replace(planted, redaction=Redaction.of(["phone"]))
+    assert all(row["texts"] == ["call [PHONE]"] for row in watched(reference, [rows])["least_fitting"])
 
 
 def test_since():

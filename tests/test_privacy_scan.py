@@ -31,13 +31,13 @@ def test_kinds_are_counted_by_column_and_examples_are_masked(table, capsys):
     assert scanned(capsys, table) == [
         "3 rows",
         "email: 3 in 2 rows (author 2, text 1)",
-        "  a.*@*******.**m",
-        "  x@*.**g",
-        "  a.*@*.*e",
+        "  a.*@*******.***",
+        "  x@*.***",
+        "  a.*@*.**",
         "card: 1 in 1 row (text 1)",
-        "  4*** **** **** ***1",
+        "  4*** **** **** ****",
         "phone: 1 in 1 row (text 1)",
-        "  5********7",
+        "  5*********",
         NOT_SEEN,
     ]
 
@@ -104,10 +104,21 @@ def test_bad_input_is_one_sentence(table, capsys, words, said):
     assert out == "" and err.startswith("error: ") and said in err and err.count("\n") == 1
 
 
-def test_no_example_shows_more_than_its_ends():
-    assert masked("4111 1111") == "4*** ***1"
-    assert masked("+49 (30) 12-34") == "+4* (**) **-*4"
-    assert masked("a@b") == "a@b" and masked("漢字語") == "漢*語"
+def test_no_example_shows_more_than_its_first_letter():
+    assert masked("4111 1111") == "4*** ****"
+    assert masked("+49 (30) 12-34") == "+4* (**) **-**"
+    assert masked("") == "" and masked("@-") == "@-"
+
+
+def test_of_what_is_short_nothing_is_shown():
+    assert [masked(text) for text in ("a@b", "漢字語", "王芳", "Bo", "x", "Élo")] == [
+        "*@*", "***", "**", "**", "*", "***",
+    ]  # fmt: skip
+    assert masked("Anna") == "A***" and masked("欧阳娜娜") == "欧***"
+
+
+def test_marks_of_letters_are_masked_with_them():
+    assert masked("Re\u0301ne") == "R****" and masked("प्रिया") == "प*****"
 
 
 def test_names_need_their_extra_and_a_model(table, capsys, monkeypatch):
@@ -144,7 +155,7 @@ def test_names_are_found_by_the_model_that_is_named(tmp_path, capsys, monkeypatc
     (tmp_path / "rows.csv").write_text("text,more\nAda Lovelace of Acme in London,\nx@y.org,\n")
     found = scanned(capsys, tmp_path / "rows.csv", "--names", tmp_path / "model")
     assert found[1:7] == [
-        "person: 1 in 1 row (text 1)", "  A** *******e", "place: 1 in 1 row (text 1)", "  L****n",
-        "email: 1 in 1 row (text 1)", "  x@*.**g",
+        "person: 1 in 1 row (text 1)", "  A** ********", "place: 1 in 1 row (text 1)", "  L*****",
+        "email: 1 in 1 row (text 1)", "  x@*.***",
     ]  # fmt: skip
     assert found[-1].startswith("Names are by the model") and "text.redact finds none" in found[-1]

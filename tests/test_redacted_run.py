@@ -183,6 +183,10 @@ def redact(kind: str) -> list[str]:
         ({"text": {"redact": ["emial"]}}, "did you mean email?"),
         ({"text": {"redact_patterns": {"Ticket": "x"}}}, "a name has small letters"),
         ({"text": {"redact": ["email"], "redact_patterns": {"email": "x"}}}, "has a kind of this name"),
+        *(
+            ({"text": {"redact_patterns": {name: "x"}}}, rf"\[{name.upper()}\].* is a special token")
+            for name in ("mask", "cls", "sep", "pad", "unk")
+        ),
         ({"text": {"redact_patterns": {"ticket": "(?=x)"}}}, "is no RE2 pattern"),
         ({"text": {"redact_patterns": {"ticket": "x*"}}}, "matches the empty text"),
         ({"data": {"keep_redacted_only": True}}, "name what is to be redacted"),

@@ -20,8 +20,9 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.redacting import with_placeholders as with_placeholders_in
 from pipeline.classifier import build_classifier
 from pipeline.features import ONE_TEXT
-from pipeline.redaction.kinds import KINDS, NOTHING, Redaction, pattern_fault
+from pipeline.redaction.kinds import KINDS, NOTHING, RULES, Redaction, pattern_fault
 from pipeline.redaction.redactor import Redactor
+from pipeline.redaction.separators import HYPHENS, SPACES, separated
 from pipeline.settings.read import types_of
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
@@ -66,6 +67,8 @@ SENTENCES = {
     "(+49 30 12345)abc": "([PHONE])abc",
     "01 23 45 67 89 und 0171/1234567": "[PHONE] und [PHONE]",
     "(+49 30 1234567) TEL-555-123-4567": "([PHONE]) TEL-[PHONE]",
+    "0711 1234 5678 90 or 030 123 4567 89": "[PHONE] or [PHONE]",
+    "0711 1234 5678 030 1234567": "[PHONE] [PHONE]",
 }  # fmt: skip
 
 # What no kind takes, in whole or in part.
@@ -97,6 +100,30 @@ def test_each_kind_becomes_its_placeholder(redactor):
 
 def test_what_only_looks_like_one_is_left_whole(redactor):
     assert redacted(redactor, UNTOUCHED) == UNTOUCHED
+
+
+WRITTEN = [
+    "card 4111 1111 1111 1111", "4111-1111-1111-1111", "3782 822463 10005", "DE89 3704 0044 0532 0130 00",
+    "030 1234567", "(030) 1234567", "01 23 45 67 89", "555-123-4567", "+49 30 1234567", "call 555 1234567",
+    "SSN 078-05-1120", "ssn 078051120", "2024-05-01 12:00", "1. Mai 2024", "May 1, 2024", "2024 年 5 月 1 日",
+    # And none of these.
+    "1 234 567 €", "order-555-123-4567", "4111 1111 1111 1112", "USD 100 200", "version 1.2.3.4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", "\u00a0\u2007\u2009\u202f\u2010\u2011\u2012\u2013\u2014\u2015")
+def test_other_spaces_and_hyphens_hide_nothing(redactor, other):
+    common = "-" if "\u2010" <= other <= "\u2015" else " "
+    given = [text.replace(common, other) for text in WRITTEN]
+    assert [text.replace(other, common) for text in redacted(redactor, given)] == redacted(redactor, WRITTEN)
+    # Among digits in full width too, as in the text as it was given.
+    assert redacted(redactor, [f"４１１１{other}１１１１{other}１１１１{other}１１１１ {other}"]) == [f"[CARD] {other}"]
+
+
+def test_every_separator_of_a_pattern_is_one_of_several():
+    assert separated(r"a b-c\-[ -]") == f"a[{SPACES}]b[{HYPHENS}]c[{HYPHENS}][{SPACES}{HYPHENS}]"
+    assert separated(r"[-./][ .\-/][0-9A-Z]") == f"[{HYPHENS}./][{SPACES}.{HYPHENS}/][0-9A-Z]"
+    assert separated(r"\x{30FC}\[[^ -]\d") == r"\x{30FC}\[[^ -]\d"
 
 
 def test_redacted_text_stays_as_it_is(redactor):
@@ -266,6 +293,15 @@ def test_redactions_are_told_apart(encoder):
     assert Redaction.from_metadata(other.metadata()) == other
     assert Redaction.of(["phone", "email"]) == Redaction.of(["email", "phone"])
     assert NOTHING.metadata() == {}
+
+
+def test_rules_that_find_something_else_are_told_apart(monkeypatch):
+    kinds, own = Redaction.of(["email"]), Redaction.of([], {"x": "y"})
+    before = [with_placeholders(one).fingerprint for one in (kinds, own)]
+    monkeypatch.setattr("pipeline.text.RULES", RULES + 1)
+    assert with_placeholders(kinds).fingerprint != before[0]
+    # Own patterns are what the settings say.
+    assert with_placeholders(own).fingerprint == before[1]
 
 
 def test_the_setting_names_all_kinds():

@@ -15,7 +15,9 @@ from pipeline.redaction.wide import DIGITS
 # in the sample.
 PLAIN = ("en_AU", "it_IT", "ru_RU")
 WIDE = str.maketrans("0123456789", "０１２３４５６７８９")
-GAPS = (" ", " ", " ", " ", "-", ".", "/", "  ", " (", ") ", "\u3000", "－", " call ", ", ", " x", "年")
+GAPS = (
+    " ", " ", " ", " ", "-", ".", "/", "  ", " (", ") ", "\u3000", "－", " call ", ", ", " x", "年", "\u00a0", "\u2011",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,16 @@ def test_recall_and_precision(redactor, made):
         # Of 12, one may be missed.
         assert share(counts, "phone", locale) >= (0.7 if locale in PLAIN else 0.9), locale
     assert sum(false_of_kind(redactor, made).values()) <= 0.01 * len(made)
+
+
+def test_other_spaces_and_hyphens_are_as_good(redactor, made):
+    others = str.maketrans(" -", "\u202f\u2011")
+    apart = [one for one in made if one.kind not in ("url", "email", "ip") and set(one.made) & set(" -")]
+    assert len(apart) > 300
+    texts = [f"{one.made}\n{one.made.translate(others)}" for one in apart]
+    for one, text in zip(apart, redactor(texts).numpy(), strict=True):
+        plain, other = text.decode().split("\n")
+        assert other == plain.translate(others), one.made
 
 
 def test_amounts_dates_versions_and_order_numbers_are_left(redactor):

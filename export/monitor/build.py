@@ -12,11 +12,13 @@ from export.monitor.accuracy import Accuracy, measure
 from export.monitor.characters import Words
 from export.monitor.columns import WatchedColumn, watched_columns
 from export.monitor.features import Features, Rows
+from export.monitor.redacting import redacting
 from export.monitor.reference import FEWEST_ROWS, Reference, make_reference, names_of_features
 from export.versions import find_version, read_metadata
 from pipeline.errors import UserError
 from pipeline.features import Features as ModelFeatures
 from pipeline.features.columns import Number
+from pipeline.redaction.kinds import Redaction
 
 # Answers that are watched in logs, where they are numbers.
 NUMBERS = ("score", "fit", "value", "low", "high")
@@ -73,7 +75,7 @@ def of_run(run: Path, most: int) -> Reference:
     return _made(
         found, _words(run),
         made_from=f"{len(found.rows)} of {shown} rows of {run.resolve().name}, as version {folder.name} answers them",
-        inputs=inputs, text_columns=text_columns,
+        inputs=inputs, text_columns=text_columns, redaction=redaction_of(folder),
     )  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def of_logs(parts: Iterable[Rows], model: Path | None, inputs: Sequence[str], te
 
     Args:
         parts: of the logs.
-        model: a run, whose vocabulary and columns are known then; None: there is none.
+        model: a run, whose vocabulary, columns and redaction are known then; None: there is none.
         inputs, text_columns: see Reference.
 
     Raises:
@@ -94,7 +96,8 @@ def of_logs(parts: Iterable[Rows], model: Path | None, inputs: Sequence[str], te
     coded: list[np.ndarray] = []
     known: dict[str, int] = {}
     outputs: dict[str, None] = {}
-    for rows in parts:
+    redaction = redaction_of(model)
+    for rows in map(redacting(redaction), parts):
         if features is None:
             columns = columns_of(features_of(model), rows)
             features = Features(inputs, (), NUMBERS, words, columns)
@@ -118,7 +121,7 @@ def of_logs(parts: Iterable[Rows], model: Path | None, inputs: Sequence[str], te
     return make_reference(
         found, names_of_features(inputs, names, columns), made_from=f"{count} rows of logs", inputs=tuple(inputs),
         text_columns=tuple(text_columns), labels=names, outputs=tuple(outputs), words=words,
-        columns=tuple(columns),
+        columns=tuple(columns), redaction=redaction,
     )  # fmt: skip
 
 
@@ -189,6 +192,7 @@ def _made(found: _HeldOut, words: Words | None, **about: Any) -> Reference:
     if "label" in rows.outputs:
         others = Counter(label for label in rows.outputs["label"] if label not in set(classes))
         labels = (*classes, *(label for label, _ in others.most_common(MOST_LABELS)))
+    rows = redacting(about["redaction"])(rows)
     features = Features(about["inputs"], labels, outputs, words, found.columns)(rows)
     names = names_of_features(about["inputs"], labels, found.columns)
     about |= {"labels": labels, "outputs": outputs, "words": words, "columns": tuple(found.columns)}
@@ -217,6 +221,12 @@ def _words(run: Path) -> Words | None:
 def features_of(model: Path | None) -> ModelFeatures:
     """What a model reads; without one a text."""
     return ModelFeatures() if model is None else ModelFeatures.from_metadata(read_metadata(find_version(model)))
+
+
+def redaction_of(model: Path | None) -> Redaction:
+    """What a model redacts of its texts before it reads them; without a model nothing."""
+    metadata = {} if model is None else read_metadata(find_version(model))
+    return Redaction.from_metadata(metadata.get("redaction", {}))
 
 
 def texts_of(model: Path | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

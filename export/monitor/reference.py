@@ -18,6 +18,7 @@ from export.monitor.columns import WatchedColumn
 from export.monitor.sketch import Sketch
 from export.versions import ModelError, find_version
 from pipeline.files import write_text
+from pipeline.redaction.kinds import NOTHING, Redaction
 
 FILE = Path("assets.extra") / "reference.json"
 # Raise it when what is written here is read otherwise.
@@ -58,6 +59,7 @@ class Reference:
         words: of the vocabulary; None: not known.
         accuracy: None: not known.
         columns: beside the texts that are watched.
+        redaction: of the texts, whose rows may have been stored so; logs hold what was sent.
     """
 
     made_from: str
@@ -70,6 +72,7 @@ class Reference:
     words: Words | None = None
     accuracy: Accuracy | None = None
     columns: tuple[WatchedColumn, ...] = ()
+    redaction: Redaction = NOTHING
 
     def save(self, path: Path) -> None:
         """Write it beside, then rename."""
@@ -87,6 +90,7 @@ class Reference:
             "sketches": [sketch.metadata() for sketch in self.sketches],
             "words": words,
             **({"columns": list(map(asdict, self.columns))} if self.columns else {}),
+            **({"redaction": self.redaction.metadata()} if self.redaction else {}),
         }
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 
@@ -125,7 +129,7 @@ class Reference:
         columns = tuple(WatchedColumn(**column) for column in content.get("columns", ()))
         return cls(
             content["made_from"], content["rows"], **lists, sketches=sketches, words=words, accuracy=accuracy,
-            columns=columns,
+            columns=columns, redaction=Redaction.from_metadata(content.get("redaction", {})),
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from export.monitor.features import Features, Rows
+from export.monitor.redacting import redacting
 from export.monitor.reference import Reference
 
 # Of an ISO time, the part that names a day or an hour.
@@ -51,6 +52,7 @@ class Watch:
 
     def __init__(self, reference: Reference, size: int | str, since: str | None = None, shown: int = 0):
         self._features, self._sketches = Features.like(reference), reference.sketches
+        self._redacted = redacting(reference.redaction)
         self._size, self._since = size, since
         self.least = LeastFitting(reference, shown)
         self.windows: dict[Any, Window] = {}
@@ -64,6 +66,7 @@ class Watch:
         """
         if self._since or isinstance(self._size, str):
             self._check_times(rows)
+        rows = self._redacted(rows)
         values = self._features(rows)
         binned = {s.name: (s, s.bins(values[s.name])) for s in self._sketches if s.name in values}
         if self._since is not None:

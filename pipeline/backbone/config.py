@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline import poolings
 from pipeline.long_texts import LongTexts
-from pipeline.redaction.kinds import NAME, Redaction, pattern_fault
+from pipeline.redaction.kinds import NAME, Redaction, pattern_fault, placeholder
 from pipeline.settings.bounds import Count, CountOrZero, Positive, Share
 from pipeline.settings.read import require
+from pipeline.tokenizer_rules import SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -251,6 +252,11 @@ def check_redaction(config: "Config") -> None:
             NAME.fullmatch(name), f"{key}: a name has small letters, digits and underscores, and begins with a letter."
         )
         require(name not in text.redact, f"{key}: text.redact has a kind of this name; choose another.")
+        require(
+            placeholder(name) not in SPECIAL_TOKENS,
+            f"{key}: {placeholder(name)}, which would stand in its place, is a special token of vocabularies; choose "
+            "another name.",
+        )
         fault = pattern_fault(pattern)
         require(fault is None, f"{key} {pattern!r} {fault}.")
     require(

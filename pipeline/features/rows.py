@@ -27,8 +27,12 @@ class RowEncoder(TextEncoder):
     def __init__(self, features: Features, *arguments, **settings):
         super().__init__(*arguments, **settings)
         self.features = features
+        if features.composed:
+            self._redactor_of_read = None
         digest = hashlib.sha256(self.fingerprint.encode())
         digest.update(json.dumps(features.metadata(), sort_keys=True).encode())
+        if self.redaction and features.composed:
+            digest.update(b"each cell is redacted by itself")
         self.fingerprint = digest.hexdigest()
 
     def __call__(self, *cells, fixed_length: bool = False) -> dict[str, tf.Tensor]:
@@ -52,9 +56,14 @@ class RowEncoder(TextEncoder):
 
     def texts(self, *cells) -> list[tf.Tensor]:
         """What is tokenized, string [batch] each: columns in words come before the first text; more than two texts are
-        one, each behind its column's name."""
+        one, each behind its column's name. What is put together is redacted before, each text by itself, as it is
+        where rows are stored and shown: the names and cells beside it make no difference, and stay."""
         names = self.features.text_columns
         texts = [tf.convert_to_tensor(cell, tf.string) for cell in cells[: len(names)]]
+        if self.features.composed and self.redaction:
+            # One call for all: it costs as much as several texts.
+            together = self.redacted(tf.reshape(tf.stack(texts), [-1]))
+            texts = tf.unstack(tf.reshape(together, [len(texts), -1]))
         if len(texts) > 2:
             named = [
                 tf.where(tf.strings.strip(text) == "", "", tf.strings.join([f"{name}: ", text, " "]))

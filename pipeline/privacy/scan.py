@@ -12,6 +12,7 @@ its graph has no such model. What is told in words alone is not looked for.
 import argparse
 import os
 import sys
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from pipeline.redaction.kinds import KINDS, NAME, Redaction, pattern_fault
 
 # Cells that are looked at in one call.
 CELLS = 1000
+# Letters and digits of a find of which the first is shown.
+FEWEST_SHOWN = 4
 NOT_SEEN = "Names of persons and places are not looked for: that needs a model of the language (--names)."
 BY_MODEL = (
     "Names are by the model {}, which misses some and takes other words for some; text.redact finds none, for its "
@@ -133,10 +136,12 @@ def scan(table: Table, redaction: Redaction, examples: int, names: Names | None 
 
 
 def masked(text: str) -> str:
-    """All letters and digits but the first and the last are stars."""
-    shown = [place for place, character in enumerate(text) if character.isalnum()]
-    kept = {*shown[:1], *shown[-1:]}
-    return "".join("*" if c.isalnum() and place not in kept else c for place, c in enumerate(text))
+    """All letters, their marks and digits are stars, but the first, where they are four at least: of fewer it would
+    leave too little to guess."""
+    hidden = [place for place, character in enumerate(text) if unicodedata.category(character)[0] in "LMN"]
+    kept = hidden[:1] if len(hidden) >= FEWEST_SHOWN else []
+    stars = set(hidden) - set(kept)
+    return "".join("*" if place in stars else character for place, character in enumerate(text))
 
 
 def _rows(count: int) -> str:

@@ -28,7 +28,7 @@ _COUNTRIES = {
 }  # fmt: skip
 # The longer first: where the digits of one end, no other goes on.
 IBAN = tuple(
-    rf"\b(?i:{'|'.join(_COUNTRIES[length].split())})\d\d(?:[ \x{{A0}}-]?[0-9A-Za-z]){{{length - 4}}}\b"
+    rf"\b(?i:{'|'.join(_COUNTRIES[length].split())})\d\d(?:[ -]?[0-9A-Za-z]){{{length - 4}}}\b"
     for length in sorted(_COUNTRIES, reverse=True)
 )
 # A card of 19 may be a part of an account.

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pipeline.redaction import accounts, dates, identities, others, phones, web, wide
+from pipeline.redaction.separators import separated
 
 # Raise it when something else is found: rows that are kept redacted are then redacted anew.
-RULES = 2
+RULES = 3
 # Four digits, as far apart as a telephone number's may be.
 _DIGITS = r"\d.{0,4}\d.{0,4}\d.{0,4}\d"
 
@@ -24,6 +25,8 @@ class Kind:
         checksum: name of a function of checksums.py that these pass; None: there is none.
         longer: what is looked for before all others, for one of their shapes is a part of it; "": there is none.
         context: what stands before it and is left, and a further shape that it has only there; None: there is none.
+
+    But for addresses, which have none, spaces and hyphens of all patterns may be other ones (see separators.py).
     """
 
     shapes: tuple[str, ...]
@@ -34,30 +37,40 @@ class Kind:
     context: tuple[str, str] | None = None
 
 
+def _written(*shapes: str, **more) -> Kind:
+    """A kind whose parts may have other spaces and hyphens between them than they are given with here."""
+    longer, context = more.pop("longer", ""), more.pop("context", None)
+    wide_context = context and (separated(context[0]), separated(context[1]))
+    return Kind(tuple(map(separated, shapes)), longer=separated(longer), context=wide_context, **more)
+
+
 # In the order in which a candidate is held against them.
 KINDS = {
     "url": Kind((web.URL,), r"://|[wW]\."),
     "email": Kind((web.EMAIL,), "@"),
-    "iban": Kind(accounts.IBAN, r"(?i:[a-z]{2})\d\d", checksum="iban"),
+    "iban": _written(*accounts.IBAN, sign=r"(?i:[a-z]{2})\d\d", checksum="iban"),
     "id_cn": Kind((identities.ID_CN,), checksum="id_cn"),
-    "card": Kind(
-        (*accounts.CARD, accounts.CARD_19), digits=accounts.CARD_DIGITS, checksum="luhn", longer=accounts.FIRST
+    "card": _written(
+        *accounts.CARD, accounts.CARD_19, digits=accounts.CARD_DIGITS, checksum="luhn", longer=accounts.FIRST
     ),
     "ip": Kind((web.IPV4, *web.IPV6), rf"{_DIGITS}|:[0-9A-Fa-f]{{0,4}}:"),
-    "id_us": Kind(identities.ID_US, digits=identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT),
-    "date": Kind(dates.DATE),
-    "phone": Kind(phones.PHONE, digits=phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT),
+    "id_us": _written(*identities.ID_US, digits=identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT),
+    "date": _written(*dates.DATE),
+    "phone": _written(*phones.PHONE, digits=phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT),
 }
 
 # These may hold what others are looking for, and are not looked for unless they are asked for.
 WIDE = ("url", "email")
 # All shapes, asked for or not, in the order in which RE2 tries them at a place, but for those that may hold others.
-_CANDIDATES = (
-    *others.FIRST, *accounts.IBAN, identities.ID_CN, *accounts.CARD, *web.IPV6, web.IPV4, *phones.INTERNATIONAL,
-    *phones.PAIRS, *others.DOTTED, *dates.DATE, *identities.ID_US, *others.LONG, *phones.NATIONAL, *others.LAST,
-)  # fmt: skip
+_CANDIDATES = tuple(map(separated, (
+    *others.FIRST, *accounts.IBAN, identities.ID_CN, *phones.FOURS, *accounts.CARD, *web.IPV6, web.IPV4,
+    *phones.INTERNATIONAL, *phones.PAIRS, *others.DOTTED, *dates.DATE, *identities.ID_US, *others.LONG,
+    *phones.NATIONAL, *others.LAST,
+)))  # fmt: skip
 # Where a word before a number says what it is, these are none all the same; and chains of many digits.
-NO_CONTEXT = "|".join((r"(?:\d[^\d]?){14,}", *others.FIRST, *accounts.IBAN, *accounts.CARD[:-1], *dates.DATE, web.IPV4))
+NO_CONTEXT = separated(
+    "|".join((r"(?:\d[^\d]?){14,}", *others.FIRST, *accounts.IBAN, *accounts.CARD[:-1], *dates.DATE, web.IPV4))
+)
 NAME = re.compile("[a-z][a-z0-9_]*")
 
 

@@ -10,7 +10,7 @@ FIRST = (
     r"\b(?i:v|ver|version|release|build|firmware|rev)[ .:]{0,2}\d+(?:\.\d+)+\b",
     r"\b\d+(?:\.\d+){4,}\b",
     rf"(?:[$€£¥₹₽₩]|\b(?:{_CURRENCY})) ?\d{{1,3}}(?:[.,' ]\d{{3}})*(?:[.,]\d{{1,2}})?\b",
-    rf"\b\d{{1,3}}(?:[.,' \x{{A0}}]\d{{3}})*(?:[.,]\d{{1,2}})? ?(?:[$€£¥₹₽₩元円원]|zł|(?:{_CURRENCY}|Kč|kr)\b)",
+    rf"\b\d{{1,3}}(?:[.,' ]\d{{3}})*(?:[.,]\d{{1,2}})? ?(?:[$€£¥₹₽₩元円원]|zł|(?:{_CURRENCY}|Kč|kr)\b)",
 )
 # Longer than a machine's address: before dates.
 DOTTED = (r"\b\d+(?:\.\d+){3,}\b",)

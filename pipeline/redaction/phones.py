@@ -7,7 +7,9 @@ where a word before them says so. Two groups of four by themselves are none: the
 """
 
 _EXTENSION = r"(?:,? ?(?i:x|ext\.?|extension|#) ?\d{1,5})?"
-_GAP = r"[ .\-/\x{A0}]{0,2}"
+_GAP = r"[ .\-/]{0,2}"
+# With a 0 and a last group behind those that a card, or a number of North America, would end with: before cards.
+FOURS = (r"\b0(?:\d{3} \d{4}|\d\d \d{3}) \d{4} (?:\d\d|[1-9]\d\d)\b",)
 # France: five pairs. Before dates, which begin like them.
 PAIRS = r"\b0\d(?: \d\d){4}\b", r"\b0\d(?:\.\d\d){4}\b", r"\b0\d(?:-\d\d){4}\b"
 INTERNATIONAL = (

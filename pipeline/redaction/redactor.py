@@ -222,11 +222,14 @@ def _cleaned(strings: tf.Tensor) -> tf.Tensor:
 
 
 def _narrow(candidates: tf.Tensor) -> tf.Tensor:
-    """With ASCII in place of its full-width forms and of other hyphens."""
+    """With ASCII in place of its full-width forms and of other spaces and hyphens."""
     code = tf.strings.unicode_decode(candidates, "UTF-8")
     values = code.flat_values
     values = tf.where((values >= 0xFF01) & (values <= 0xFF5E), values - 0xFEE0, values)
-    values = tf.where(values == 0x3000, ord(" "), values)
+    spaces = (values >= 0x2000) & (values <= 0x200A)
+    for other in (0xA0, 0x202F, 0x3000):
+        spaces |= values == other
+    values = tf.where(spaces, ord(" "), values)
     hyphens = (values >= 0x2010) & (values <= 0x2015)
     for other in (0x2212, 0x30FC, 0xFF70):
         hyphens |= values == other

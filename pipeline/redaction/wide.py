@@ -2,10 +2,12 @@
 what it is in ASCII. Letters of accounts and addresses are not looked for in full width.
 """
 
+from pipeline.redaction.separators import HYPHENS, SPACES
+
 DIGITS = r"\x{FF10}-\x{FF19}"
 # ASCII's own, their full-width forms, and hyphens, minus signs and long vowel marks that stand for a hyphen.
-_MARKS = r"\-().\/+\x{FF0D}\x{FF08}\x{FF09}\x{FF0E}\x{FF0F}\x{FF0B}\x{2010}-\x{2015}\x{2212}\x{30FC}\x{FF70}"
-_SPACES = r" \x{3000}"
+_MARKS = HYPHENS + r"().\/+\x{FF0D}\x{FF08}\x{FF09}\x{FF0E}\x{FF0F}\x{FF0B}\x{2212}\x{30FC}\x{FF70}"
+_SPACES = SPACES + r"\x{3000}"
 
 
 def _run(between: str) -> str:
