@@ -113,17 +113,7 @@ class TextEncoder:
         ids = {token: number for number, token in enumerate(self.vocabulary)}
         stand_ins = characters_for(rules, ids.keys(), source)
         table = normalizer_table(switches, self.unknown_character, frozenset({*unnamed, *stand_ins.values()}))
-        digest = hashlib.sha256(table)
-        digest.update(repr((self.vocabulary, lowercase, sequence_length)).encode())
-        if rules != BERT_RULES:
-            digest.update(repr(rules).encode())
-        if long != HEAD:
-            digest.update(repr(sorted(long.metadata().items())).encode())
-        if redaction:
-            digest.update(repr(redaction).encode())
-        if redaction.kinds:
-            digest.update(f"rules {RULES}".encode())
-        self.fingerprint = digest.hexdigest()
+        self.fingerprint = self._digest(table)
 
         self._sentence_ends = [ids[token] for token in SENTENCE_ENDS if token in ids]
         self._ordinary = _ordinary_text(switches, rules.max_word_characters)
@@ -142,6 +132,20 @@ class TextEncoder:
         self._given: Finder | None = None
         self._normalized: Finder | None = None
         self._given, self._normalized = finders(rules, stand_ins, self._normalize_fully)
+
+    def _digest(self, table: bytes) -> str:
+        """Of the normalizer's table and of all settings; those at their defaults leave it as it was before them."""
+        digest = hashlib.sha256(table)
+        digest.update(repr((self.vocabulary, self.lowercase, self.sequence_length)).encode())
+        if self.rules != BERT_RULES:
+            digest.update(repr(self.rules).encode())
+        if self.long != HEAD:
+            digest.update(repr(sorted(self.long.metadata().items())).encode())
+        if self.redaction:
+            digest.update(repr(self.redaction).encode())
+        if self.redaction.kinds:
+            digest.update(f"rules {RULES}".encode())
+        return digest.hexdigest()
 
     def __call__(self, first, second=None, fixed_length: bool = False) -> dict[str, tf.Tensor]:
         """Encode single texts as [CLS] first [SEP], or pairs as [CLS] first [SEP] second [SEP].

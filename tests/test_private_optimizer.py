@@ -71,6 +71,7 @@ def test_without_noise_it_is_adam():
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.slow
 def test_two_devices_move_as_one():
     found = []
     for name in ("one", "mirrored"):
