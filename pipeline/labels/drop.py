@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,9 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
     if not config.training.drop_suspicious or data.train is None:
         return data
     train, table = data.train, Path(str(config.run_dir)) / TABLE
-    rows = decided(config, data, workers, FILE, lambda: {"rows": _dropped(config, data, train, table)})["rows"]
+    # For both decisions, and for none where they are kept.
+    vectors = cache(lambda: frozen(config, data.features)(train))
+    rows = decided(config, data, workers, FILE, lambda: {"rows": _dropped(config, data.task, train, vectors())})["rows"]
     dropped = np.isin(np.arange(len(train)), rows)
     left = part(train, ~dropped)
     # The weights of a run that has begun answer in the scale of its numbers.
@@ -47,7 +51,7 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
         f"training.drop_suspicious: {len(rows)} of {len(train)} training rows ({len(rows) / len(train):.1%}) are left "
         f"out, as their labels are likely to be wrong; {table} has them for you to look at."
     )
-    found = described(replace(data, task=task, train=left, judged=_judged(config, data, train, workers)))
+    found = described(replace(data, task=task, train=left, judged=_judged(config, data, vectors, workers)))
     return replace(
         found,
         warnings=[*found.warnings, warning],
@@ -56,29 +60,27 @@ def without_suspicious(config: Config, data: DataSplits, workers: Workers) -> Da
     )
 
 
-def _dropped(config: Config, data: DataSplits, train: Split, table: Path) -> list[int]:
+def _dropped(config: Config, task: Task, train: Split, vectors: np.ndarray) -> list[int]:
     """The training rows to leave out; they are written down for people too."""
-    task = data.task
-    learned = learn(task, train, frozen(config, data.features)(train), config.training.seed)
+    learned = learn(task, train, vectors, config.training.seed)
     doubts = task.doubts(train.targets(), learned.held_out)
     checked = Checked(task, train, doubts, {}, learned.strength, config.text.redaction)
     dropped = _spared(task, train, checked.doubts.wrong)
     rows = zip(checked.suspicious.tolist(), checked.table(), strict=True)
-    write_table(table, checked.columns, (cells for row, cells in rows if dropped[row]))
+    write_table(Path(str(config.run_dir)) / TABLE, checked.columns, (cells for row, cells in rows if dropped[row]))
     return np.flatnonzero(dropped).tolist()
 
 
-def _judged(config: Config, data: DataSplits, train: Split, workers: Workers) -> Judged | None:
+def _judged(config: Config, data: DataSplits, vectors: Callable[[], np.ndarray], workers: Workers) -> Judged | None:
     """What evaluation.cross_validation scores, and may learn from: for each fold the others are judged by themselves.
     Rows that were chosen with a look at the labels of a fold would agree with it more than others do."""
-    folds = config.evaluation.cross_validation
-    if not folds:
+    folds, train = config.evaluation.cross_validation, data.train
+    if not folds or train is None:
         return None
     numbers = fold_numbers(train, folds, config.training.seed)
 
     def decide() -> dict:
-        vectors = frozen(config, data.features)(train)
-        return {"rows": [_dropped_beside(config, data.task, train, vectors, numbers == one) for one in range(folds)]}
+        return {"rows": [_dropped_beside(config, data.task, train, vectors(), numbers == one) for one in range(folds)]}
 
     rows = decided(config, data, workers, f"dropped_in_{folds}_folds.json", decide)["rows"]
     return Judged(train, np.stack([~np.isin(np.arange(len(train)), one) for one in rows]))
