@@ -11,7 +11,7 @@ from pipeline.data.split import Split
 from pipeline.evaluation.boosting import column_matrix, with_texts
 from pipeline.evaluation.interval import interval_of
 from pipeline.features.columns import Column
-from pipeline.tasks.task import Task
+from pipeline.tasks.task import RowScores, Task
 
 NAME = "TF-IDF with a linear model"
 COLUMNS_NAME, TOGETHER_NAME = "gradient boosting on the columns", "gradient boosting on the columns and TF-IDF"
@@ -85,7 +85,9 @@ def baselines(
     made = task.baseline_predictions(texts[0], train.targets(), texts[1:])
     # With fewer features than it would have it is a weaker baseline, which its name says.
     name = f"TF-IDF of {texts[0].shape[1]:,} features with a linear model" if vectors.cut else NAME
-    found = [_scored(name, made, predicted, splits, task)]
+    served = calibrated(task, splits, predicted)
+    of_model = {split.name: served.row_scores(split.targets(), predicted[split.name]) for split in splits}
+    found = [_scored(name, made, of_model, splits, task)]
     if not columns:
         return found
     matrix = column_matrix(train, columns)
@@ -94,23 +96,22 @@ def baselines(
         # On a busy machine its threads wait for each other, many times as long as one works.
         with threadpool_limits(1):
             made = task.baseline_predictions(rows, train.targets(), others, boosted=True)
-        found.append(_scored(name, made, predicted, splits, task))
+        found.append(_scored(name, made, of_model, splits, task))
     return found
 
 
 def _scored(
-    name: str, made: list[np.ndarray], predicted: dict[str, np.ndarray], splits: list[Split], task: Task
+    name: str, made: list[np.ndarray], of_model: dict[str, RowScores], splits: list[Split], task: Task
 ) -> Baseline:
     """What a baseline's predictions of the splits are worth beside a model's."""
     scores, better = {}, {}
     own = {split.name: predictions for split, predictions in zip(splits, made, strict=True)}
     # A threshold that was tuned for another's probabilities would make it look worse than it is.
-    of_model, of_own = (calibrated(task, splits, found) for found in (predicted, own))
+    of_own = calibrated(task, splits, own)
     for split in splits:
         values, at = split.targets(), split.name
         scores[at] = of_own.scores(values, own[at])
-        ours = of_model.row_scores(values, predicted[at])
-        theirs = of_own.row_scores(values, own[at])
+        ours, theirs = of_model[at], of_own.row_scores(values, own[at])
         gained = (ours.values - theirs.values) * (1.0 if ours.higher_is_better else -1.0)
         mean = float(gained.mean())
         # Rows are paired, so the difference is known better than either score.
