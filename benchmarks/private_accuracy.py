@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="mixed_bfloat16", choices=("float32", "mixed_bfloat16"))
     options = parser.parse_args()
     known = [json.loads(line) for line in options.output.open()] if options.output.exists() else []
-    done = [{name: row[name] for name in Trial.__dataclass_fields__} for row in known]
+    done = [{each.name: row[each.name] for each in fields(Trial)} for row in known]
     wanted = [trial_of(a, n, s, options) for a in options.arms for s in options.seeds for n in options.noise]
     if wanted := [trial for trial in wanted if asdict(trial) not in done]:
         bench = Bench(options)

@@ -100,8 +100,6 @@ class TextEncoder:
         self.sequence_length = sequence_length
         self.rules, self.long, self.redaction = rules, long, redaction
         self._redactor = Redactor(redaction) if redaction else None
-        # Of what is tokenized; None: nothing is to be redacted in it, or it has been.
-        self._redactor_of_read = self._redactor
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = special_ids(self.vocabulary, source)
         self._packed = Packing(self.cls_id, self.sep_id, self.pad_id, long.head_share)
 
@@ -132,6 +130,11 @@ class TextEncoder:
         self._given: Finder | None = None
         self._normalized: Finder | None = None
         self._given, self._normalized = finders(rules, stand_ins, self._normalize_fully)
+
+    @property
+    def _redactor_of_read(self) -> Redactor | None:
+        """Of what is tokenized; None: nothing is to be redacted in it, or it has been."""
+        return self._redactor
 
     def _digest(self, table: bytes) -> str:
         """Of the normalizer's table and of all settings; those at their defaults leave it as it was before them."""

@@ -75,7 +75,7 @@ def of_run(run: Path, most: int) -> Reference:
     return _made(
         found, _words(run),
         made_from=f"{len(found.rows)} of {shown} rows of {run.resolve().name}, as version {folder.name} answers them",
-        inputs=inputs, text_columns=text_columns, redaction=redaction_of(folder),
+        inputs=inputs, text_columns=text_columns, redaction=Redaction.from_metadata(metadata.get("redaction", {})),
     )  # fmt: skip
 
 

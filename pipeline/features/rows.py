@@ -27,13 +27,15 @@ class RowEncoder(TextEncoder):
     def __init__(self, features: Features, *arguments, **settings):
         super().__init__(*arguments, **settings)
         self.features = features
-        if features.composed:
-            self._redactor_of_read = None
         digest = hashlib.sha256(self.fingerprint.encode())
         digest.update(json.dumps(features.metadata(), sort_keys=True).encode())
         if self.redaction and features.composed:
             digest.update(b"each cell is redacted by itself")
         self.fingerprint = digest.hexdigest()
+
+    @property
+    def _redactor_of_read(self):
+        return None if self.features.composed else self._redactor
 
     def __call__(self, *cells, fixed_length: bool = False) -> dict[str, tf.Tensor]:
         """See TextEncoder, and the class."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pipeline.backbone.notes import Note, noting
 from pipeline.data.batching import trim
+from pipeline.data.documents import token_counts
 from pipeline.errors import UserError
 from pipeline.privacy.gradients import squared_norms, weighted_sum
 from pipeline.privacy.optimizer import PrivateAdamW
@@ -74,9 +75,8 @@ class PrivateClassifier(TrainableClassifier):
 
     def use(self, mechanism: Mechanism) -> None:
         """In all updates from now on, of which the optimizer takes out the variance; after compile."""
-        self.mechanism = mechanism
-        if isinstance(self.optimizer, PrivateAdamW):
-            self.optimizer.noise_variance = mechanism.deviation**2
+        assert isinstance(self.optimizer, PrivateAdamW)
+        self.mechanism, self.optimizer.noise_variance = mechanism, mechanism.deviation**2
 
     def weight_sums(self, data):
         """The expected number of examples: the true one would tell who is among them."""
@@ -87,7 +87,7 @@ class PrivateClassifier(TrainableClassifier):
         if self.accumulation > 1:
             # A batch is of rows at random, most of them much shorter than the longest: parts of like length are worked
             # through in a fraction of the time, and their sum is that of any other parts.
-            order = tf.argsort(tf.reduce_sum(data[0]["padding_mask"], axis=1), stable=True)
+            order = tf.argsort(token_counts(data[0]), stable=True)
             data = tf.nest.map_structure(lambda tensor: tf.gather(tensor, order), data)
         return super()._all_gradients(data, totals)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from pipeline.redaction import accounts, dates, identities, others, phones, web, wide
@@ -37,26 +37,26 @@ class Kind:
     context: tuple[str, str] | None = None
 
 
-def _written(*shapes: str, **more) -> Kind:
-    """A kind whose parts may have other spaces and hyphens between them than they are given with here."""
-    longer, context = more.pop("longer", ""), more.pop("context", None)
-    wide_context = context and (separated(context[0]), separated(context[1]))
-    return Kind(tuple(map(separated, shapes)), longer=separated(longer), context=wide_context, **more)
+def _written(kind: Kind) -> Kind:
+    """The same with other spaces and hyphens between its parts too."""
+    context = kind.context and (separated(kind.context[0]), separated(kind.context[1]))
+    shapes = tuple(map(separated, kind.shapes))
+    return replace(kind, shapes=shapes, longer=separated(kind.longer), context=context)
 
 
 # In the order in which a candidate is held against them.
 KINDS = {
     "url": Kind((web.URL,), r"://|[wW]\."),
     "email": Kind((web.EMAIL,), "@"),
-    "iban": _written(*accounts.IBAN, sign=r"(?i:[a-z]{2})\d\d", checksum="iban"),
+    "iban": _written(Kind(accounts.IBAN, r"(?i:[a-z]{2})\d\d", checksum="iban")),
     "id_cn": Kind((identities.ID_CN,), checksum="id_cn"),
     "card": _written(
-        *accounts.CARD, accounts.CARD_19, digits=accounts.CARD_DIGITS, checksum="luhn", longer=accounts.FIRST
+        Kind((*accounts.CARD, accounts.CARD_19), digits=accounts.CARD_DIGITS, checksum="luhn", longer=accounts.FIRST)
     ),
     "ip": Kind((web.IPV4, *web.IPV6), rf"{_DIGITS}|:[0-9A-Fa-f]{{0,4}}:"),
-    "id_us": _written(*identities.ID_US, digits=identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT),
-    "date": _written(*dates.DATE),
-    "phone": _written(*phones.PHONE, digits=phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT),
+    "id_us": _written(Kind(identities.ID_US, digits=identities.ID_US_DIGITS, context=identities.ID_US_CONTEXT)),
+    "date": _written(Kind(dates.DATE)),
+    "phone": _written(Kind(phones.PHONE, digits=phones.PHONE_DIGITS, context=phones.PHONE_CONTEXT)),
 }
 
 # These may hold what others are looking for, and are not looked for unless they are asked for.
