@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny import write_rows
 
 from export.config import ExportConfig
@@ -36,6 +37,19 @@ def test_it_learns_what_words_tell(tmp_path):
     assert by == pytest.approx(right.mean() - found.scores["test"]["accuracy"]) and low < by < high < 0
     assert found.warning("test").startswith(f"The model is worse than {NAME} on the test rows: the difference is -0.")
     assert found.line(data.task, "test").startswith(f"{NAME} on the same rows: accuracy 1.000, macro f1 1.000")
+
+
+def test_it_learns_no_more_of_texts_than_the_model_reads(tmp_path):
+    data = rows_of(tmp_path)
+    always = {"test": np.tile(np.eye(3)[0], (len(data.test), 1))}
+
+    def redacted(texts):
+        return tf.where([b"goal" in text or b"bank" in text for text in texts], "[GONE]", tf.constant(texts))
+
+    known = Tfidf(data.train, redacted=redacted)._fitted[0].vocabulary_
+    assert {"gone", "planet"} <= set(known) and not {"goal", "bank"} & set(known)
+    (plain,), (less,) = (baselines(always, data.train, [data.test], data.task, redacted=r) for r in (None, redacted))
+    assert less.scores["test"]["accuracy"] < plain.scores["test"]["accuracy"]
 
 
 def test_many_classes_have_fewer_features_and_too_many_no_baseline(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What a linear model over TF-IDF learns from the same rows, beside the score: whether BERT is worth its price."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,9 @@ MOST_FEATURES, MOST_WEIGHTS = 200_000, 8_000_000
 SAMPLE = 1000
 # Scripts that put no spaces between words: Thai to Khmer, Japanese, Chinese.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0002fa1f]")
+
+# Texts of a column, bytes [n], to a string tensor of what is read of them.
+Redacted = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,12 @@ class Baseline:
 
 
 def baselines(
-    predicted: dict[str, np.ndarray], train: Split, splits: list[Split], task: Task, columns: tuple[Column, ...] = ()
+    predicted: dict[str, np.ndarray],
+    train: Split,
+    splits: list[Split],
+    task: Task,
+    columns: tuple[Column, ...] = (),
+    redacted: Redacted | None = None,
 ) -> list[Baseline]:
     """Learn from the training rows, and compare with a model: a linear one over TF-IDF, and where there are columns
     beside the text gradient boosting on them, alone and with TF-IDF.
@@ -79,8 +88,9 @@ def baselines(
         task: with the settings of its answers, before validation rows decide anything: they do for each by its own
             predictions.
         columns: of the rows.
+        redacted: what a baseline reads of texts, as the model does; None: all.
     """
-    vectors = Tfidf(train, MOST_WEIGHTS // task.baseline_outputs)
+    vectors = Tfidf(train, MOST_WEIGHTS // task.baseline_outputs, redacted)
     texts = [vectors(split) for split in (train, *splits)]
     made = task.baseline_predictions(texts[0], train.targets(), texts[1:])
     # With fewer features than it would have it is a weaker baseline, which its name says.
@@ -139,15 +149,16 @@ class Tfidf:
     Args:
         train: the rows.
         most: features of all columns together, if not MOST_FEATURES of each.
+        redacted: what is read of texts; None: all.
 
     Attributes:
         cut: whether `most` leaves a column less than it would have.
     """
 
-    def __init__(self, train: Split, most: int | None = None):
+    def __init__(self, train: Split, most: int | None = None, redacted: Redacted | None = None):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        columns = _texts(train)
+        self._redacted, columns = redacted, _texts(train, redacted)
         kind: Any = {"analyzer": "char", "ngram_range": (1, 3)} if unspaced(columns[0]) else {"ngram_range": (1, 2)}
         # Words of one letter count too, and nothing is a stop word.
         kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
@@ -162,13 +173,15 @@ class Tfidf:
     def __call__(self, split: Split) -> Any:
         from scipy.sparse import hstack
 
-        pairs = zip(self._fitted, _texts(split), strict=True)
+        pairs = zip(self._fitted, _texts(split, self._redacted), strict=True)
         return hstack([made.transform(column) for made, column in pairs if made is not None], format="csr")
 
 
-def _texts(split: Split) -> list[list[str]]:
+def _texts(split: Split, redacted: Redacted | None) -> list[list[str]]:
     """Of each column."""
-    return [[text.decode() for text in column] for column in split.texts(slice(None))]
+    columns = split.texts(slice(None))
+    shown = columns if redacted is None else [redacted(column).numpy() for column in columns]
+    return [[text.decode() for text in column] for column in shown]
 
 
 def unspaced(texts: list[str]) -> bool:

@@ -70,7 +70,7 @@ def evaluate(
         found.scores[shown.name] |= {"by_length": by_length} if by_length else {}
     train = data.train
     if train is not None and splits and _compares(config, train, task):
-        found.baseline, *found.boosted = baselines(predictions, train, splits, asked, data.features.columns)
+        found.baseline, *found.boosted = baselines(predictions, train, splits, asked, data.features.columns, redacted)
     return found
 
 
