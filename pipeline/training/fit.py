@@ -174,7 +174,7 @@ def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpo
     shown = ["epoch", "loss", "examples_per_second", *(f"validation_{name}" for name in lesson.task.shown)]
     shown.append(f"validation_{lesson.monitor}")
     print("  ".join(f"{name} {value:.4g}" for name, value in row.items() if name in shown), flush=True)
-    patient = config.early_stopping is None or epoch - (progress.best_epoch or 0) < config.early_stopping
+    patient = _patient(progress, lesson)
     if not patient:
         print(f"no better validation {lesson.monitor} for {config.early_stopping} epochs: stopping early")
     progress.epoch, progress.step, progress.sums, progress.seconds = epoch + 1, 0, {}, 0.0
@@ -187,11 +187,25 @@ def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpo
 
 
 def _best_yet(progress: Progress, lesson: Lesson) -> bool:
-    """Whether the last epoch's weights are to be kept: by validation, else the newest averages."""
-    scores = [row.get(f"validation_{lesson.monitor}") for row in progress.history]
-    if scores[-1] is None:
-        return lesson.config.ema is not None
+    """Whether the last epoch's weights are to be kept: by validation, else the newest averages. An undefined score is
+    worse than any other."""
+    scores = _monitored(progress, lesson)
     best = None if progress.best_epoch is None else scores[progress.best_epoch]
+    if scores[-1] is None:
+        return best is None and lesson.config.ema is not None
     if best is None:
         return True
     return scores[-1] > best if lesson.task.monitors[lesson.monitor] else scores[-1] < best
+
+
+def _patient(progress: Progress, lesson: Lesson) -> bool:
+    """Whether training goes on, as far as training.early_stopping goes; where there is no score to beat, it does."""
+    epochs, best = lesson.config.early_stopping, progress.best_epoch
+    if epochs is None or best is None or _monitored(progress, lesson)[best] is None:
+        return True
+    return len(progress.history) - 1 - best < epochs
+
+
+def _monitored(progress: Progress, lesson: Lesson) -> list[float | None]:
+    """Of each epoch, the validation score that chooses the best; None: there is none, or it is undefined."""
+    return [row.get(f"validation_{lesson.monitor}") for row in progress.history]
