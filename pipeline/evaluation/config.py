@@ -20,8 +20,8 @@ class EvaluationConfig:
     labels are under 5,000,000."""
     cross_validation: CountOrZero = 0
     """Score the training rows too, each by a model that has not seen it, of two or more that are trained beside; 0: do
-    not. Rows that training.drop_suspicious leaves out are scored as well; which, each model's own rows decide. For few
-    rows, with data.validation_fraction and data.test_fraction 0."""
+    not. Rows that training.drop_suspicious leaves out are scored as well; which, each model's own rows decide. None
+    learns from data.unlabelled. For few rows, with data.validation_fraction and data.test_fraction 0."""
     batch_size: Count = 64
     """Examples a forward pass."""
     threshold: Share | Literal["tuned"] = 0.5

@@ -16,9 +16,10 @@ NAME = "cross_validation"
 def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
     """Scores of the training rows by models that have not seen them, as "cross_validation"; {} where nobody asks.
 
-    The model that is served learns from all of these rows, and is a little better. Rows that training.drop_suspicious
-    leaves out are scored too, for those that are hard to predict are among them; each model learns from what the rows
-    of its own folds leave of each other.
+    The model that is served learns from all of these rows, and is a little better. Where it also learns from texts that
+    a model has given labels (data.unlabelled), what is scored is a training without them. Rows that
+    training.drop_suspicious leaves out are scored too, for those that are hard to predict are among them; each model
+    learns from what the rows of its own folds leave of each other.
 
     Args:
         run: its model as it was made.

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Trials:
         """Where the outcomes are kept: those of other rows or tokens lie elsewhere."""
         return Path(str(self.run.config.run_dir)) / "trials" / identity_of(self.run)
 
+    @cached_property
+    def updates(self) -> int:
+        """Of a trial: those of a training on the labelled rows, also where the run learns from more."""
+        train, learned = self.run.data.train, self.run.data.learned
+        return self.run.updates if train is None or learned is None else self.run.updates_of(train)
+
     def out_of_fold(self, name: str, folds: int, asked: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Train by a method without each fold in turn, and ask about that fold.
 
@@ -63,6 +70,7 @@ class Trials:
             )
         logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
         more = "" if self.taught is None else "-with-doubted-rows"
+        more += "" if self.updates == self.run.updates else f"-in-{self.updates}-updates"
         for fold in range(folds if asked is None else asked):
             out = numbers == fold
             known = ~out if self.taught is None else ~out & self.taught[fold]
@@ -87,7 +95,8 @@ class Trials:
         )
         # It ends, wherever the run itself is to pause; but not after its deadline.
         pause, run.pause = run.pause, replace(run.pause, epochs=None)
-        method(name)(run, part(self.rows, known), checkpoints, None)
+        with run.making(self.updates):
+            method(name)(run, part(self.rows, known), checkpoints, None)
         run.pause = pause
         logits = run.forward("logits", self.workers)(part(self.rows, out))
         for variable, value in zip(self._variables(), state, strict=True):
