@@ -72,7 +72,7 @@ class Study:
 
     def read(self, number: int, folder: Path, record: Record) -> Trial:
         """A trial, or a training of its settings in another folder, as it stands."""
-        return read_trial(number, folder, record, self.pauses(record.settings), self.monitor)
+        return read_trial(number, folder, record, self.pauses(record.settings), self.monitor, self.higher)
 
     def again(self, trial: Trial) -> Trial:
         """The same as it stands now."""
