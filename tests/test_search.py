@@ -304,6 +304,24 @@ def test_the_model_of_the_settings_to_take_is_exported_and_no_other(config, rate
     assert search(config, train=Trainer()).saved_model == found.saved_model
 
 
+def test_a_finished_search_is_scored_and_exported_under_other_settings(config):
+    """What is left to do is for `train` to know: it has all trainings with new seeds, and the model to export."""
+    first = search(config, train=Trainer())
+    config.evaluation.batch_size, config.export.enabled = 7, True
+    again = Trainer(test_gap=0.2)
+    found = search(config, train=again)
+    assert not again.trained and len(again.configs) == 4
+    assert {Path(str(each.run_dir)).parent.name for each in again.configs} == {"final"}
+    assert {each.evaluation.batch_size for each in again.configs} == {7}
+    assert sum(each.export.enabled for each in again.configs) == 1 and found.saved_model is not None
+    gap = first.results["winner"]["test"]["mean"] - found.results["winner"]["test"]["mean"]
+    assert gap == pytest.approx(0.19)
+    assert json.loads((found.folder / "search.json").read_text()) == found.results
+    config.export.force = True
+    assert search(config, train=(third := Trainer())).saved_model == found.saved_model
+    assert [each.export.force for each in third.configs if each.export.enabled] == [True]
+
+
 @pytest.mark.parametrize("higher", [True, False])
 def test_a_score_that_is_undefined_is_worse_than_any_other(tmp_path, higher):
     rows = [{"seconds": 1.0, "validation_r2": 0.2}, {"seconds": 1.0}]

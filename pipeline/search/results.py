@@ -13,7 +13,7 @@ from pipeline.search.propose import distribution
 from pipeline.search.report import write_report
 from pipeline.search.study import Study
 from pipeline.search.trials import Trial, best, defined
-from pipeline.search.winner import Repeat, Verdict, metrics_of, of
+from pipeline.search.winner import Repeat, Verdict, of, scores_of
 
 # Fewer say nothing about which setting matters.
 ENOUGH = 8
@@ -112,12 +112,11 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
 def _again(study: Study, done: Sequence[Repeat]) -> dict[str, Any]:
     """Scores of the trainings with new seeds, and their mean and spread."""
     complete = [each for each in done if each.trial.complete]
-    test = [metrics_of(each.trial.folder).get("test", {}).get(study.monitor) for each in complete]
     return {
         "seeds": [each.seed for each in complete],
         "runs": [str(each.trial.folder.relative_to(study.folder)) for each in complete],
         "validation": _summary([defined(best(each.trial.scores, study.higher)) for each in complete]),
-        "test": _summary(test),
+        "test": _summary(scores_of(study, complete)),
     }
 
 

@@ -179,6 +179,11 @@ def _noise(one: Sequence[float], other: Sequence[float]) -> float | None:
     return float(t.ppf(CONFIDENCE, freedom)) * error
 
 
+def scores_of(study: Study, done: Sequence[Repeat]) -> list[float | None]:
+    """On the test rows, of those that are complete; None: there are none, or it is undefined."""
+    return [metrics_of(each.trial.folder).get("test", {}).get(study.monitor) for each in done if each.trial.complete]
+
+
 def metrics_of(run_dir: Path) -> dict[str, Any]:
     """What a finished run has scored."""
     return json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
