@@ -23,8 +23,9 @@ from tiny import write_config, write_rows
 from trial_double import Killed, Trainer
 
 from pipeline import UserError, command_line, read_config
+from pipeline.backbone.defaults import settle
 from pipeline.command_line import parse
-from pipeline.config import Config, Range, to_yaml
+from pipeline.config import Config, ModelConfig, Range, to_yaml
 from pipeline.config_check import check
 from pipeline.search import __main__ as command
 from pipeline.search.budget import Clock, training_seconds, usual_pace
@@ -373,6 +374,32 @@ def test_what_new_seeds_that_fail_say(config):
     assert said("winner", fails=of_winner) == "keep the defaults: with seed 2 the winner's training fails."
     lost = said("lost", undefined=of_winner)
     assert lost == "keep the defaults: with seed 2 the winner's training has no macro_f1."
+
+
+def test_a_trial_of_another_checkpoint_is_the_run_that_its_settings_make(config, tmp_path):
+    """The pooling and the length are that checkpoint's, not those that the config's own has decided."""
+    for name in ("plain", "mean"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 512}')
+    kind = "sentence_transformers.models."
+    modules = [{"name": "0", "path": "", "type": f"{kind}Transformer"},
+               {"name": "1", "path": "1_Pooling", "type": f"{kind}Pooling"}]  # fmt: skip
+    (tmp_path / "mean" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "mean" / "1_Pooling").mkdir()
+    (tmp_path / "mean" / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (tmp_path / "mean" / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    plain, mean = (str(tmp_path / name) for name in ("plain", "mean"))
+    config.text.vocabulary, config.text.sequence_length, config.model = None, None, ModelConfig(backbone=plain)
+    config.search.space = {"model.backbone": Range(choices=[plain, mean])}
+    for _ in range(2):
+        study = open_study(config)
+        assert (study.config.model.pooling, study.config.text.sequence_length) == ("fresh", 128)
+        for source, expected in ((plain, ("fresh", 128)), (mean, ("mean", 256))):
+            trial = settle(study.trial_run({"model.backbone": source}, tmp_path / "none"), tmp_path / "none")
+            assert (trial.model.pooling, trial.text.sequence_length) == expected
+    config.model.revision, config.run_dir = "0" * 40, str(tmp_path / "other")
+    with pytest.raises(UserError, match=r"search\.space\.model\.backbone goes without model\.revision"):
+        open_study(config)
 
 
 def test_a_training_that_fails_is_a_result(config, capsys):
