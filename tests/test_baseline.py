@@ -73,6 +73,24 @@ def test_many_classes_have_fewer_features_and_too_many_no_baseline(tmp_path, mon
     assert not has_one("auto") and has_one("tfidf")
 
 
+def test_boosting_has_a_limit_of_its_own(tmp_path, monkeypatch):
+    """A tree a label takes far longer than a linear model does."""
+    head, *lines = write_rows(tmp_path / "rows.csv", 120).read_text().splitlines()
+    rows = [f"{line},{number}" for number, line in enumerate(lines)]
+    (tmp_path / "rows.csv").write_text("\n".join([f"{head},size", *rows]) + "\n")
+    data = rows_of(tmp_path, {"numeric_columns": ["size"]})
+
+    def asked(kind):
+        always = np.tile(np.eye(3)[0], (len(data.test), 1))
+        found = evaluate(lambda split: always, data, data.task, EvaluationConfig(baseline=kind))
+        return found.baseline is not None, len(found.boosted)
+
+    monkeypatch.setattr(evaluate_module, "MOST_BOOSTED", 3 * len(data.train))
+    assert asked("auto") == (True, 2)
+    monkeypatch.setattr(evaluate_module, "MOST_BOOSTED", 3 * len(data.train) - 1)
+    assert asked("auto") == (True, 0) and asked("tfidf") == (True, 2)
+
+
 def columns_of(folder, words):
     """Rows whose columns have as many words each, all of them in some row."""
     lines = (",".join(f"c{column}w{row % count}" for column, count in enumerate(words)) for row in range(60))
