@@ -106,6 +106,16 @@ def test_numbers_far_from_their_predictions():
     assert found.suggested[7] == predictions[7]
 
 
+def test_numbers_are_written_as_they_are():
+    """Not with six digits, by which a row of its file would not be found."""
+    values = np.array([1234567.89, 20240115.0, 0.1, -3.0, 1e22, 2.5e-9])
+    written = Number().written(values)
+    assert written == ["1234567.89", "20240115", "0.1", "-3", "1e+22", "2.5e-09"]
+    assert [float(one) for one in written] == values.tolist()
+    # Predictions too, in the precision that they have.
+    assert Number().written(np.array([0.1, 7.0], np.float32)) == ["0.1", "7"]
+
+
 def test_exact_predictions_of_numbers_doubt_nothing():
     assert not doubt_numbers(np.arange(5.0), np.arange(5.0)).wrong.any()
 
