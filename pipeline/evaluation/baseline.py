@@ -54,12 +54,7 @@ class Baseline:
 
     def line(self, task: Task, name: str) -> str:
         """For the terminal, of one split."""
-        found = ", ".join(
-            f"{key.replace('_', ' ')} {value:.3f}"
-            for key, value in task.headline(self.scores[name]).items()
-            if value is not None
-        )
-        return f"{self.name} on the same rows: {found}"
+        return f"{self.name} on the same rows: {headline(task, self.scores[name])}"
 
     def warning(self, name: str) -> str | None:
         """Where the model is not clearly better."""
@@ -111,6 +106,13 @@ def baselines(
             made = task.baseline_predictions(rows, train.targets(), others, boosted=True)
         found.append(_scored(name, made, of_model, splits, task))
     return found
+
+
+def headline(task: Task, scores: dict[str, Any]) -> str:
+    """The task's main scores on one line, those that are defined."""
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:.3f}" for key, value in task.headline(scores).items() if value is not None
+    )
 
 
 def _scored(

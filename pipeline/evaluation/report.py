@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 import pipeline.tasks
 from pipeline.evaluation import plots
-from pipeline.evaluation.baseline import Baseline
+from pipeline.evaluation.baseline import Baseline, headline
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.formatting import number, percent
 from pipeline.evaluation.groups import group_findings, tables_of_groups
@@ -21,6 +21,7 @@ from pipeline.files import write_text
 from pipeline.tasks.task import Task
 
 SPLITS = ("train", "validation", "test")
+CROSS_VALIDATION = "cross_validation"
 FINE_TUNING_CHARTS = {
     "Loss": {"training": "loss", "validation": "validation_loss"},
     # The lines are the task's.
@@ -85,7 +86,7 @@ class ReportContent:
     @property
     def shown(self) -> str | None:
         """The split whose scores are shown."""
-        return next((split for split in ("test", "validation", "cross_validation") if self.metrics.get(split)), None)
+        return next((split for split in ("test", "validation", CROSS_VALIDATION) if self.metrics.get(split)), None)
 
     def findings(self) -> tuple[list[str], list[str]]:
         """Warnings and notes about the scores."""
@@ -105,10 +106,17 @@ class ReportContent:
         return warnings, self.compared() + of_task[1] + of_groups[1]
 
     def compared(self) -> list[str]:
-        """Lines on what others score on the rows that are shown."""
+        """Lines on what others score on the rows that are shown, and on the score of cross-validation beside them."""
         if self.task is None or self.shown is None:
             return []
-        return [one.line(self.task, self.shown) for one in self.baselines if self.shown in one.scores]
+        lines = [one.line(self.task, self.shown) for one in self.baselines if self.shown in one.scores]
+        crossed = self.metrics.get(CROSS_VALIDATION)
+        if crossed and self.shown != CROSS_VALIDATION:
+            lines.append(
+                f"cross-validation of the {crossed['rows']} training rows in {crossed['folds']} folds: "
+                f"{headline(self.task, crossed)}"
+            )
+        return lines
 
 
 def write_report(path: Path | str, content: ReportContent) -> list[str]:

@@ -5,12 +5,11 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.assemble import Assembly
+from pipeline.evaluation.report import CROSS_VALIDATION
 from pipeline.methods.auto import chosen_method
 from pipeline.methods.trials import Trials
 from pipeline.tasks.task import Task
 from pipeline.training.workers import Workers
-
-NAME = "cross_validation"
 
 
 def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
@@ -36,4 +35,4 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     rows, taught = (train, None) if judged is None else (judged.rows, judged.taught)
     _, logits = Trials(run, rows, workers, taught).out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
-    return {NAME: {"folds": folds, "method": name} | task.scores(rows.targets(), predictions)}
+    return {CROSS_VALIDATION: {"folds": folds, "method": name} | task.scores(rows.targets(), predictions)}
