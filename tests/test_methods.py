@@ -38,6 +38,8 @@ from pipeline.training.watch import Watch
 from pipeline.training.workers import Workers
 
 TASK = SingleLabel(("a", "b", "c"))
+# Of 60 rows in four folds.
+FOLDS_OF_TEXTS = "002023220131333002310330112101202033312322312132022011011301"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,48 @@ def test_folds_keep_what_a_group_or_a_text_joins_together(tmp_path):
         numbers = fold_numbers(train, 4, seed)
         assert len(set(numbers[:4])) == 1 and len(set(numbers)) == 4
         assert all(len(set(numbers[n : n + 2])) == 1 for n in range(5, 45, 2))
+
+
+def grouped(folder, sizes, labels="xyz"):
+    """Rows of groups of these sizes, whose labels take turns."""
+    groups = [f"site {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    lines = [f"text {n},{labels[n % len(labels)]},{group}" for n, group in enumerate(groups)]
+    (folder / "rows.csv").write_text("\n".join(["text,label,site", *lines]) + "\n")
+    config = DataConfig(train=str(folder / "rows.csv"), validation_fraction=0.0, test_fraction=0.0)
+    (train,) = load(replace(config, group_column="site"), folder / "data").splits
+    return train
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([600, 250, 150, 120, 60, 12, 6, 2], (240, 260)),
+        ([600, 600], (600, 600)),
+        ([1000, 150, 50], (150, 150)),
+        ([1] * 1000, (200, 200)),
+    ],
+)
+def test_groups_are_dealt_by_their_rows(tmp_path, sizes, expected):
+    """The fold that auto alone asks about is a fifth of the rows, as far as the groups allow it, and never empty."""
+    train = grouped(tmp_path, sizes)
+    for seed in range(8):
+        numbers = fold_numbers(train, 5, seed)
+        rows = np.bincount(numbers, minlength=5)
+        assert expected[0] <= rows[0] <= expected[1] and rows.max() <= max(*sizes, len(train) // 5) + 1
+        assert (numbers == fold_numbers(train, 5, seed)).all()
+
+
+def test_groups_of_one_label_are_shared_out(tmp_path):
+    train = grouped(tmp_path, [30, 1, 10, 1, 10, 1, 10, 1, 30, 10, 10, 10, 10, 10], labels="x" * 31 + "yz" * 5 + "y")
+    numbers, labels = fold_numbers(train, 3, 0), train.targets()
+    for label in range(3):
+        shares = np.bincount(numbers[labels == label], minlength=3) / (labels == label).sum()
+        assert shares.min() > 0.1, shares
+
+
+def test_folds_of_rows_without_groups_stay_as_they_were(data):
+    """Runs that are taken up have outcomes of them."""
+    assert "".join(map(str, fold_numbers(data.train, 4, seed=3))) == FOLDS_OF_TEXTS
 
 
 @pytest.mark.parametrize("asked", [None, 1])

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.assemble import Assembly
+from pipeline.data.extra_columns import GROUP
 from pipeline.data.folds import fold_numbers, part
 from pipeline.data.split import Split
 from pipeline.errors import UserError
@@ -70,6 +71,8 @@ class Trials:
             )
         logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
         more = "" if self.taught is None else "-with-doubted-rows"
+        # Rows without groups were always dealt as they are now.
+        more += "-of-groups" if GROUP in self.rows.store.columns else ""
         more += "" if self.updates == self.run.updates else f"-in-{self.updates}-updates"
         for fold in range(folds if asked is None else asked):
             out = numbers == fold
