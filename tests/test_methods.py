@@ -18,7 +18,7 @@ from pipeline.classifier import parts_of
 from pipeline.command_line import parse
 from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
-from pipeline.data.folds import fold_numbers
+from pipeline.data.folds import fold_numbers, inner_fold_numbers
 from pipeline.data.load import load
 from pipeline.errors import TRY_AGAIN, UserError
 from pipeline.methods import auto
@@ -145,6 +145,25 @@ def test_groups_of_one_label_are_shared_out(tmp_path):
 def test_folds_of_rows_without_groups_stay_as_they_were(data):
     """Runs that are taken up have outcomes of them."""
     assert "".join(map(str, fold_numbers(data.train, 4, seed=3))) == FOLDS_OF_TEXTS
+
+
+def test_the_last_group_is_dealt_by_its_texts(tmp_path):
+    train = grouped(tmp_path, [20, 20])
+    one = replace(train, rows=train.rows[:20])
+    assert len(set(inner_fold_numbers(one, 5, 0))) == 5 and len(set(fold_numbers(one, 5, 0))) == 1
+    assert (inner_fold_numbers(train, 5, 0) == fold_numbers(train, 5, 0)).all()
+    assert len(set(inner_fold_numbers(replace(one, rows=one.rows[:1].repeat(9)), 5, 0))) == 1
+
+
+@pytest.mark.parametrize("method", ["head", "auto"])
+def test_what_is_left_of_two_groups_is_learned_from(tmp_path, method):
+    config = settings(tmp_path, method, data={"validation_fraction": 0.0, "test_fraction": 0.0, "group_column": "site"},
+                      evaluation={"cross_validation": 2}, export={"enabled": False})  # fmt: skip
+    head, *lines = (tmp_path / "train.csv").read_text().splitlines()
+    rows = [f"{line},{'AB'[n % 2]}" for n, line in enumerate(lines)]
+    (tmp_path / "train.csv").write_text("\n".join([f"{head},site", *rows]) + "\n")
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert metrics_of(tmp_path / "run")["cross_validation"]["rows"] == 40
 
 
 @pytest.mark.parametrize("asked", [None, 1])

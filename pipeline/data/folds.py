@@ -20,6 +20,15 @@ def fold_numbers(split: Split, folds: int, seed: int) -> np.ndarray:
     return (_by_groups if GROUP in split.store.columns else _by_texts)(split, folds, seed)
 
 
+def inner_fold_numbers(split: Split, folds: int, seed: int) -> np.ndarray:
+    """As `fold_numbers`; where all rows are of one group, which may be what another fold leaves, by their texts
+    alone. One number where they also have one text."""
+    found = fold_numbers(split, folds, seed)
+    if GROUP in split.store.columns and len(np.unique(found)) < 2:
+        return _by_texts(split, folds, seed)
+    return found
+
+
 def _by_texts(split: Split, folds: int, seed: int) -> np.ndarray:
     """int [n], the fold of each row: texts one after the other over all strata, so that rare labels do not all begin
     with the first fold."""
