@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -84,6 +86,12 @@ def claim(run_dir: Path, config: Config) -> Config:
             )
     write_text(stored, to_yaml(absolute(config)))
     return config
+
+
+def read_metrics(run_dir: Path) -> dict[str, Any]:
+    """What metrics.json in a run's folder holds; {} where there is none."""
+    path = run_dir / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def fingerprint(config: Config) -> str:

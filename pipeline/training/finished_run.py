@@ -1,7 +1,6 @@
 """The classifier of a finished run, from its folder."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pipeline.classifier import build_classifier, head_of, over_chunks, over_col
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.identity import Identity
+from pipeline.run_folder import read_metrics
 from pipeline.tasks.task import Task
 from pipeline.training.checkpoint import load_finished
 
@@ -152,9 +152,7 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
 
 def _calibration(folder: Path) -> tuple[Any, Any]:
     """Scale and shift of the run's logits where it is served (evaluation.calibration); 1 and 0 where it is not."""
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = metrics.get("calibration", {})
+    found = read_metrics(folder).get("calibration", {})
     return found.get("scale", 1 / found.get("temperature", 1.0)), found.get("shift", 0.0)
 
 
