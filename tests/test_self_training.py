@@ -198,3 +198,15 @@ def test_what_is_refused(begun, words, message, capsys):
 def test_labelled_texts_alone_are_refused(begun, tmp_path, capsys):
     assert run.main([*begun, "--data.unlabelled", str(tmp_path / "train.csv")]) == 2
     assert "has no text that is not among the labelled rows" in capsys.readouterr().err
+
+
+def test_a_vector_of_another_size_than_the_labelled_rows_is_refused(begun, tmp_path, capsys):
+    vectors = ["[0.5, 1.0]", "[0.5, 1.0, 2.0]"]
+    for name, columns, rows in (
+        ("train", ["text", "label", "v"], [(f"goal {i}", list(SUBJECTS)[i % 3], vectors[0]) for i in range(12)]),
+        ("test", ["text", "label", "v"], [("goal", next(iter(SUBJECTS)), vectors[0])]),
+        ("pool", ["text", "v"], [(f"bank {i}", vectors[i % 2]) for i in range(2)]),
+    ):
+        write(tmp_path / f"{name}.csv", columns, rows)
+    assert run.main([*begun, "--data.vector_columns", "[v]", "--export.signatures", "[top_k]"]) == 2
+    assert "pool.csv, line 3: the row has a list of another length" in capsys.readouterr().err
