@@ -31,6 +31,7 @@ from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
+from pipeline.training.fit import Lesson
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.plan import Plan, plan_of, total_updates
 from pipeline.training.strategy import choose_strategy
@@ -180,6 +181,14 @@ def test_one_fold_is_refused(tmp_path, capsys):
     config = settings(tmp_path, "head", evaluation={"cross_validation": 1})
     assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 2
     assert "evaluation.cross_validation 1 leaves no other fold to learn from" in capsys.readouterr().err
+
+
+def test_examples_are_counted_as_they_are_drawn():
+    """24 rows are drawn by balanced_batches as often as 40 batches of 32 need; training_batches fills up its last."""
+    arguments: Any = [range(24), None, None, TrainingConfig(batch_size=32), None, Plan(1, 40, 40), None]
+    assert Lesson(*arguments, batches=balanced_batches).examples(40) == 40 * 32
+    arguments[5] = Plan(2, 2, 4)
+    assert Lesson(*arguments).examples(2) == 2 * 24
 
 
 # The head.

@@ -62,6 +62,12 @@ class Lesson:
             return self.config.batch_size
         return self.plan.passes * len(self.train) / self.plan.steps
 
+    def examples(self, steps: int) -> float:
+        """How many rows so many updates of an epoch see; the last batch of training_batches may be filled up, others
+        draw rows as often as they need them."""
+        drawn = steps * self.rows_a_batch
+        return min(drawn, self.plan.passes * len(self.train)) if self.batches is training_batches else drawn
+
 
 def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress:
     """Train a compiled model, from its newest checkpoint where there is one, and leave it with its best weights.
@@ -157,8 +163,7 @@ def _train_epoch(
     if progress.step < steps:
         model.run_updates(batches, steps - progress.step, [watch])
     row = {"epoch": epoch + 1, **watch.finish()}
-    examples = min(steps * lesson.rows_a_batch, options.passes * len(lesson.train))
-    return row | {"examples_per_second": examples / row["seconds"]}
+    return row | {"examples_per_second": lesson.examples(steps) / row["seconds"]}
 
 
 def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpoints: Checkpoints, row: dict) -> None:
