@@ -183,6 +183,14 @@ def test_one_fold_is_refused(tmp_path, capsys):
     assert "evaluation.cross_validation 1 leaves no other fold to learn from" in capsys.readouterr().err
 
 
+def test_a_teacher_that_has_learned_the_held_out_rows_is_refused(tmp_path, capsys):
+    config = settings(
+        tmp_path, "fine_tune", evaluation={"cross_validation": 2}, distillation={"teacher": str(tmp_path)}
+    )
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 2
+    assert "evaluation.cross_validation goes without distillation.teacher" in capsys.readouterr().err
+
+
 def test_examples_are_counted_as_they_are_drawn():
     """24 rows are drawn by balanced_batches as often as 40 batches of 32 need; training_batches fills up its last."""
     arguments: Any = [range(24), None, None, TrainingConfig(batch_size=32), None, Plan(1, 40, 40), None]

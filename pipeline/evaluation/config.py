@@ -49,6 +49,11 @@ def check_cross_validation(config: "Config") -> None:
         config.evaluation.cross_validation != 1,
         "evaluation.cross_validation 1 leaves no other fold to learn from: give 2 or more, or 0 for none.",
     )
+    require(
+        not (config.evaluation.cross_validation and config.distillation.teacher),
+        "evaluation.cross_validation goes without distillation.teacher, which has learned the rows that are held out "
+        "and would tell them: unset one of the two.",
+    )
 
 
 def check_threshold(config: "Config") -> None:
