@@ -78,7 +78,7 @@ def claim(run_dir: Path, config: Config) -> Config:
     stored = run_dir / "config.yaml"
     if stored.is_file():
         old, config = reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
-        changed = differences(old, config)
+        changed = differences(old, config, _in_training(run_dir))
         if changed:
             raise UserError(
                 f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
@@ -86,6 +86,14 @@ def claim(run_dir: Path, config: Config) -> Config:
             )
     write_text(stored, to_yaml(absolute(config)))
     return config
+
+
+def _in_training(run_dir: Path) -> bool:
+    """Whether the fine-tuning of a run has begun and not come to its end."""
+    newest = max((run_dir / "checkpoints").glob("[0-9]*"), default=None)
+    if newest is None:
+        return False
+    return not json.loads((newest / "progress.json").read_text(encoding="utf-8"))["progress"]["finished"]
 
 
 def read_metrics(run_dir: Path) -> dict[str, Any]:

@@ -27,7 +27,9 @@ class EvaluationConfig:
     """Examples a forward pass."""
     threshold: Share | Literal["tuned"] = 0.5
     """Probability from which a label counts as given, where a row has any number of labels. tuned: for each label the
-    one of the best F1 on the validation rows; with two labels, one a row, that of the rarer one."""
+    one of the best F1 on the validation rows; with two labels, one a row, that of the rarer one. The scores by which
+    the best epoch is chosen are of these answers: it cannot be changed while a run is being trained, and changed
+    afterwards the weights stay."""
     calibration: Literal["auto", "none"] = "auto"
     """Divide the logits of what is served by the temperature that suits the validation rows, so that of the answers
     with a probability of 0.9 nine in ten are right; or give each label a line of its own, where that is clearly better
