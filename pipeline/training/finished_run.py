@@ -108,7 +108,8 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
     """A finished run as a checkpoint with a classifier's head, in float32, of which every format writes what it can.
 
     Raises:
-        UserError: the run is not finished, its backbone's checkpoint is gone, or its pooling is none that others have.
+        UserError: the run is not finished or not evaluated, its backbone's checkpoint is gone, or its pooling is none
+            that others have.
     """
     settings = read_settings(folder)
     if settings.text.long == "chunks":
@@ -151,8 +152,17 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
 
 
 def _calibration(folder: Path) -> tuple[Any, Any]:
-    """Scale and shift of the run's logits where it is served (evaluation.calibration); 1 and 0 where it is not."""
-    found = read_metrics(folder).get("calibration", {})
+    """Scale and shift of the run's logits where it is served (evaluation.calibration); 1 and 0 where it is not.
+
+    Raises:
+        UserError: it is not known.
+    """
+    metrics = read_metrics(folder)
+    if "task" not in metrics:
+        raise UserError(
+            f"{folder} is not evaluated, which decides the calibration of what is served: take the run to its end."
+        )
+    found = metrics.get("calibration", {})
     return found.get("scale", 1 / found.get("temperature", 1.0)), found.get("shift", 0.0)
 
 
