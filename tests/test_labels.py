@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from tiny import FILLER, SUBJECTS, write_config
 
+from export.texts import Row
 from pipeline import run
 from pipeline.command_line import parse
 from pipeline.data.load import load
+from pipeline.errors import UserError
+from pipeline.features import Features
+from pipeline.features.columns import Vector
 from pipeline.labels import __main__ as command
 from pipeline.labels import drop as drop_module
 from pipeline.labels.choose import choose, unlike
 from pipeline.labels.confident import Doubts, confident_joint, doubt_classes, doubt_labels, doubt_numbers
 from pipeline.labels.drop import without_suspicious
+from pipeline.labels.next import refuse_other_sizes
 from pipeline.labels.twins import Twin, equal_twins, near_twins, plain
 from pipeline.methods.cross_validation import cross_validate
 from pipeline.tasks.label_task import LabelTask
@@ -486,3 +491,11 @@ def test_rows_that_are_left_out_are_scored_and_not_learned(tmp_path, monkeypatch
     for known, out, unseen in zip(learned, asked, judged, strict=True):
         assert unseen.tolist() == out.tolist()
         assert sorted([*known, *out]) == sorted({*range(20)} - {4, 7, 12} | {*out})
+
+
+def test_texts_to_choose_from_have_vectors_like_the_labelled_rows():
+    features, names = Features(("text",), (Vector("v", (0.0, 0.0)),)), ("a.csv, line 2", "a.csv, line 3")
+    rows = [Row(name, [], ("x", cell), "", False) for name, cell in zip(names, ("0.5 1.0", "0.5"), strict=True)]
+    refuse_other_sizes(features, rows[:1])
+    with pytest.raises(UserError, match=r"a\.csv, line 3: the row has a list of another length .* 1 in place of 2"):
+        refuse_other_sizes(features, rows)

@@ -164,9 +164,7 @@ def test_a_vector_of_another_size_is_a_bad_row_of_any_source(tmp_path, split):
     train, validation, test = (str(tmp_path / f"{name}.csv") for name in sizes)
     config = DataConfig(train=train, validation=validation, test=test, vector_columns=["v"])
     row = 3 if split == "train" else 2
-    with pytest.raises(
-        UserError, match=rf"{split}\.csv, line {row}: .* in data\.vector_columns 'v' .* numbers?, not 2"
-    ):
+    with pytest.raises(UserError, match=rf"{split}\.csv, line {row}: .* in data\.vector_columns 'v' .* in place of 2"):
         load_data(config, tmp_path / "cache")
     config.bad_rows = "skip"
     loaded = load_data(config, tmp_path / "cache")

@@ -269,8 +269,8 @@ def _vector(wanted: FeatureColumn, cell: Any) -> str:
         raise ValueError(f"has no list of numbers in {wanted.setting} {wanted.column!r}: {shown(cell)}")
     if wanted.size not in (None, values.size):
         raise ValueError(
-            f"has a list of another length in {wanted.setting} {wanted.column!r} than others: {values.size} numbers, "
-            f"not {wanted.size}"
+            f"has a list of another length in {wanted.setting} {wanted.column!r} than others: {values.size} "
+            f"in place of {wanted.size}"
         )
     return " ".join(map(str, values))
 
