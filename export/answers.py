@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from pipeline.data.formats import escaped
+from pipeline.errors import UserError
 from pipeline.extras import require
 
 if TYPE_CHECKING:
@@ -115,6 +116,23 @@ def prefix_of(columns: Collection[str], added: Collection[str]) -> str:
     while any(f"{prefix}{name}" in columns for name in added):
         prefix += "predicted_"
     return prefix
+
+
+def refuse_late(columns: Collection[str], added: Collection[str], place: str) -> None:
+    """See that columns which only later rows have do not take the place of answers, whose names are decided by then.
+
+    Args:
+        columns: those that come late.
+        added: names of the answers' columns, with what stands before them.
+        place: where they come.
+
+    Raises:
+        UserError: a column has the name of an answer.
+    """
+    for name in columns:
+        if name in added:
+            raise UserError(f"{place} has a column {name!r}, as an answer is named, which no row at the beginning has: "
+                            "rename it, or give it to the first row too, were it as null.")  # fmt: skip
 
 
 def line_of(answer: Mapping[str, Any]) -> str:

@@ -197,6 +197,27 @@ def test_what_is_refused(source, arguments, message, model, here, tmp_path, caps
     assert message in refused(capsys, model, source, "out", *arguments)
 
 
+def test_late_columns_are_as_predict_has_them(model, here, tmp_path, capsys):
+    lines = ['{"text": "bank", "id": 1}'] * 1001
+    for name, late in (("note", '{"text": "goal", "note": "late"}'), ("label", '{"text": "goal", "label": "x"}')):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join([*lines, late, *lines[:600]]))
+    source, output = tmp_path / "note.jsonl", tmp_path / "note"
+    assert batch(model, source, output, rows=500) == 0, capsys.readouterr().err
+    predicted(model, source, tmp_path / "predicted.jsonl")
+    parts = [path.read_text() for path in sorted(output.glob("*.jsonl"))]
+    found, expected = (
+        [{name: cell for name, cell in json.loads(line).items() if cell is not None} for line in text.splitlines()]
+        for text in ("".join(parts), (tmp_path / "predicted.jsonl").read_text())
+    )
+    assert found == expected and found[1001]["note"] == "late" and len(found) == 1602
+    error = refused(capsys, model, source, tmp_path / "csv", "--format", "csv", rows=500)
+    assert "note.jsonl, line 1002: note: no row at the beginning has it; write a .jsonl" in error
+    assert "line 1002" in refused(capsys, model, source, tmp_path / "one", "--format", "csv", rows=5000)
+    for rows in (500, 5000):
+        error = refused(capsys, model, tmp_path / "label.jsonl", tmp_path / f"label-{rows}", rows=rows)
+        assert "label.jsonl, line 1002 has a column 'label', as an answer is named" in error
+
+
 def test_answers_beside_the_input_are_no_input(model, here, tmp_path, capsys):
     (tmp_path / "a.csv").write_text("text\nbank\n")
     assert "is the folder of the input" in refused(capsys, model, tmp_path / "*.csv", tmp_path)

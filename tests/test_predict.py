@@ -118,8 +118,18 @@ def test_columns_that_only_later_records_have(model, tmp_path, capsys, monkeypat
     found = rows_of(capsys, model, "--input", source)
     assert len(found) == 1101 and found[-1]["note"] == "late" and found[-1]["label"]
     status, _, error = ask(capsys, model, "--input", source, "--output", tmp_path / "out.csv")
-    assert status == 2 and "note: no row above has it; write a .jsonl" in error
+    assert status == 2 and "a.jsonl, line 1101: note: no row at the beginning has it; write a .jsonl" in error
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(("first", "late"), [({}, "label"), ({"label": "mine"}, "predicted_score"), ({}, "reason")])
+def test_a_late_column_named_as_an_answer_is_refused(first, late, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(answered, "WINDOW", 500)
+    lines = [json.dumps({"text": "bank", **first})] * 1100 + [json.dumps({"text": "bank", late: "of the input"})]
+    source = write(tmp_path / "a.jsonl", "\n".join(lines))
+    status, _, error = ask(capsys, model, "--input", source, "--output", tmp_path / "out.jsonl")
+    assert status == 2 and f"a.jsonl, line 1101 has a column {late!r}, as an answer is named" in error
+    assert "give it to the first row too" in error and not (tmp_path / "out.jsonl").exists()
 
 
 def test_answers_never_take_the_name_of_a_column(model, tmp_path, capsys):
