@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -157,6 +158,18 @@ def test_another_model_other_options_or_a_changed_file_are_refused(model, pairs,
     assert batch(model, source, output, "--redo") == 0
     assert [row[0] for row in answers(output, "csv")] == ["text", "bank", "bank", "bank"]
     assert batch(model, source, output) == 0
+
+
+def test_what_is_kept_beside_a_model_does_not_make_it_another(model, here, tmp_path, capsys):
+    version, source = tmp_path / "models" / "1", tmp_path / "a.csv"
+    shutil.copytree(model, version)
+    source.write_text("text\nbank\n")
+    assert batch(version, source, tmp_path / "out") == 0
+    (version / "assets.extra" / "reference.json").write_text("{}")
+    assert batch(version, source, tmp_path / "out") == 0, capsys.readouterr().err
+    metadata = version / "assets.extra" / "metadata.json"
+    metadata.write_text(metadata.read_text() + "\n")
+    assert "answers of another model" in refused(capsys, version, source, tmp_path / "out")
 
 
 def test_a_file_that_changes_while_it_is_answered(model, here, tmp_path, capsys, monkeypatch):

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from export.answers import prefix_of
 from export.batch.inputs import STATE, Source, keep, state_of
 from export.texts import Texts
-from export.versions import read_metadata
+from export.versions import METADATA, read_metadata
 from pipeline.errors import UserError
 from pipeline.features import Features
 from pipeline.files import write_text
@@ -154,9 +154,12 @@ def _forget(job: Job, source: Source) -> None:
 
 
 def _digest(model: Path) -> str:
-    """Of all that a SavedModel consists of."""
-    found = hashlib.sha256()
+    """Of all that the answers follow from: the SavedModel and its metadata. What else is kept beside them, such as a
+    reference for export.monitor, may come and go."""
+    beside, found = model / METADATA.parent, hashlib.sha256()
     for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        if path.is_relative_to(beside) and path != model / METADATA:
+            continue
         found.update(f"{path.relative_to(model)} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
