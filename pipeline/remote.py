@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,23 @@ def upload(files: Iterable[Path], folder: Path, address: str) -> None:
             if _WITH_FOLDERS.intersection(protocols):
                 system.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
             system.put_file(str(path), place)
+
+
+def remove(address: str, unwanted: Callable[[str], bool]) -> None:
+    """Delete files of the folder at an address, if there is one.
+
+    Args:
+        address: of the folder.
+        unwanted: whether a file is to go, by its path below the folder.
+
+    Raises:
+        UserError: it cannot be looked at, or written to.
+    """
+    with _explained(address, "written to") as (system, target):
+        root = f"{target.rstrip('/')}/"
+        for path in system.find(target):
+            if unwanted(path.removeprefix(root)):
+                system.rm_file(path)
 
 
 def workplace(address: str) -> Path:

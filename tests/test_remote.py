@@ -240,6 +240,13 @@ def test_a_batch_from_bucket_to_bucket(bucket, model, tmp_path, monkeypatch, cap
     bucket.write("in/a.csv", "id,text\nnew,bank\n")
     assert batch([*given, "--output", f"{bucket.address}/out"]) == 2
     assert "/in/a.csv has changed since it was answered" in capsys.readouterr().err
+    # Of the parts of the file as it was, none is left at the address; those of others and other files stay.
+    for name in ("out/a-b-000001.csv", "out/deep/a-000001.csv", "out/a-000001.jsonl"):
+        bucket.write(name, "kept")
+    assert batch([*given, "--redo", "--output", f"{bucket.address}/out"]) == 0
+    assert sorted(path.partition("/out/")[2] for path in remote.matches(f"{bucket.address}/out")) == [
+        "a-000000.csv", "a-000001.jsonl", "a-b-000001.csv", "b-000000.csv", "b-000001.csv", "deep/a-000001.csv",
+    ]  # fmt: skip
 
 
 def test_publishing(bucket, model, monkeypatch):
