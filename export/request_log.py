@@ -14,6 +14,7 @@ lines:
 The texts are what people wrote: read deploy.md, "Logging requests", before you keep them.
 """
 
+import base64
 import json
 import os
 import random
@@ -113,7 +114,7 @@ def read(lines: Iterable[str], name: str = "the log") -> Iterator[Record]:
         if not line.startswith("{") or line.rstrip().endswith(_NOTHING):
             continue
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_hook=_decoded)
             record = _of_proxy(content) if "request" in content else Record(**content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{name}, line {number}: it is no record of a request: {error}") from error
@@ -144,6 +145,13 @@ def _of_proxy(content: dict[str, Any]) -> Record | None:
     inputs = _columns(request["instances"]) if "instances" in request else _named(request["inputs"])
     outputs = _columns(response["predictions"]) if "predictions" in response else _named(response["outputs"])
     return Record(content["time"], model, int(version) if version else None, label, signature, inputs, outputs)
+
+
+def _decoded(found: dict[str, Any]) -> Any:
+    """Of an object of JSON the text where it is {"b64": ...}, which is how REST takes bytes; else the object."""
+    if found.keys() != {"b64"} or not isinstance(found["b64"], str):
+        return found
+    return base64.b64decode(found["b64"]).decode("utf-8", "replace")
 
 
 def _columns(rows: list) -> dict[str, list]:

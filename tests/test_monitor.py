@@ -1,6 +1,8 @@
 """Logs compared with a reference: what is counted, how often chance is taken for drift, and whole runs by command."""
 
+import base64
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -15,6 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, ks_2samp
 from tiny import FILLER, SUBJECTS, VOCABULARY, write_config, write_rows
 
+from export import request_log
 from export.check import check
 from export.loading import Classifier
 from export.monitor import __main__ as command
@@ -522,6 +525,27 @@ def test_broken_logs_are_named_by_line(finished, logged, spoil, sentence, tmp_pa
     page = tmp_path / "drift.html"
     assert report(finished, log, "--html", page) == 2
     assert sentence in capsys.readouterr().err and not page.exists()
+
+
+def test_bytes_in_a_log_of_the_proxy_are_their_texts(finished, logged, tmp_path):
+    """REST takes a text as {"b64": ...} too, in each form of a request."""
+    log, forms = tmp_path / "requests.jsonl", itertools.cycle(range(4))
+    with log.open("w") as file:
+        for line in logged["longer"].read_text().splitlines():
+            record, form = json.loads(line), next(forms)
+            texts = [{"b64": base64.b64encode(text.encode()).decode()} for text in record["inputs"]["text"]]
+            request = [{"instances": texts}, {"instances": [{"text": text} for text in texts]},
+                       {"inputs": texts}, {"inputs": {"text": texts}}][form]  # fmt: skip
+            answer = {"time": record["time"], "path": "/v1/models/news:predict", "request": request,
+                      "response": {"outputs": record["outputs"]}}  # fmt: skip
+            file.write(json.dumps(answer) + "\n")
+    assert report(finished, log, "--json", tmp_path / "a.json") == 1
+    assert report(finished, logged["longer"], "--json", tmp_path / "b.json") == 1
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert a["features"] == b["features"] and a["rows"] == b["rows"]
+    line = json.dumps({**answer, "request": {"instances": [{"b64": "/w=="}, "plain"]}})
+    (record,) = request_log.read([line])
+    assert record.inputs == {"": ["\ufffd", "plain"]}
 
 
 def test_times_that_are_none(finished, logged, tmp_path, capsys):
