@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from export.answers import REASON, columns_of, refuse_late
+from export.answers import REASON, columns_of, is_share, refuse_late, rounded
 from export.texts import Row
 from pipeline.data.formats import FORMATS
 from pipeline.errors import UserError
@@ -122,7 +122,7 @@ def _complete(predictor: Any, begun: _Begun, asking: Asking) -> Window:
     types = {name: str if isinstance(column, list) else float for name, column in found.items()}
     answers = {}
     for name, column in found.items():
-        cells = iter(column if isinstance(column, list) else [round(float(value), 6) for value in column])
+        cells = iter(column if isinstance(column, list) else [rounded(value, is_share(name)) for value in column])
         answers[name] = [next(cells) if row.texts else None for row in window]
     answers[REASON] = [row.reason or None for row in window]
     asking.progress(sum(not row.texts for row in window))

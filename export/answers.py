@@ -118,6 +118,17 @@ def prefix_of(columns: Collection[str], added: Collection[str]) -> str:
     return prefix
 
 
+def is_share(name: str) -> bool:
+    """Whether an output is of probabilities, by its name; others have any unit."""
+    return name in ("score", "probabilities", "fit") or name.startswith("score_")
+
+
+def rounded(value: float, share: bool) -> float:
+    """A number as it is written: of a probability six digits behind the point; of what has any unit seven significant
+    ones, which is what float32 holds."""
+    return round(float(value), 6) if share else float(f"{value:.7g}")
+
+
 def refuse_late(columns: Collection[str], added: Collection[str], place: str) -> None:
     """See that columns which only later rows have do not take the place of answers, whose names are decided by then.
 
@@ -140,5 +151,11 @@ def line_of(answer: Mapping[str, Any]) -> str:
     ranks = [int(name.removeprefix("label_")) for name in answer if name.startswith("label_")]
     if ranks:
         return "  ".join(f"{escaped(answer[f'label_{rank}'])} {answer[f'score_{rank}']:.4f}" for rank in ranks)
-    cells = [value for name, value in answer.items() if name != REASON]
-    return " ".join(escaped(value) if isinstance(value, str) else f"{value:.4f}" for value in cells)
+    return " ".join(_shown(name, value) for name, value in answer.items() if name != REASON)
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return escaped(value)
+    # Of a small number with a unit four digits behind the point are perhaps all zeros.
+    return f"{value:.4g}" if not is_share(name) and 0 < abs(value) < 0.1 else f"{value:.4f}"

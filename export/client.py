@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.answers import REASON, line_of, prefix_of
+from export.answers import REASON, is_share, line_of, prefix_of, rounded
 from export.command_line import command_parser
 from export.failures import RequestFailed
 from export.request_schema import RowRefused
@@ -97,7 +97,9 @@ def _answer(client: Client, options: argparse.Namespace) -> None:
             if options.version is not None:
                 raise
             raise TryAgain(f"{error} It was replaced after {count} rows: ask again for all of one version.") from error
-        answers = ({name: _json(array[i]) for name, array in outputs.items()} for i in range(len(asked)))
+        answers = (
+            {name: _json(array[i], is_share(name)) for name, array in outputs.items()} for i in range(len(asked))
+        )
         prefix = prefix_of(rows.columns, {*outputs, REASON})
         for row in window:
             answer = next(answers) if row.texts else {REASON: row.reason}
@@ -124,11 +126,11 @@ def _line(row: Row, outputs: dict) -> str:
     return f"{escaped(json.dumps(outputs, ensure_ascii=False))}\t{texts}"
 
 
-def _json(value):
+def _json(value, share: bool):
     if isinstance(value, np.ndarray):
-        return [_json(part) for part in value]
+        return [_json(part, share) for part in value]
     if isinstance(value, np.floating):
-        return round(float(value), 6)
+        return rounded(float(value), share)
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -3,12 +3,12 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-from export.answers import REASON, line_of, prefix_of
+from export.answers import REASON, is_share, line_of, prefix_of, rounded
 from export.texts import Row, Texts
 from pipeline.data.formats import as_text, escaped, printable
 
@@ -43,6 +43,7 @@ def table(file: TextIO, rows: Texts) -> Callable:
             print(f"- ({row.reason})\t{texts}", file=file)
             return
         print(f"{line_of(explanation.answer)}\t{texts}", file=file)
+        form = "+.3f" if _of_log_odds(explanation) else "+.4g"
         strongest = max(map(abs, [*explanation.attributions, *explanation.columns.values()]), default=0) or 1.0
         for piece, value, (text, begin, end) in zip(
             explanation.pieces, explanation.attributions, explanation.spans, strict=True
@@ -50,13 +51,13 @@ def table(file: TextIO, rows: Texts) -> Callable:
             surface = (
                 (explanation.read or row.texts[text]).encode("utf-8", "replace")[begin:end].decode("utf-8", "replace")
             )
-            line = Text(f"  {value:+.3f}  ")
+            line = Text(f"  {value:{form}}  ")
             line.append(printable(surface), style=_style(value / strongest))
             if surface != piece:
                 line.append(f"  {escaped(piece)}", style="dim")
             console.print(line)
         for name, value in explanation.columns.items():
-            line = Text(f"  {value:+.3f}  ")
+            line = Text(f"  {value:{form}}  ")
             line.append(printable(name), style=_style(value / strongest))
             console.print(line.append("  (column)", style="dim"))
 
@@ -70,13 +71,18 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
     def write(row: Row, explanation) -> None:
         given = dict(zip(rows.columns, row.cells, strict=False))
         if explanation is None:
-            found = {REASON: row.reason}
+            found: dict[str, Any] = {REASON: row.reason}
         else:
-            answer = explanation.answer.items()
-            found = {name: value if isinstance(value, str) else round(value, 6) for name, value in answer}
-            found |= {"pieces": pieces_of(explanation), "completeness_gap": round(explanation.completeness_gap, 6)}
+            answer, share = explanation.answer.items(), _of_log_odds(explanation)
+            found = {
+                name: value if isinstance(value, str) else rounded(value, is_share(name)) for name, value in answer
+            }
+            found |= {
+                "pieces": pieces_of(explanation),
+                "completeness_gap": rounded(explanation.completeness_gap, share),
+            }
             if explanation.columns:
-                found["columns"] = {name: round(value, 6) for name, value in explanation.columns.items()}
+                found["columns"] = {name: rounded(value, share) for name, value in explanation.columns.items()}
             found |= {"read": explanation.read} if explanation.read is not None else {}
         prefix = prefix_of(given, {*ADDED, *found})
         record = given | {f"{prefix}{name}": value for name, value in found.items()}
@@ -89,7 +95,7 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
                 **({"input": names[text]} if len(names) > 1 and explanation.read is None else {}),
                 "begin": begin,
                 "end": end,
-                "attribution": round(value, 6),
+                "attribution": rounded(value, _of_log_odds(explanation)),
             }
             for piece, value, (text, begin, end) in zip(
                 explanation.pieces, explanation.attributions, explanation.spans, strict=True
@@ -97,6 +103,11 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
         ]
 
     return write
+
+
+def _of_log_odds(explanation) -> bool:
+    """Whether attributions are of a label's log-odds; those of a number have its unit, and are as small as it is."""
+    return "score" in explanation.answer
 
 
 def _style(share: float) -> str:

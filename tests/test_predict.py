@@ -18,9 +18,11 @@ from tiny_export import export_tiny
 from export import answered, answers, at_once, client, compare, predict, progress
 from export.loading import Classifier
 from export.savedmodel import ExportSettings
+from export.signatures import SignatureOptions
 from pipeline.config import DataConfig
 from pipeline.data.formats import ReadOptions, open_table
 from pipeline.data.sources import read_metadata
+from pipeline.tasks.number import Number
 
 TEXTS = ["the team and the coach", "bank", "a rocket in orbit"]
 
@@ -276,6 +278,20 @@ def test_columns_of_answers():
     assert answers.line_of({name: column[0] for name, column in numbers.items()}) == "2.5000 2.0000"
     with pytest.raises(ValueError, match="--top is for models that answer labels"):
         answers.columns_of({"value": np.float32([2.5])}, ["value"], top=2)
+
+
+def test_small_numbers_are_written_with_their_digits(tmp_path, capsys):
+    settings = ExportSettings(SignatureOptions(["predict_tokens"]))
+    task = Number(mean=3e-8, deviation=1e-8, half_width=2e-9)
+    folder = export_tiny(tmp_path / "model", task=task, settings=settings)
+    expected = Classifier(folder)(["bank"])
+    (found,) = rows_of(capsys, folder, "bank")
+    for name in ("value", "low", "high"):
+        assert found[name] == pytest.approx(float(expected[name][0]), rel=1e-6, abs=0) != 0
+    _, output, _ = ask(capsys, folder, "bank")
+    assert float(output.split()[0]) == pytest.approx(found["value"], rel=1e-3, abs=0)
+    assert answers.rounded(0.123456789, share=True) == 0.123457 and answers.rounded(1e-9, share=True) == 0
+    assert client._json(np.float32([2.3456789e-8]), share=False) == [2.345679e-08]
 
 
 def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
