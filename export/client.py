@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--certificate", type=Path, help="PEM file of the client's own; means --tls")
     parser.add_argument("--key", type=Path, help="PEM file of its key")
     parser.add_argument("--schema", type=Path, metavar="FILE", help="assets.extra/request.schema.json of the model's "
-                        "export: rows that do not fit are not sent")  # fmt: skip
+                        "export: rows that do not fit are not sent, and the inputs have its order")  # fmt: skip
     parser.add_argument("--format", choices=["lines", "jsonl"], default="lines", help="of the answers (default: lines)")
     add_text_arguments(parser)
     options = parser.parse_args(arguments)
@@ -84,13 +84,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(client: Client, options: argparse.Namespace) -> None:
-    rows = Texts(options, client.inputs, beside=client.columns)
+    rows, names = _rows(client, options), client.inputs
     iterator, count = iter(rows), 0
     while window := list(itertools.islice(iterator, options.batch_size * options.parallel * WINDOW)):
         rows_asked = [row for row in window if row.texts]
         asked = [row.texts for row in rows_asked]
         try:
-            outputs = client(*map(list, zip(*asked, strict=True))).outputs if asked else {}
+            columns = dict(zip(names, map(list, zip(*asked, strict=True)), strict=True)) if asked else {}
+            outputs = client.predict(columns).outputs if asked else {}
         except RowRefused as error:
             raise RequestFailed(f"{rows_asked[error.row].place}: {error.reason}") from error
         except NotServed as error:
@@ -114,6 +115,23 @@ def _answer(client: Client, options: argparse.Namespace) -> None:
         raise ValueError("there is no text to answer.")
     for sentence in rows.notices.sentences():
         print(f"warning: {sentence}", file=sys.stderr)
+
+
+def _rows(client: Client, options: argparse.Namespace) -> Texts:
+    """What is asked; values without names only in the model's own order."""
+    names, texts, known = client.order
+    inputs = escaped(", ".join(names))
+    if not known and any(text.count("\t") >= texts for text in options.text):
+        raise RequestFailed(
+            f"the model takes {inputs}, in an order that its server does not tell: give --schema, the "
+            "request.schema.json of its export, or --input, a file with columns of these names."
+        )
+    if options.text_column and not texts:
+        raise RequestFailed(
+            f"the model takes {inputs}, of which its server does not tell the texts: give --schema, the "
+            "request.schema.json of its export, or a file with columns of these names, without --text-column."
+        )
+    return Texts(options, names, beside=client.columns)
 
 
 def _line(row: Row, outputs: dict) -> str:

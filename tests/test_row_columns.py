@@ -26,7 +26,7 @@ from export.failures import RequestFailed
 from export.fused import FusedClassifier
 from export.kit import main as kit
 from export.predict import main as predict
-from export.request_schema import request_schema
+from export.request_schema import FILE, request_schema
 from pipeline import UserError, read_config, train
 from pipeline.classifier import over_chunks, over_columns, serving_copy
 from pipeline.command_line import checked
@@ -395,12 +395,11 @@ def test_the_client_asks_with_the_columns(run, tmp_path, capsys, protocol):
         answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [answer["predicted_label"] for answer in answers] == expected.labels
         with Client(target, protocol=protocol, model="films") as asked:
-            names = asked.inputs
-            (row, *_) = _rows(rows)
-            cells = dict(zip(["text", "price", "genre", "Release_Date", "image"], row, strict=True))
-            cells["image"] = json.loads(cells["image"]) if cells["image"] else None
-            found = asked(*([cells[name]] for name in names))
+            *cells, image = next(iter(_rows(rows)))
+            found = asked.held_to(run.saved_model / FILE)(*([cell] for cell in cells), [image and json.loads(image)])
             np.testing.assert_allclose(found.scores, expected.scores[:1], atol=1e-4)
+            with pytest.raises(RequestFailed, match="in an order that its server does not tell"):
+                asked(*([cell] for cell in cells), [None])
 
 
 def test_the_client_holds_rows_against_the_schema_of_the_export(run, tmp_path, capsys):
