@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.answers import REASON, is_share, line_of, prefix_of, rounded
+from export.answers import REASON, is_share, line_of, prefix_of, refuse_late, rounded
 from export.command_line import command_parser
 from export.failures import RequestFailed
 from export.request_schema import RowRefused
@@ -86,6 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _answer(client: Client, options: argparse.Namespace) -> None:
     rows, names = _rows(client, options), client.inputs
     iterator, count = iter(rows), 0
+    added = {*client.outputs, REASON}
+    # JSON may bring columns later: what is known now decides what the answers are called.
+    known, prefix = len(rows.columns), prefix_of(rows.columns, added)
+    taken = {f"{prefix}{name}" for name in added}
     while window := list(itertools.islice(iterator, options.batch_size * options.parallel * WINDOW)):
         rows_asked = [row for row in window if row.texts]
         asked = [row.texts for row in rows_asked]
@@ -101,12 +105,12 @@ def _answer(client: Client, options: argparse.Namespace) -> None:
         answers = (
             {name: _json(array[i], is_share(name)) for name, array in outputs.items()} for i in range(len(asked))
         )
-        prefix = prefix_of(rows.columns, {*outputs, REASON})
         for row in window:
             answer = next(answers) if row.texts else {REASON: row.reason}
             if options.format == "lines":
                 print(_line(row, answer))
             else:
+                refuse_late(rows.columns[known : len(row.cells)], taken, row.place)
                 given = dict(zip(rows.columns, row.cells, strict=False))
                 record = given | {f"{prefix}{name}": value for name, value in answer.items()}
                 print(json.dumps(encodable(record), ensure_ascii=False, default=as_text))

@@ -2,13 +2,13 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-from export.answers import REASON, is_share, line_of, prefix_of, rounded
+from export.answers import REASON, is_share, line_of, prefix_of, refuse_late, rounded
 from export.texts import Row, Texts
 from pipeline.data.formats import as_text, escaped, printable
 
@@ -20,8 +20,8 @@ ADDED = {REASON, "pieces", "completeness_gap", "columns", "read"}
 
 def explain(predictor, rows: Texts, batch_size: int, form: str, file: TextIO) -> Iterator[int]:
     """Write explanations as "table" or "jsonl", each batch as soon as it is there; gives the rows of each."""
-    write = {"table": table, "jsonl": jsonl}[form](file, rows)
     iterator = iter(rows)
+    write = table(file, rows) if form == "table" else jsonl(file, rows, predictor.task.answer_names)
     while window := list(itertools.islice(iterator, batch_size)):
         asked = [row.texts for row in window if row.texts]
         found = iter(predictor.explain(*zip(*asked, strict=True), batch_size=len(asked)) if asked else [])
@@ -64,9 +64,17 @@ def table(file: TextIO, rows: Texts) -> Callable:
     return write
 
 
-def jsonl(file: TextIO, rows: Texts) -> Callable:
-    """One object a line, with all columns of the input; `begin` and `end` count bytes of UTF-8."""
-    names = rows.text_columns
+def jsonl(file: TextIO, rows: Texts, answers: Sequence[str]) -> Callable:
+    """One object a line, with all columns of the input; `begin` and `end` count bytes of UTF-8.
+
+    Args:
+        file: to write to.
+        rows: none of which is taken yet: the columns that are known now decide what the answers are called.
+        answers: names of what may be answered.
+    """
+    names, known, added = rows.text_columns, len(rows.columns), {*ADDED, *answers}
+    prefix = prefix_of(rows.columns, added)
+    taken = {f"{prefix}{name}" for name in added}
 
     def write(row: Row, explanation) -> None:
         given = dict(zip(rows.columns, row.cells, strict=False))
@@ -84,7 +92,7 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
             if explanation.columns:
                 found["columns"] = {name: rounded(value, share) for name, value in explanation.columns.items()}
             found |= {"read": explanation.read} if explanation.read is not None else {}
-        prefix = prefix_of(given, {*ADDED, *found})
+        refuse_late(list(given)[known:], taken, row.place)
         record = given | {f"{prefix}{name}": value for name, value in found.items()}
         print(json.dumps(record, ensure_ascii=False, default=as_text), file=file)
 

@@ -213,6 +213,11 @@ class Client:
         return self._order(self._begin())
 
     @property
+    def outputs(self) -> list[str]:
+        """Names of the signature's outputs."""
+        return list((self._known or self._ask_known(self._begin())).signature.outputs)
+
+    @property
     def columns(self) -> list[FeatureColumn]:
         """The inputs that are not known to be texts, each a column of its name; the last of `inputs`."""
         call = self._begin()
