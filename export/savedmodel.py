@@ -77,6 +77,7 @@ def export_verified(
     held_out: HeldOut,
     features: Features = ONE_TEXT,
     settings: ExportSettings = DEFAULT_SETTINGS,
+    above: int = 0,
 ) -> Path:
     """Write the next version of a model, if and only if a fresh process gets the same answers out of it.
 
@@ -86,6 +87,7 @@ def export_verified(
     Args:
         model, encoder, task, directory, features, settings: as `export_model`.
         held_out: with which it is compared; the first are kept beside it.
+        above: a number that the version's is above, besides those of the folder.
 
     Returns:
         The numbered folder.
@@ -107,7 +109,7 @@ def export_verified(
         write_warmup(folder, texts, settings.warmup_batch_sizes, encoder)
         require(folder)
 
-    return export_model(model, encoder, task, directory, features, settings, check=check)
+    return export_model(model, encoder, task, directory, features, settings, above=above, check=check)
 
 
 def export_model(
@@ -119,6 +121,7 @@ def export_model(
     settings: ExportSettings = DEFAULT_SETTINGS,
     *,
     version: int | None = None,
+    above: int = 0,
     check: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a model as a numbered SavedModel that answers strings.
@@ -133,6 +136,7 @@ def export_model(
         features: one text a row, or two.
         settings: what is written.
         version: number of the folder; None: the next free one.
+        above: a number that the next free one is above.
         check: called with the complete folder while it is still hidden; if it raises, nothing is left behind.
 
     Returns:
@@ -160,7 +164,7 @@ def export_model(
         (hidden / SCHEMA).write_text(schema, encoding="utf-8")
         if check is not None:
             check(hidden)
-        return _publish(hidden, directory, version)
+        return _publish(hidden, directory, version, above)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -271,11 +275,11 @@ def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[
     }
 
 
-def _publish(hidden: Path, directory: Path, version: int | None) -> Path:
+def _publish(hidden: Path, directory: Path, version: int | None, above: int = 0) -> Path:
     """Rename to the wanted or the next free number; os.rename fails where another process has taken it."""
     while True:
         taken = [number for path in directory.iterdir() if (number := version_number(path)) is not None]
-        target = directory / str(max(taken, default=0) + 1 if version is None else version)
+        target = directory / str(max(above, *taken, 0) + 1 if version is None else version)
         try:
             os.rename(hidden, target)
             return target

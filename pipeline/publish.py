@@ -14,6 +14,7 @@ from export.onnx_model import export_onnx
 from export.savedmodel import ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
+from export.versions import version_number
 from pipeline import remote
 from pipeline.assemble import Assembly
 from pipeline.classifier import rescale_logits, serving_copy
@@ -173,10 +174,22 @@ def publish(version: Path, address: str) -> None:
     """
     target = f"{address.rstrip('/')}/{version.name}"
     if remote.exists(f"{target}/saved_model.pb"):
-        raise UserError(f"{target} is there already: give export.publish another folder, or delete it.")
+        raise UserError(
+            f"{target} is there already, though it was not when {version} was exported: the same command again takes "
+            "the next number."
+        )
     files = [path for path in version.rglob("*") if path.is_file()]
     remote.upload(sorted(files, key=lambda path: path.name == "saved_model.pb"), version, target)
     print(f"published: {target}")
+
+
+def highest_at(address: str) -> int:
+    """The highest number of a version at an address, whole or half copied; 0: there is none.
+
+    Raises:
+        UserError: it cannot be listed.
+    """
+    return max((number for name in remote.names_in(address) if (number := version_number(Path(name)))), default=0)
 
 
 def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) -> Path:
@@ -218,14 +231,17 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
             options.recorded_examples,
             served.fitting and served.fitting.typicality,
         ),
+        # One number for both places: others may publish to the same address.
+        above=highest_at(options.publish) if options.publish else 0,
     )
     print(f"exported and verified: {version}")
-    if options.publish:
-        publish(version, options.publish)
     if options.onnx != "none":
         path = run_dir / "onnx" / f"{version.name}.onnx"
         off = export_onnx(served.model, run.serving_encoder, task, path, held_out, version, options.onnx == "int8")
         print(f"exported as ONNX and verified: {path} (its predictions are {off:.2g} off at most)")
+    if options.publish:
+        # Last: what is published is taken for whole.
+        publish(version, options.publish)
     for i in sorted({0, len(predictions) // 2, len(predictions) - 1}):
         text = " | ".join(" ".join(column[i].split())[:70] for column in served.texts)
         print(f"  {task.shown_prediction(predictions[i])}  {text}")

@@ -211,6 +211,20 @@ def exists(address: str) -> bool:
         return system.exists(path)
 
 
+def names_in(address: str) -> list[str]:
+    """Names of the files and folders in a folder, sorted; none where it is missing.
+
+    Raises:
+        UserError: it cannot be listed.
+    """
+    with _explained(address, "listed") as (system, path):
+        try:
+            found = system.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
+
+
 @contextmanager
 def _explained(address: str, done: str) -> Iterator[tuple[Any, str]]:
     """The file system of an address, and its path there; whatever it raises becomes one sentence."""

@@ -254,7 +254,7 @@ def test_publishing(bucket, model, monkeypatch):
     from pipeline.publish import publish
 
     publish(model, f"{bucket.address}/models/")
-    with pytest.raises(UserError, match="is there already: give"):
+    with pytest.raises(UserError, match="is there already, though"):
         publish(model, f"{bucket.address}/models")
     (folder,) = remote.fetch_all(f"{bucket.address}/models/{model.name}")
     names = sorted(path.relative_to(model) for path in model.rglob("*") if path.is_file())
@@ -271,6 +271,43 @@ def test_what_makes_a_model_of_a_folder_comes_last(model, monkeypatch):
                         lambda self, here, there, **more: placed.append(there))  # fmt: skip
     publish(model, "memory://last")
     assert len(placed) > 3 and placed.index(f"/last/{model.name}/saved_model.pb") == len(placed) - 1
+
+
+def test_the_next_number_is_that_of_the_address_and_of_the_folder(bucket):
+    from pipeline.publish import highest_at
+
+    assert highest_at(f"{bucket.address}/models/") == 0
+    # One is half copied, and what is no number is no version.
+    for name in ("2/saved_model.pb", "0010/assets/vocab.txt", "latest/saved_model.pb", "11.txt"):
+        bucket.write(f"models/{name}", "")
+    assert highest_at(f"{bucket.address}/models") == 10
+
+
+@pytest.mark.slow
+def test_runs_that_publish_to_one_address_take_numbers_in_turn(tmp_path, capsys, monkeypatch):
+    from pipeline import publish
+    from pipeline.run import main
+
+    address = f"memory://shared-{abs(hash(tmp_path)) % 10**9}/news"
+    with fsspec.open(f"{address}/1/saved_model.pb", "wb") as file:
+        file.write(b"of another run")
+    config = write_config(tmp_path, 60, training={"epochs": 1}, export={"signatures": [], "onnx": "float32"})
+    given = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--export.publish", address]
+
+    def no_onnx(*_):
+        raise UserError("no ONNX form")
+
+    monkeypatch.setattr(publish, "export_onnx", no_onnx)
+    assert main(given) == 2
+    assert "no ONNX form" in capsys.readouterr().err
+    # What is not whole is not published.
+    assert remote.names_in(address) == ["1"]
+    monkeypatch.setattr(publish, "export_onnx", lambda *_: 0.0)
+    assert main(given) == 0
+    assert f"published: {address}/3" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "run" / "saved_model").iterdir()) == ["2", "3"]
+    with fsspec.open(f"{address}/1/saved_model.pb") as file:
+        assert file.read() == b"of another run"
 
 
 def test_a_run_stays_here(capsys):
