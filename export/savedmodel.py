@@ -66,6 +66,8 @@ class ExportSettings:
     typicality: Typicality | None = None
 
 
+HIDDEN = ".new-"
+"""What the name of a folder begins with while it is written; left where the process was killed."""
 DEFAULT_SETTINGS = ExportSettings()
 
 
@@ -151,7 +153,7 @@ def export_model(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # Servers take only numbered folders for versions.
-    hidden = directory / f".new-{uuid.uuid4().hex}"
+    hidden = directory / f"{HIDDEN}{uuid.uuid4().hex}"
     try:
         served = ServedModel(model, encoder, task, settings.weights, settings.typicality)
         served.save(hidden, features, settings.signatures)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from export.expected import Expected
 from export.onnx_model import export_onnx
-from export.savedmodel import ExportSettings, HeldOut, export_verified
+from export.savedmodel import HIDDEN, ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
 from export.versions import version_number
@@ -192,6 +193,13 @@ def highest_at(address: str) -> int:
     return max((number for name in remote.names_in(address) if (number := version_number(Path(name)))), default=0)
 
 
+def remove_left(run_dir: Path) -> None:
+    """Remove what exports of a run that were killed have left, which nobody else writes while the run is held."""
+    for folder in (run_dir / "saved_model", run_dir / "onnx"):
+        for left in folder.glob(f"{HIDDEN}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) -> Path:
     """Write the next version to `saved_model/`, verified on held-out texts.
 
@@ -204,6 +212,7 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
     if task.fault:
         raise UserError(f"{task.fault} Nothing was exported; the scores are written.")
     options, run_dir = run.config.export, Path(str(run.config.run_dir))
+    remove_left(run_dir)
     predictions = served.predictions
     tolerance = (options.tolerance or 1e-4) * task.scale
     if options.tolerance is None and run.serving_dtype == "bfloat16":

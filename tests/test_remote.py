@@ -298,10 +298,12 @@ def test_runs_that_publish_to_one_address_take_numbers_in_turn(tmp_path, capsys,
         raise UserError("no ONNX form")
 
     monkeypatch.setattr(publish, "export_onnx", no_onnx)
+    for left in ("saved_model/.new-killed", "onnx/.new-killed"):
+        (tmp_path / "run" / left).mkdir(parents=True)
     assert main(given) == 2
     assert "no ONNX form" in capsys.readouterr().err
-    # What is not whole is not published.
-    assert remote.names_in(address) == ["1"]
+    # What is not whole is not published, and what an export that was killed has left is gone.
+    assert remote.names_in(address) == ["1"] and not list((tmp_path / "run").rglob(".new-*"))
     monkeypatch.setattr(publish, "export_onnx", lambda *_: 0.0)
     assert main(given) == 0
     assert f"published: {address}/3" in capsys.readouterr().out
