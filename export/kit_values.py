@@ -208,7 +208,9 @@ def _cells_of(texts: list[str], classifier: "Classifier") -> list[Any]:
 
     names, columns = classifier.inputs, classifier.features.wanted("the column")
     if len(texts) != len(names):
-        raise ValueError(f"the model takes {', '.join(names)}: give --example {len(names)} times, once for each.")
+        raise ValueError(
+            f"the model takes {', '.join(names)}, not {len(texts)} examples: give --example once for each."
+        )
     inputs = signatures(read_graph(classifier.version))["serving_default"].inputs
     # Texts stay as they are, whatever they hold.
     cells: list[Any] = texts[: len(texts) - len(columns)]

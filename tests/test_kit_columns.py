@@ -88,7 +88,7 @@ def test_the_guides_client_gets_the_answer_that_is_shown(run, double, capsys, mo
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (CELLS[:2], "the model takes text, price, a_colour, image, brand: give --example 5 times"),
+        (CELLS[:2], "the model takes text, price, a_colour, image, brand, not 2 examples"),
         ([CELLS[0], "dear", *CELLS[2:]], "--example has no number in the column 'price': 'dear'"),
         ([*CELLS[:3], "1", CELLS[4]], "1 numbers in place of 2"),
     ],
