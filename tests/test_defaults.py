@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from checkpoints import CONFIG, random_tensors, write_folder
+from checkpoints import CONFIG, load, random_tensors, write_folder
 
 from pipeline.backbone.defaults import read, settle
 from pipeline.config import Config, ModelConfig, TextConfig, to_yaml
@@ -51,6 +51,17 @@ def test_what_the_modules_say(tmp_path, written, pooling):
     assert found.lost[-2:] == ("Dense (2_Dense)", "Normalize (3_Normalize)")
     assert len(found.lost) == (2 if pooling else 3)
     assert read(write_folder(tmp_path / "plain")) is None
+
+
+@pytest.mark.parametrize("path", ["", "0_Transformer"])
+def test_a_folder_of_the_hubs_cache_keeps_its_modules(tmp_path, capsys, path):
+    cache = tmp_path / "models--owner--st"
+    (cache / "snapshots").mkdir(parents=True)
+    sentence_folder(cache / "snapshots" / "0123abc", flags(mean_tokens=True), more=[("Dense", "2_Dense")], path=path)
+    settled = settle(config_of(cache), tmp_path / "run")
+    assert (settled.model.pooling, settled.text.sequence_length) == ("mean", 10)
+    assert "(sentence-transformers): model.pooling mean" in capsys.readouterr().out
+    assert load(cache).left_out == ("modules.json (Pooling, Dense)",)
 
 
 def test_no_length_beyond_the_positions(tmp_path):

@@ -12,7 +12,7 @@ import yaml
 from pipeline import model_hub, tasks
 from pipeline.backbone import finished_config
 from pipeline.backbone.json_object import read_json
-from pipeline.backbone.places import LENGTHS, model_folder, modules
+from pipeline.backbone.places import LENGTHS, checkpoint_folder, model_folder, modules
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.wheel import local_path
@@ -70,6 +70,7 @@ def settle(config: Config, run_dir: Path) -> Config:
 
 def read(folder: Path) -> SentenceEncoder | None:
     """What the modules of a folder of sentence-transformers say; None: it is none."""
+    folder = checkpoint_folder(folder)
     found = modules(folder)
     if not found:
         return None

@@ -15,7 +15,7 @@ from pipeline.backbone.extend import added_tokens, extend_backbone
 from pipeline.backbone.folder_tensors import SAFETENSORS, TORCH
 from pipeline.backbone.json_object import read_json
 from pipeline.backbone.loaded import LoadedBackbone
-from pipeline.backbone.places import MODULES, model_folder, modules
+from pipeline.backbone.places import MODULES, checkpoint_folder, model_folder, modules
 from pipeline.backbone.redacting import with_placeholders
 from pipeline.backbone.saving import check_vocabulary, notes_on_rows, use_vocabulary
 from pipeline.config import ModelConfig, TextConfig
@@ -102,7 +102,7 @@ def _load_checkpoint(source: str, num_layers: int | None, dtype: str | None, rev
         return preset.load(source, num_layers, dtype)
     inner = model_folder(folder)
     loaded = _format(inner).load(inner, num_layers, dtype)
-    kinds = [module["type"] for module in modules(folder) if module["type"] != "Transformer"]
+    kinds = [module["type"] for module in modules(checkpoint_folder(folder)) if module["type"] != "Transformer"]
     if kinds:
         loaded.left_out += (f"{MODULES} ({', '.join(kinds)})",)
     return loaded

@@ -9,17 +9,24 @@ from pipeline.errors import UserError
 MODULES, LENGTHS = "modules.json", "sentence_bert_config.json"
 
 
-def model_folder(folder: Path) -> Path:
-    """The folder of config.json and weights: the one given, or one inside it.
-
-    That is, of a folder of the Hugging Face Hub's cache (models--owner--name) the snapshot that refs/main names, or
-    the only one; and of sentence-transformers' the folder of its Transformer module (0_Transformer).
+def checkpoint_folder(folder: Path) -> Path:
+    """The folder that holds all of a checkpoint, of sentence-transformers' with its modules: the one given, or of a
+    folder of the Hugging Face Hub's cache (models--owner--name) the snapshot that refs/main names, or the only one.
 
     Raises:
         UserError: several snapshots, and no main one.
     """
-    if (folder / "snapshots").is_dir():
-        folder = _snapshot(folder)
+    return _snapshot(folder) if (folder / "snapshots").is_dir() else folder
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder of config.json and weights: `checkpoint_folder`, or of sentence-transformers' that of its Transformer
+    module (0_Transformer).
+
+    Raises:
+        UserError: as `checkpoint_folder`.
+    """
+    folder = checkpoint_folder(folder)
     for module in modules(folder):
         if module["type"] == "Transformer":
             return folder / module["path"]
@@ -28,7 +35,11 @@ def model_folder(folder: Path) -> Path:
 
 
 def modules(folder: Path) -> list[dict[str, str]]:
-    """The modules of a sentence-transformers folder in their order, each its "type" and "path"; []: it is none."""
+    """The modules of a sentence-transformers folder in their order, each its "type" and "path"; []: it is none.
+
+    Args:
+        folder: as `checkpoint_folder` gives it.
+    """
     try:
         found = json.loads((folder / MODULES).read_text(encoding="utf-8"))
         return [{"type": str(item["type"]).rpartition(".")[2], "path": str(item["path"])} for item in found]
