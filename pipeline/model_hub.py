@@ -9,6 +9,7 @@ which hub it asks (HF_ENDPOINT) and with which token (HF_TOKEN, or `hf auth logi
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,8 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _SMALL = (
     _CONFIG, "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
 )  # fmt: skip
+# One of them has the tokens.
+_VOCABULARIES = {"vocab.txt", "tokenizer.json"}
 _SECONDS = 10
 
 
@@ -137,7 +140,9 @@ def resolve(model: HubModel) -> str:
 def fetch(model: HubModel, commit: str | None = None, weights: bool = True) -> Path:
     """The folder of a checkpoint in huggingface_hub's cache, with the files that our loader reads; fetched if need be.
 
-    Nothing is asked of the network where the cache holds all files of the commit.
+    Nothing is asked of the network where the cache holds all files of the commit, and knows of the others that it has
+    none. Without network, what is not known of is taken not to be in the commit, with a warning on stderr, where
+    configuration, a vocabulary and weights are cached.
 
     Args:
         model: whose revision counts if there is no commit.
@@ -147,66 +152,106 @@ def fetch(model: HubModel, commit: str | None = None, weights: bool = True) -> P
     Raises:
         UserError: no such checkpoint or revision, files that our loader does not read, or no network.
     """
-    model = replace(model, revision=commit or resolve(model))
-    found = {name: _file(model, name) for name in _SMALL}
-    if found[_CONFIG] is None:
-        raise UserError(_no_config(model))
-    _fetch_modules(model)
+    files = _Files(replace(model, revision=commit or resolve(model)))
+    if files.needed(_CONFIG) is None:
+        raise UserError(_no_config(files.model))
+    found = {name for name in _SMALL if files.optional(name)}
+    if not found & _VOCABULARIES:
+        files.doubt(_VOCABULARIES)
+    _fetch_modules(files)
     if weights:
-        _fetch_weights(model)
-    return _cached_folder(model)
+        _fetch_weights(files)
+    files.warn()
+    return files.folder
 
 
-def _fetch_modules(model: HubModel) -> None:
+def _fetch_modules(files: "_Files") -> None:
     """Of a model of sentence-transformers, what says how its vectors are pooled."""
-    try:
-        found = _file(model, MODULES)
-    except UserError:
-        # It was not asked for when there was network. Nothing of the model is computed otherwise.
+    if files.optional(MODULES) is None:
         return
-    if found is None:
-        return
-    _file(model, LENGTHS)
-    for module in modules(_cached_folder(model)):
+    files.optional(LENGTHS)
+    for module in modules(files.folder):
         if module["type"] == "Pooling":
-            _file(model, f"{module['path']}/{_CONFIG}")
+            files.needed(f"{module['path']}/{_CONFIG}")
 
 
-def _fetch_weights(model: HubModel) -> None:
+def _fetch_weights(files: "_Files") -> None:
     for name in _WEIGHTS:
-        index = _file(model, f"{name}.index.json")
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index else [name]
-        missing = [shard for shard in shards if _file(model, shard) is None]
-        if not missing:
-            return
-        if index:
-            raise UserError(f"model.backbone {model} has no {missing[0]}, which its {name}.index.json names.")
+        index = files.optional(f"{name}.index.json")
+        if index is None:
+            if files.optional(name):
+                return
+            continue
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        missing = [shard for shard in shards if files.needed(shard) is None]
+        if missing:
+            raise UserError(f"model.backbone {files.model} has no {missing[0]}, which its {name}.index.json names.")
+        return
+    files.doubt(_WEIGHTS)
     raise UserError(
-        f"model.backbone {model} has neither {' nor '.join(_WEIGHTS)}: save its weights with transformers "
+        f"model.backbone {files.model} has neither {' nor '.join(_WEIGHTS)}: save its weights with transformers "
         "(from_pretrained, then save_pretrained), and name that folder."
     )
 
 
-def _cached_folder(model: HubModel) -> Path:
-    config = _cached(model, _CONFIG)
-    assert config
-    return config.parent
+class _Files:
+    """The files of a commit, out of the cache or fetched; None where it has no such file, which is cached too."""
+
+    def __init__(self, model: HubModel) -> None:
+        self.model = model
+        self._unknown: dict[str, _Unreachable] = {}
+
+    @property
+    def folder(self) -> Path:
+        config = _cached(self.model, _CONFIG)
+        assert config
+        return config.parent
+
+    def needed(self, name: str) -> Path | None:
+        """A file without which there is no model.
+
+        Raises:
+            UserError: not cached, and the hub cannot be asked.
+        """
+        path = self.optional(name)
+        self.doubt([name])
+        return path
+
+    def optional(self, name: str) -> Path | None:
+        """A file that is taken not to be there where the hub cannot be asked: other programs cache those that are,
+        and no word on those that are not."""
+        cached = _cached(self.model, name)
+        if cached is not None:
+            return cached or None
+        if not self._unknown:
+            try:
+                _ask(self.model)
+            except _Unreachable as error:
+                self._unknown[name] = error
+                return None
+            return _download(self.model, name)
+        self._unknown[name] = next(iter(self._unknown.values()))
+        return None
+
+    def doubt(self, names: Iterable[str]) -> None:
+        """Raise a UserError if the hub could not be asked for any of these."""
+        for name in names:
+            if name in self._unknown:
+                raise UserError(_how_to_bring(self.model, self._unknown[name])) from self._unknown[name]
+
+    def warn(self) -> None:
+        """Say what may be otherwise than it is taken to be."""
+        names = [name for name in self._unknown if name in (*_SMALL, MODULES, LENGTHS)]
+        if names:
+            print(
+                f"warning: the Hugging Face Hub was not asked ({self._unknown[names[0]]}): {self.model} is taken to "
+                f"have no {', '.join(names)}, which the cache has not.",
+                file=sys.stderr,
+            )
 
 
 class _Unreachable(Exception):
     """The hub did not answer."""
-
-
-def _file(model: HubModel, name: str) -> Path | None:
-    """A file of a commit, out of the cache or fetched; None where the commit has no such file, which is cached too."""
-    cached = _cached(model, name)
-    if cached is not None:
-        return cached or None
-    try:
-        _ask(model)
-    except _Unreachable as error:
-        raise UserError(_how_to_bring(model, error)) from error
-    return _download(model, name)
 
 
 def _download(model: HubModel, name: str) -> Path | None:

@@ -153,7 +153,7 @@ def test_what_was_fetched_in_part_is_completed(hub, tmp_path):
     commit = commit_of(tmp_path, hub)
     # As another program leaves it that needs no tokenizer: weights, and no word on lower case.
     for name in ("config.json", "model.safetensors"):
-        model_hub._file(HubModel(NAME, commit), name)
+        model_hub._download(HubModel(NAME, commit), name)
     assert load_checkpoint(NAME).lowercase is True
 
 
@@ -239,9 +239,7 @@ def test_pytorch_model_bin_where_there_is_nothing_else(hub, tmp_path):
     assert_computes(load_checkpoint(NAME).backbone, CONFIG, random_tensors(CONFIG, 3))
 
 
-def test_the_modules_of_sentence_transformers_decide_what_nobody_sets(hub, tmp_path, monkeypatch, capsys):
-    from huggingface_hub import constants
-
+def test_the_modules_of_sentence_transformers_decide_what_nobody_sets(hub, tmp_path):
     folder = write_folder(tmp_path / "sentences", random_tensors(CONFIG))
     kinds = {"Transformer": "", "Pooling": "1_Pooling"}
     (folder / "modules.json").write_text(
@@ -255,13 +253,60 @@ def test_the_modules_of_sentence_transformers_decide_what_nobody_sets(hub, tmp_p
     assert (settled.model.pooling, settled.text.sequence_length) == ("first", 9)
     assert "model.safetensors" not in hub.fetched()
     assert load_checkpoint(NAME, revision=commit).left_out == ("modules.json (Pooling)",)
-    # A cache that another program has filled, and no network: as if there were no modules.
-    commit_of(tmp_path, hub, name="owner/other-bert")
-    other = fetch(HubModel("owner/other-bert"))
-    (other.parents[1] / ".no_exist" / other.name / "modules.json").unlink()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    settled = settle(config_of(backbone="owner/other-bert", revision=other.name), tmp_path / "run")
+
+
+def without_network(hub, monkeypatch, reason):
+    from huggingface_hub import constants
+
+    if reason == "no server":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            set_endpoint(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}")
+    elif reason == "out of order":
+        hub.status = 503
+    else:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize("reason", ["no server", "out of order", "offline"])
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin", "shards"])
+def test_a_cache_that_another_program_has_filled_is_enough(hub, tmp_path, monkeypatch, capsys, weights, reason):
+    """Only the files of the repository are there, with no note of which others it lacks."""
+    tensors = random_tensors(CONFIG, 4)
+    folder = write_folder(tmp_path / "whole", tensors, {"do_lower_case": True})
+    if weights == "shards":
+        shard_weights(folder, tensors, ["model-1.safetensors", "model-2.safetensors"])
+    elif weights == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+        write_torch(folder / weights, tensors)
+    commit = hub.add(NAME, folder)
+    for file in folder.iterdir():
+        model_hub._download(HubModel(NAME), file.name)
+    without_network(hub, monkeypatch, reason)
+    hub.asked.clear()
+    settled = settle(config_of(backbone=NAME, revision=commit), tmp_path / "run")
     assert settled.model.pooling == "fresh"
+    loaded = load_checkpoint(NAME)
+    assert_computes(loaded.backbone, CONFIG, tensors)
+    assert loaded.lowercase is True
+    # Each command asks a hub that is out of order once or twice, not for each file.
+    assert len(hub.asked) <= 10
+    said = capsys.readouterr().err
+    assert "not asked" in said and "tokenizer.json" in said
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "model-2.safetensors", "every tokenizer"])
+def test_half_a_cache_is_not_taken_for_a_whole_one_without_network(hub, tmp_path, monkeypatch, missing):
+    folder = write_folder(tmp_path / "whole", random_tensors(CONFIG))
+    if missing == "model-2.safetensors":
+        shard_weights(folder, random_tensors(CONFIG), ["model-1.safetensors", "model-2.safetensors"])
+    commit = hub.add(NAME, folder)
+    for file in folder.iterdir():
+        if file.name != ("vocab.txt" if missing == "every tokenizer" else missing):
+            model_hub._download(HubModel(NAME, commit), file.name)
+    without_network(hub, monkeypatch, "offline")
+    with pytest.raises(UserError, match=r"cannot be asked \(.+\): run `hf download"):
+        load_checkpoint(NAME, revision=commit)
 
 
 def test_a_private_one_needs_the_token(hub, tmp_path, monkeypatch):
@@ -275,19 +320,10 @@ def test_a_private_one_needs_the_token(hub, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("reason", ["no server", "out of order", "offline"])
 def test_without_network(hub, tmp_path, monkeypatch, capsys, reason):
-    from huggingface_hub import constants
-
     commit = commit_of(tmp_path, hub)
     commit_of(tmp_path, hub, name="owner/other-bert")
     fetch(HubModel(NAME))
-    if reason == "no server":
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            set_endpoint(monkeypatch, f"http://127.0.0.1:{free.getsockname()[1]}")
-    elif reason == "out of order":
-        hub.status = 503
-    else:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    without_network(hub, monkeypatch, reason)
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
         load_checkpoint("owner/other-bert")
