@@ -232,6 +232,15 @@ def test_casing_that_nobody_states(tmp_path, capsys):
     assert load_checkpoint(str(google.rename(tmp_path / "uncased_x"))).lowercase is True
 
 
+@pytest.mark.parametrize("format", ["huggingface", "tf_checkpoint"])
+def test_a_folder_with_rules_that_does_not_say_its_casing_is_converted(tmp_path, format):
+    folder = write_folder(tmp_path / "from", tokenizer={"strip_accents": False}, vocab_size=len(VOCABULARY) + 1)
+    (folder / "added_tokens.json").write_text(json.dumps({"<user>": len(VOCABULARY)}))
+    assert load_checkpoint(str(folder)).lowercase is None
+    convert(str(folder), tmp_path / "to", format)
+    assert load_checkpoint(str(tmp_path / "to")).lowercase is not False
+
+
 def test_the_checkpoints_rules_reach_the_encoder(tmp_path):
     tensors = random_tensors(CONFIG)
     loaded = load(write_folder(tmp_path / "x", tensors, tokenizer={"do_lower_case": True, "strip_accents": False}))

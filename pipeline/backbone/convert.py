@@ -127,7 +127,9 @@ def different(first, second, heads: bool = True, next_sentence: bool = True) -> 
     def settings(loaded) -> dict:
         head = dataclasses.asdict(loaded.classifier) if loaded.classifier else {}
         plain = {f"classifier {key}": as_bytes(value) for key, value in head.items() if key != "sequence_length"}
-        return config_of(loaded.backbone, "") | own_settings(loaded) | {"vocabulary": loaded.vocabulary} | plain
+        # Where nothing says that text is lower-cased it is, and some files can only say so.
+        tokens = {"vocabulary": loaded.vocabulary, "do_lower_case": loaded.lowercase is not False}
+        return config_of(loaded.backbone, "") | own_settings(loaded) | tokens | plain
 
     def as_bytes(value):
         return value.tobytes() if hasattr(value, "tobytes") else value
