@@ -108,9 +108,17 @@ def test_words_added_to_a_checkpoint_with_spare_rows_begin_as_the_mean_of_their_
     assert table.shape == (ROWS + 1, HIDDEN)
     np.testing.assert_array_equal(table[:ROWS], words[:ROWS])
     np.testing.assert_array_equal(table[ROWS], words[VOCABULARY.index("[UNK]")])
-    # As many as there are rows: they are the checkpoint's own.
-    (folder / "all.txt").write_text("\n".join([*VOCABULARY, *"wxyz"]) + "\n")
+    # Also where there are as many words as there are spare rows.
+    (folder / "all.txt").write_text("\n".join([*VOCABULARY, "bb", *"xyz"]) + "\n")
     loaded = load(folder, vocabulary=str(folder / "all.txt"))
+    table = loaded.backbone.token_embedding.embeddings.numpy()
+    np.testing.assert_array_equal(table[:ROWS], words[:ROWS])
+    np.testing.assert_array_equal(table[ROWS:], words[[VOCABULARY.index("[UNK]")] * 4])
+    (note,) = loaded.notes
+    assert "its 4 rows of no token give way to those of the 4 words" in note
+    # Another file of all rows is taken as it is.
+    (folder / "other.txt").write_text("\n".join([*VOCABULARY[:-1], *"vwxyz"]) + "\n")
+    loaded = load(folder, vocabulary=str(folder / "other.txt"))
     np.testing.assert_array_equal(loaded.backbone.token_embedding.embeddings, words)
     assert loaded.notes == ()
 

@@ -60,10 +60,17 @@ def load_backbone(model: ModelConfig, text: TextConfig, seed: int = 0, dtype: st
 def _with_vocabulary(loaded: LoadedBackbone, path: str, lowercase: bool | None) -> LoadedBackbone:
     """The backbone with the vocabulary of the config: another file of the same tokens, or one that adds words."""
     vocabulary = tuple(load_vocabulary(path))
-    # A checkpoint may have rows for more than its own vocabulary.
-    if loaded.vocabulary and len(loaded.vocabulary) < len(vocabulary) != loaded.backbone.vocabulary_size:
+    own, rows = len(loaded.vocabulary), loaded.backbone.vocabulary_size
+    # Another file of all rows need not begin with the checkpoint's tokens.
+    if own and len(vocabulary) > own and (len(vocabulary) != rows or vocabulary[:own] == loaded.vocabulary):
         added = added_tokens(loaded.vocabulary, vocabulary, path)
         loaded = extend_backbone(loaded, added, loaded.text_encoder(lowercase))
+        if rows > own:
+            note = (
+                f"{loaded.source}: its {rows - own} rows of no token give way to those of the {len(added)} words that "
+                f"{path} adds."
+            )
+            loaded = dataclasses.replace(loaded, notes=(*loaded.notes, note))
     return use_vocabulary(loaded, path, vocabulary)
 
 
