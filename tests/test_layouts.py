@@ -27,7 +27,7 @@ from pipeline.backbone.convert import convert, main
 from pipeline.backbone.load import require_segments
 from pipeline.errors import UserError
 from pipeline.run import main as run
-from pipeline.vocabulary import vocabulary_file
+from pipeline.vocabulary import own_tokens
 
 
 def prefixed(prefix, tensors):
@@ -142,7 +142,7 @@ def test_where_the_model_is_inside_a_folder(tmp_path):
     old.mkdir()
     write_folder(old / "0_Transformer", tensors)
     assert_computes(load(old).backbone, CONFIG, tensors)
-    assert vocabulary_file(str(old)) == str(old / "0_Transformer" / "vocab.txt")
+    assert own_tokens(str(old))[0] == tuple(VOCABULARY)
     (old / "modules.json").write_text(
         json.dumps([{"idx": 0, "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
                     {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])

@@ -1,6 +1,7 @@
 """Vocabularies learned, extended and measured."""
 
 import dataclasses
+import json
 import lzma
 import random
 import subprocess
@@ -304,6 +305,55 @@ def test_the_command_line(tmp_path, capsys):
     assert found[1].tokens < found[0].tokens
     assert main(["coverage", *common, "--vocabulary", new, "--cased"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[1:] == after.split()[1:]
+
+
+def write_tokenizer(folder, pieces, **files):
+    folder.mkdir()
+    save_vocabulary(pieces, folder / "vocab.txt")
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_new_words_come_behind_the_added_tokens_of_a_folder(tmp_path):
+    """Special tokens have BERT's names, as where the checkpoint is loaded."""
+    pieces = ["<pad>", *OLD[1:]]
+    folder = write_tokenizer(
+        tmp_path / "from", pieces, added_tokens={"<user>": len(OLD)}, tokenizer_config={"pad_token": "<pad>"}
+    )
+    (tmp_path / "corpus.txt").write_text("paining <user> paining\n")
+    common = ["--source", str(tmp_path / "corpus.txt"), "--vocabulary", str(folder)]
+    assert main(["extend", *common, "--min_count", "2", "--output", str(tmp_path / "new.txt")]) == 0
+    assert load_vocabulary(tmp_path / "new.txt") == [*OLD, "<user>", "paining"]
+
+
+@pytest.mark.parametrize("kind", ["said", "pieces", "google"])
+def test_a_folder_says_whether_it_is_cased(tmp_path, capsys, kind):
+    folder = write_tokenizer(tmp_path / "cased_from", [*OLD, *(["Pain"] if kind == "pieces" else [])])
+    if kind == "said":
+        (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    elif kind == "google":
+        (folder / "bert_config.json").write_text("{}")
+        (folder / "bert_model.ckpt.index").touch()
+    (tmp_path / "corpus.txt").write_text("The THE the\n")
+
+    def unknown(*more):
+        assert main(["coverage", "--source", str(tmp_path / "corpus.txt"), "--vocabulary", str(folder), *more]) == 0
+        return capsys.readouterr().out.split()[-1]
+
+    assert unknown() == unknown("--cased") == "66.667%"
+    assert unknown("--lowercase") == "0.000%"
+
+
+def test_a_folder_with_rules_that_make_other_words_is_refused(tmp_path, capsys):
+    said = {"do_lower_case": False, "strip_accents": False}
+    plain = write_tokenizer(tmp_path / "plain", OLD, tokenizer_config=said)
+    own = write_tokenizer(tmp_path / "own", OLD, tokenizer_config=said | {"tokenize_chinese_chars": False})
+    (tmp_path / "corpus.txt").write_text("the\n")
+    for folder, status in ((plain, 0), (own, 2), (own / "vocab.txt", 0)):
+        given = ["coverage", "--source", str(tmp_path / "corpus.txt"), "--vocabulary", str(folder)]
+        assert main(given) == status
+    assert "rules of its own (tokenize_chinese_chars)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

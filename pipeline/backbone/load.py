@@ -18,8 +18,10 @@ from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.backbone.places import MODULES, checkpoint_folder, model_folder, modules
 from pipeline.backbone.redacting import with_placeholders
 from pipeline.backbone.saving import check_vocabulary, notes_on_rows, use_vocabulary
+from pipeline.backbone.tokenizer_files import read_tokenizer
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
+from pipeline.tokenizer_rules import TokenizerRules
 from pipeline.vocabulary_file import load_vocabulary
 from pipeline.wheel import local_path
 
@@ -138,6 +140,22 @@ def _format(folder: Path) -> ModuleType:
         f"model.backbone {folder} has no config.json, bert_config.json or saved_model.pb: "
         "is it the folder of a checkpoint?"
     )
+
+
+def folder_tokens(folder: Path) -> tuple[tuple[str, ...], bool | None, TokenizerRules]:
+    """Tokens, casing (None: not said) and rules of a folder of Hugging Face's or google-research/bert's layout, of
+    whose weights nothing is read.
+
+    Args:
+        folder: of the model's own files (see `model_folder`); a vocab.txt is enough.
+
+    Raises:
+        UserError: it has no tokenizer, or one that is not BERT's.
+    """
+    if (folder / "bert_config.json").is_file() and _format(folder) is tf_checkpoint:
+        return tf_checkpoint.read_tokens(folder)
+    found = read_tokenizer(folder)
+    return found.vocabulary, found.lowercase, found.rules
 
 
 def require_segments(loaded: LoadedBackbone, setting: str) -> None:

@@ -72,18 +72,17 @@ def load(folder: Path, num_layers: int | None = None, dtype: str | None = None) 
         names = {name.field: name.google for name in (*MASKED, *NEXT_SENTENCE)}
         heads, notes = read_heads(tensors, names, TRANSPOSED_GOOGLE, backbone)
         left_out = tensors.others({*targets, *(names.values() if heads else ())}, cut_off)
-    vocabulary = folder / "vocab.txt"
-    pieces = tuple(load_vocabulary(vocabulary)) if vocabulary.is_file() else ()
+    pieces, lowercase, rules = read_tokens(folder)
     return LoadedBackbone(
         backbone,
         pieces,
-        own["do_lower_case"] if "do_lower_case" in own else _lowercase(folder.resolve().name, pieces),
+        lowercase,
         has_pooler,
         source=str(folder),
-        vocabulary_source=str(vocabulary),
+        vocabulary_source=str(folder / "vocab.txt"),
         notes=tuple(f"{folder}: {note}." for note in (*notes, *dropout_notes(config))),
         heads=heads,
-        rules=TokenizerRules.from_json(own.get("tokenizer", {})),
+        rules=rules,
         family=own_family(own),
         left_out=left_out,
     )
@@ -134,6 +133,15 @@ def save(loaded: LoadedBackbone, folder: Path) -> tuple[str, ...]:
             tensors=[tf.constant(arrays[name]) for name in names],
         )
     return tuple(notes)
+
+
+def read_tokens(folder: Path) -> tuple[tuple[str, ...], bool | None, TokenizerRules]:
+    """Tokens (none without a vocab.txt), casing (None: not said) and rules of a folder, as `load` takes them."""
+    own = read_json(folder / "bert_config.json").get(OWN_KEY, {})
+    vocabulary = folder / "vocab.txt"
+    pieces = tuple(load_vocabulary(vocabulary)) if vocabulary.is_file() else ()
+    lowercase = own["do_lower_case"] if "do_lower_case" in own else _lowercase(folder.resolve().name, pieces)
+    return pieces, lowercase, TokenizerRules.from_json(own.get("tokenizer", {}))
 
 
 def lowercase_by_name(name: str) -> bool | None:
