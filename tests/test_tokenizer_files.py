@@ -159,6 +159,15 @@ def test_added_tokens_of_every_file(tmp_path):
         read_tokenizer(write(tmp_path, added_tokens={"x": 5}))
 
 
+def test_special_tokens_by_the_names_of_their_roles(tmp_path):
+    folder = write(
+        tmp_path, tokenizer_config={"extra_special_tokens": {"image_token": "<image>", "eoi": {"content": "<eoi>"}}}
+    )
+    found = read_tokenizer(folder)
+    assert found.vocabulary == (*PIECES, "<image>", "<eoi>")
+    assert found.rules.added_tokens == (AddedToken("<image>"), AddedToken("<eoi>"))
+
+
 def test_vocabularies_that_contradict_each_other(tmp_path):
     with pytest.raises(UserError, match=r"'b' has the id 5 in tokenizer.json and 6 in vocab.txt: delete"):
         read_tokenizer(write(tmp_path, tokenizer=fast([*SPECIAL_TOKENS, "b", "a"])))

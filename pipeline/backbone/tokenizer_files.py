@@ -5,7 +5,7 @@ unless the class is the bare PreTrainedTokenizerFast, which is tokenizer.json al
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,11 @@ def _content(token: str | Mapping[str, Any]) -> str:
     return token if isinstance(token, str) else token["content"]
 
 
+def _listed(tokens: Sequence[Any] | Mapping[str, Any] | None) -> Iterable[Any]:
+    """Tokens in a list, or by the names of their roles."""
+    return tokens.values() if isinstance(tokens, Mapping) else tokens or ()
+
+
 def _class(folder: Path, settings: dict[str, Any], model: dict[str, Any]) -> str:
     """The class of the tokenizer, without Fast.
 
@@ -258,7 +263,7 @@ def _added(
         _content(token)
         for source in (settings, named)
         for key in ("additional_special_tokens", "extra_special_tokens")
-        for token in source.get(key) or ()
+        for token in _listed(source.get(key))
     ]
     given = {
         token: {"id": number, "normalized": token not in extra}
