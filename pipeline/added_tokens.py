@@ -4,7 +4,8 @@ The characters that stand for tokens are of planes where Unicode has assigned no
 has them as pieces; where a text brings one of its own, it is replaced before.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import pairwise, takewhile
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,10 @@ _FIRST = 0xC0000
 # RE2 ranges of the fence and of all that may stand for tokens.
 RESERVED = r"\x{BFFFF}-\x{DFFFF}"
 MOST = 0x20000
+# RE2 compiles no more than about 600,000 bytes of tokens into one pattern, those that neighbours share counted once.
+_MOST_BYTES = 500_000
+# With more of them it is no longer fast: its automaton outgrows the memory that it may take.
+_GROUP_BYTES = 8_000
 # What may not touch a token that is never split.
 _NOT_SPACE = r"^\s\x0B\p{Z}"
 
@@ -88,12 +93,17 @@ class Finder:
     Args:
         tokens: each as it stands in text, and the character for it.
         apart: RE2 ranges of characters that may not touch the token; empty: any may.
+
+    Raises:
+        UserError: more than RE2 finds.
     """
 
     def __init__(self, tokens: Mapping[str, str], apart: Mapping[str, str]) -> None:
-        longest_first = sorted(tokens, key=len, reverse=True)
-        self._any = "|".join(map(_literal, longest_first))
-        self._reserved_or_any = rf"(?s).*(?:{self._any}|[{RESERVED}]).*"
+        # So sorted, of two at one place the longer is first, and RE2 makes one of the beginnings that neighbours share.
+        ordered = sorted(tokens, reverse=True)
+        self._any = "|".join(map(_literal, ordered))
+        groups = ["|".join(map(_literal, group)) for group in _grouped(ordered)]
+        self._reserved_or_any = [rf"(?s).*(?:{group}|[{RESERVED}]).*" for group in groups]
         # Of what was found, its token: a hash table would have to be initialised where the model is loaded.
         found = list(tokens)
         with tf.init_scope(), tf.device("CPU:0"):
@@ -111,7 +121,7 @@ class Finder:
 
     def found(self, strings: tf.Tensor) -> tf.Tensor:
         """Whether a text may have a token, or has a character that stands for one: bool [batch]."""
-        return tf.strings.regex_full_match(strings, self._reserved_or_any)
+        return tf.reduce_any([tf.strings.regex_full_match(strings, group) for group in self._reserved_or_any], axis=0)
 
     def replaced(self, strings: tf.Tensor) -> tf.Tensor:
         """Valid UTF-8 without reserved characters, with the characters for tokens: string [batch]."""
@@ -142,6 +152,30 @@ class Finder:
             touched |= tf.strings.regex_full_match(after, rf"(?s)[{ranges}].*")
             accepted &= ~(touched & tf.gather(concerned, number))
         return segments, accepted, tf.gather(self._characters, number)
+
+
+def _grouped(ordered: Sequence[str]) -> list[list[str]]:
+    """Sorted tokens in groups of at most _GROUP_BYTES, what neighbours begin alike counted once.
+
+    Raises:
+        UserError: more than one pattern holds.
+    """
+    groups: list[list[str]] = []
+    size, total = _GROUP_BYTES, 0
+    for before, token in pairwise(["", *ordered]):
+        alike = takewhile(lambda two: two[0] == two[1], zip(before.encode(), token.encode(), strict=False))
+        more = len(token.encode()) - sum(1 for _ in alike)
+        size, total = size + more, total + more
+        if size > _GROUP_BYTES:
+            groups.append([])
+            size = len(token.encode())
+        groups[-1].append(token)
+    if total > _MOST_BYTES:
+        raise UserError(
+            f"The vocabulary's {len(ordered)} added tokens have {total} bytes, what they begin alike counted once: "
+            f"{_MOST_BYTES} at most are supported. Make those that are words plain tokens of vocab.txt."
+        )
+    return groups
 
 
 def _neighbours(segments: tf.Tensor, position: tf.Tensor) -> tf.Tensor:

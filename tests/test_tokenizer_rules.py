@@ -3,6 +3,7 @@
 import itertools
 import json
 import lzma
+import random
 
 import numpy as np
 import pytest
@@ -186,6 +187,49 @@ def test_thousands_of_added_tokens():
         [*SPECIAL_TOKENS, "a", *words], True, 64, TokenizerRules(added_tokens=tuple(map(AddedToken, words)))
     )
     assert named(encoder, "a<w17>a<w4999><w49999>") == ["a", "<w17>", "a", "<w4999>", "[UNK]", "[UNK]", "[UNK]"]
+
+
+def made_words(count):
+    chance = random.Random(0)
+    words = {"".join(chance.choices("abcdefghij", k=chance.randint(4, 9))) for _ in range(count)}
+    return sorted(words)
+
+
+def test_thousands_of_added_words_are_found_from_the_left_the_longest_first():
+    words = made_words(20_000)
+    finder = Finder(dict.fromkeys(words, "1"), dict.fromkeys(words, ""))
+    chance, known = random.Random(1), set(words)
+    texts = ["".join(chance.choices("abcdefghij", k=300)) for _ in range(8)]
+
+    def plain(text):
+        found, place = [], 0
+        while place < len(text):
+            size = next((n for n in range(9, 3, -1) if text[place : place + n] in known), 0)
+            found.append(" 1 " if size else text[place])
+            place += size or 1
+        return "".join(found)
+
+    expected = [plain(text) for text in texts]
+    assert all(" 1 " in text for text in expected)
+    assert [text.decode() for text in finder.replaced(tf.constant(texts)).numpy()] == expected
+
+
+def test_what_added_words_begin_alike_is_once_in_the_pattern():
+    """RE2 compiles no pattern that has each of these whole."""
+    chance = random.Random(0)
+    stems = ["".join(chance.choices("abcdefghij", k=40)) for _ in range(1000)]
+    words = [stem + "k" * number for stem in stems for number in range(20)]
+    finder = Finder(dict.fromkeys(words, "1"), dict.fromkeys(words, ""))
+    assert finder.replaced(tf.constant([f"{words[19]}k", stems[1][1:]])).numpy().tolist() == [
+        b" 1 k",
+        stems[1][1:].encode(),
+    ]
+
+
+def test_more_added_words_than_one_pattern_holds_are_refused():
+    words = [f"{number:06}{'x' * 60}" for number in range(10_000)]
+    with pytest.raises(UserError, match=r"10000 added tokens have .* bytes, .*: 500000 at most"):
+        Finder(dict.fromkeys(words, "1"), dict.fromkeys(words, ""))
 
 
 def test_an_added_token_that_is_a_piece_too_is_found_as_a_piece_as_well():
