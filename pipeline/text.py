@@ -129,7 +129,7 @@ class TextEncoder:
             self._names = tf.constant(self.vocabulary) if rules != BERT_RULES else None
         self._given: Finder | None = None
         self._normalized: Finder | None = None
-        self._given, self._normalized = finders(rules, stand_ins, self._normalize_fully)
+        self._given, self._normalized = finders(rules, stand_ins, self._normalized_words)
 
     @property
     def _redactor_of_read(self) -> Redactor | None:
@@ -301,6 +301,10 @@ class TextEncoder:
 
     def _normalize_fully(self, strings: tf.Tensor) -> tf.Tensor:
         """The same with the rules that depend on more than one character."""
+        return tf.strings.regex_replace(self._normalized_words(strings), self._long_word, self.unknown_character)
+
+    def _normalized_words(self, strings: tf.Tensor) -> tf.Tensor:
+        """The same with long words as they are: an added token may be longer."""
         strings = tf.strings.unicode_transcode(
             strings, "UTF-8", "UTF-8", errors="ignore", replace_control_characters=False
         )
@@ -313,7 +317,7 @@ class TextEncoder:
         words = self._normalizer.normalize(strings)
         if self._normalized:
             words = self._normalized.replaced(words)
-        return tf.strings.regex_replace(words, self._long_word, self.unknown_character)
+        return words
 
     def _without_reserved(self, strings: tf.Tensor) -> tf.Tensor:
         return tf.strings.regex_replace(strings, f"[{RESERVED}]", self.unknown_character)

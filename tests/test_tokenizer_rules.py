@@ -189,6 +189,17 @@ def test_thousands_of_added_tokens():
     assert named(encoder, "a<w17>a<w4999><w49999>") == ["a", "<w17>", "a", "<w4999>", "[UNK]", "[UNK]", "[UNK]"]
 
 
+def test_an_added_token_may_be_longer_than_a_word():
+    token = "abcdefghabcdefgh"
+    pieces = [*SPECIAL_TOKENS, "a", "b", token]
+    encoder = TextEncoder(
+        pieces, True, 64, TokenizerRules(max_word_characters=12, added_tokens=(AddedToken(token, normalized=True),))
+    )
+    assert named(encoder, f"a {token} b") == ["a", token, "b"]
+    # Neither are a long word and a character that is of no token.
+    assert named(encoder, f"{'a' * 13} \u0378") == ["[UNK]", "[UNK]"]
+
+
 def made_words(count):
     chance = random.Random(0)
     words = {"".join(chance.choices("abcdefghij", k=chance.randint(4, 9))) for _ in range(count)}
