@@ -220,15 +220,21 @@ def test_a_run_becomes_a_folder_and_a_preset(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "pooling", "others"),
-    [("bert", "mean", "fresh or gelu"), ("electra-small", "fresh", "gelu")],
+    ("family", "pooling", "layers", "others"),
+    [
+        ("bert", "mean", 1, "fresh or gelu"),
+        ("electra-small", "fresh", 1, "gelu"),
+        ("bert", "fresh", 2, "fresh or gelu and model.pooled_layers 1"),
+    ],
 )
-def test_a_pooling_that_nobody_else_has_is_refused(tmp_path, family, pooling, others):
+def test_a_pooling_that_nobody_else_has_is_refused(tmp_path, family, pooling, layers, others):
     write_classifier(tmp_path / "checkpoint", family)
     with_tiny_words(tmp_path / "checkpoint")
     config = write_config(tmp_path / "work", rows=20, training={"epochs": 1}, export={"enabled": False},
-                          model={"pooling": pooling, "backbone": str(tmp_path / "checkpoint"), "num_layers": None},
+                          model={"pooling": pooling, "backbone": str(tmp_path / "checkpoint"), "num_layers": None,
+                                 "pooled_layers": layers},
                           text={"vocabulary": None})  # fmt: skip
     assert run(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
-    with pytest.raises(UserError, match=rf"model.pooling {pooling} is in no .* with model.pooling {others}\.$"):
+    found = pooling if layers == 1 else f"{pooling} of model.pooled_layers {layers}"
+    with pytest.raises(UserError, match=rf"model.pooling {found} is in no .* with model.pooling {others}\.$"):
         convert(str(tmp_path / "run"), tmp_path / "hf")

@@ -127,10 +127,13 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
         known = [name for name in ("cls", "relu", "gelu") if classifier_family(loaded.family, name, projected)]
         # A fresh pooler becomes BERT's own.
         known = [name.replace("cls", "fresh") for name in known]
+        layers = settings.identity.pooled_layers
+        found, wanted = settings.identity.pooling, " or ".join(known)
+        if layers > 1:
+            found, wanted = f"{found} of model.pooled_layers {layers}", f"{wanted} and model.pooled_layers 1"
         raise UserError(
-            f"{folder}: model.pooling {settings.identity.pooling} is in no classifier of transformers' above a "
-            f"{loaded.family.title} encoder like this: to take a run there, train it with model.pooling "
-            f"{' or '.join(known)}."
+            f"{folder}: model.pooling {found} is in no classifier of transformers' above a {loaded.family.title} "
+            f"encoder like this: to take a run there, train it with model.pooling {wanted}."
         )
     lowercase = loaded.lowercase if settings.text.lowercase is None else settings.text.lowercase
     return replace(
