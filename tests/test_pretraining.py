@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from checkpoints import CONFIG, random_tensors, write_folder
 from test_resume import start
 from tiny import FILLER, SUBJECTS, VOCABULARY, write_config
 
 from pipeline.backbone import huggingface
 from pipeline.backbone.fresh import build as fresh_backbone
+from pipeline.backbone.load import load_checkpoint
 from pipeline.command_line import parse
 from pipeline.config import ModelConfig, PhaseConfig, PretrainingConfig
 from pipeline.errors import UserError
@@ -23,6 +25,7 @@ from pipeline.pretraining.fit import HeldOutScores, unigram_entropy
 from pipeline.pretraining.model import build_pretraining_model, heads_of
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.tokens import TokenCorpus, TokenStore, write_store
+from pipeline.run import main
 from pipeline.text import TextEncoder
 from pipeline.training.optimizer import AdamW, Lamb, build
 from pipeline.training.strategy import choose_strategy
@@ -247,6 +250,25 @@ def write_pretraining_config(folder: Path, phases=None, **pretraining) -> Path:
     values["text"].pop("vocabulary")
     config.write_text(yaml.safe_dump(values))
     return config
+
+
+def test_a_finished_classifier_becomes_a_checkpoint_without_its_old_head(tmp_path):
+    sizes = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 32}
+    tensors = {f"bert.{name}": value for name, value in random_tensors(CONFIG | sizes).items()}
+    tensors |= {"classifier.weight": np.ones((3, 16), np.float32), "classifier.bias": np.zeros(3, np.float32)}
+    folder = write_folder(tmp_path / "finished", tensors, {"do_lower_case": True},
+                          id2label={"0": "good", "1": "bad", "2": "neither"}, **sizes)  # fmt: skip
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    assert load_checkpoint(str(folder)).classifier is not None
+    config = write_pretraining_config(
+        tmp_path, phases=[{"steps": 1, "sequence_length": 8, "batch_size": 4}], objective="none"
+    )
+    values = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(values | {"model": {"backbone": str(folder)}}))
+    assert main(["--config", str(config), "--run_dir", str(tmp_path / "run"), "--stage", "pretrain"]) == 0
+    pretrained = tmp_path / "run" / "pretrained"
+    assert json.loads((pretrained / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+    assert load_checkpoint(str(pretrained)).classifier is None
 
 
 def finish(config, run_dir, *more, status=0):

@@ -87,7 +87,12 @@ def pretrain(
     }
     if workers.chief:
         write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
-        own = {"has_pooler": loaded.has_pooler or model.next_sentence, "heads": heads_of(model)}
+        # The head of a finished classifier is of the encoder that it was trained with.
+        own = {
+            "has_pooler": loaded.has_pooler or model.next_sentence,
+            "heads": heads_of(model),
+            "classifier": None,
+        }
         loaded = dataclasses.replace(loaded, lowercase=encoder.lowercase, **own)
         # Fine-tuning and other programs load it. Its existence says that pre-training is complete.
         huggingface.save(loaded, target)
