@@ -160,7 +160,7 @@ def test_no_epochs_want_a_checkpoint_as_it_is(tmp_path, capsys):
     config = write_config(tmp_path / "work", rows=30, training={"epochs": 0})
     for given, message in (
         ([], "training.epochs 0 trains nothing: name a finished classifier as model.backbone"),
-        (["--model.backbone", str(tmp_path / "bert")], "serves a checkpoint as it is, which model.num_layers 2"),
+        (["--model.backbone", str(tmp_path / "bert")], "serves a checkpoint as it is, which model.num_layers 1"),
     ):
         assert run(["--config", str(config), "--run_dir", str(tmp_path / "run"), *given]) == 2
         assert message in capsys.readouterr().err

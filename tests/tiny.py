@@ -38,7 +38,7 @@ def write_config(folder: Path, rows: int = 240, **sections: dict) -> Path:
     config = {
         "data": {"train": str(train), "test_fraction": 0.2, "validation_fraction": 0.2},
         "text": {"vocabulary": str(vocabulary), "sequence_length": 24},
-        "model": {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32, "max_sequence_length": 32},
+        "model": {"num_layers": 1, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32, "max_sequence_length": 32},
         "training": {"epochs": 2, "batch_size": 8, "learning_rate": 0.003, "dtype": "float32", "strategy": "one"},
         # To explain takes longest to export and to verify; tests/test_signatures.py looks after it.
         "export": {"verify_examples": 8, "signatures": ["predict_tokens", "top_k"], "warmup_batch_sizes": [1]},
