@@ -112,6 +112,7 @@ def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress
         # The others may be here before the chief has written them.
         workers.barrier()
         checkpoints.restore_weights(progress.best_weights)
+        _say_kept(progress, lesson)
     return progress
 
 
@@ -187,11 +188,22 @@ def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpo
 
 
 def _best_yet(progress: Progress, lesson: Lesson) -> bool:
-    """Whether the last epoch's weights are to be kept: by validation, else the newest averages."""
-    scores = [row.get(f"validation_{lesson.monitor}") for row in progress.history]
-    if scores[-1] is None:
+    """Whether the last epoch's weights are to be kept: by validation, of equal scores by its loss, else the newest
+    averages."""
+    monitored = f"validation_{lesson.monitor}"
+    last, best = progress.history[-1], {} if progress.best_epoch is None else progress.history[progress.best_epoch]
+    if last.get(monitored) is None:
         return lesson.config.ema is not None
-    best = None if progress.best_epoch is None else scores[progress.best_epoch]
-    if best is None:
+    if best.get(monitored) is None:
         return True
-    return scores[-1] > best if lesson.task.monitors[lesson.monitor] else scores[-1] < best
+    if last[monitored] == best[monitored]:
+        # Few rows have few different scores, and the first epoch that reaches one has learned the least.
+        return last.get("validation_loss", 0.0) < best.get("validation_loss", 0.0)
+    return (last[monitored] > best[monitored]) == lesson.task.monitors[lesson.monitor]
+
+
+def _say_kept(progress: Progress, lesson: Lesson) -> None:
+    """Of which epoch the weights are, where validation has chosen one."""
+    best = progress.history[progress.best_epoch] if progress.best_epoch is not None else {}
+    if f"validation_{lesson.monitor}" in best:
+        print(f"the weights of epoch {best['epoch']} are kept: best validation {lesson.monitor}")
