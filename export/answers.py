@@ -117,10 +117,19 @@ def prefix_of(columns: Collection[str], added: Collection[str]) -> str:
     return prefix
 
 
+HIGHEST = "highest"
+"""The cell with the most probable class of a row that is given no label, in what is shown to people."""
+
+
 def line_of(answer: Mapping[str, Any]) -> str:
-    """One answer, its cells by column, for people."""
+    """One answer, its cells by column, for people; where no label is given, so it says."""
     ranks = [int(name.removeprefix("label_")) for name in answer if name.startswith("label_")]
     if ranks:
         return "  ".join(f"{escaped(answer[f'label_{rank}'])} {answer[f'score_{rank}']:.4f}" for rank in ranks)
-    cells = [value for name, value in answer.items() if name != REASON]
+    cells = [value for name, value in answer.items() if name not in (REASON, HIGHEST)]
+    if answer.get("label") == "" and "score" in answer:
+        most = answer.get(HIGHEST)
+        named = " score" if most is None else f": {escaped(most)}"
+        others = [value for name, value in answer.items() if name not in ("label", "score", REASON, HIGHEST)]
+        cells = [f"(no label; highest{named} {answer['score']:.4f})", *others]
     return " ".join(escaped(value) if isinstance(value, str) else f"{value:.4f}" for value in cells)

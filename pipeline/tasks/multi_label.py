@@ -303,6 +303,13 @@ class MultiLabel(LabelTask):
         ]
         return {"label": labels, "score": predictions.max(axis=1), "probabilities": predictions}
 
+    def shown_prediction(self, prediction: np.ndarray) -> str:
+        """The labels that are given, or that none is and which comes nearest to it by its probability."""
+        given = np.flatnonzero(self.decide(prediction[np.newaxis])[0])
+        if not len(given):
+            return f"(no label; highest: {super().shown_prediction(prediction)})"
+        return ", ".join(f"{self.names[label]} {prediction[label]:.3f}" for label in given)
+
     def contribution(self, logits, about):
         """The log-odds of a class, which with independent classes is its logit."""
         import tensorflow as tf
