@@ -384,6 +384,9 @@ def test_auto_says_what_it_tried_and_why_it_chose(chosen):
     assert found["reason"].startswith("by the calibrated loss on held-out training rows (head ")
     scores = metrics_of(chosen[1])["cross_validation"]
     assert (scores["rows"], scores["folds"], scores["method"]) == (30, 2, found["method"])
+    assert "training.method auto has chosen by held-out rows among these" in scores["note"]
+    beside = metrics_of(chosen[1])["cross_validation_baseline"]
+    assert beside["scores"]["cross_validation"].keys() == {"accuracy", "macro_f1"}
 
 
 @pytest.mark.slow

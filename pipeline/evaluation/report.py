@@ -76,6 +76,8 @@ class ReportContent:
         """What is known once a model is evaluated."""
         self.task, self.mistakes = found.task, found.mistakes
         self.baselines = [*([found.baseline] if found.baseline else []), *found.boosted]
+        if crossed := self.metrics.get("cross_validation_baseline"):
+            self.baselines.append(Baseline.of_metrics(crossed))
         self.data_summary, self.warnings = data_summary, warnings
         if found.baseline is not None:
             self.metrics["baseline"] = found.baseline.metrics(found.task)
@@ -108,7 +110,9 @@ class ReportContent:
         """Lines on what others score on the rows that are shown."""
         if self.task is None or self.shown is None:
             return []
-        return [one.line(self.task, self.shown) for one in self.baselines if self.shown in one.scores]
+        lines = [one.line(self.task, self.shown) for one in self.baselines if self.shown in one.scores]
+        note = self.metrics.get("cross_validation", {}).get("note")
+        return [*lines, note] if note else lines
 
 
 def write_report(path: Path | str, content: ReportContent) -> list[str]:

@@ -1,20 +1,28 @@
 """evaluation.cross_validation: scores on rows that were each held out once, where a split would leave a handful."""
 
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 
 from pipeline.assemble import Assembly
-from pipeline.methods.auto import chosen_method
+from pipeline.data.folds import fold_numbers
+from pipeline.evaluation.baseline import out_of_fold_baseline
+from pipeline.evaluation.evaluate import compares
+from pipeline.methods.auto import choose, chosen_method
 from pipeline.methods.trials import Trials
 from pipeline.tasks.task import Task
 from pipeline.training.workers import Workers
 
 NAME = "cross_validation"
+BY_THE_SAME_ROWS = (
+    "the scores of cross-validation are a little too good: training.method auto has chosen by held-out rows among these"
+)
 
 
 def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
-    """Scores of the training rows by models that have not seen them, as "cross_validation"; {} where nobody asks.
+    """Scores of the training rows by models that have not seen them, as "cross_validation", and of the
+    linear baseline as "cross_validation_baseline"; {} where nobody asks.
 
     The model that is served learns from all of these rows, and is a little better. Rows that training.drop_suspicious
     leaves out are scored too, for those that are hard to predict are among them; each model learns from what the rows
@@ -35,4 +43,12 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     rows, taught = (train, None) if judged is None else (judged.rows, judged.taught)
     _, logits = Trials(run, rows, workers, taught).out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
-    return {NAME: {"folds": folds, "method": name} | task.scores(rows.targets(), predictions)}
+    about: dict[str, Any] = {"folds": folds, "method": name}
+    if run.config.training.method == "auto" and choose(run, train, workers).tried:
+        about["note"] = BY_THE_SAME_ROWS
+    found = {NAME: about | task.scores(rows.targets(), predictions)}
+    if compares(run.config.evaluation, rows, task):
+        numbers = fold_numbers(rows, folds, run.config.training.seed)
+        baseline = out_of_fold_baseline(predictions, replace(rows, name=NAME), numbers, taught, task)
+        found[f"{NAME}_baseline"] = baseline.metrics(task)
+    return found
