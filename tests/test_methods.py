@@ -377,6 +377,23 @@ def test_a_monitored_loss_does_not_take_the_place_of_the_calibrated_one(data, tm
     assert calibrated < 1.2 and f"contrastive {calibrated:.3f}" in chosen.reason
 
 
+def test_a_simpler_method_of_more_loss_is_said_to_be_the_simpler_one(data, tmp_path, monkeypatch):
+    own = np.random.default_rng(0).normal(0, 1, (60, 3)).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)[data.train.targets()]
+    better = own + 1e-4 * targets * np.arange(60)[:, None]
+    logits = {"head": own + targets, "contrastive": better + targets}
+    monkeypatch.setattr(auto, "METHODS", tuple(logits))
+    monkeypatch.setattr(auto, "_fits", lambda *_: True)
+    monkeypatch.setattr(auto, "_clearly_less", lambda *_: False)
+    monkeypatch.setattr(auto.Trials, "out_of_fold", lambda _, name, *more: (np.ones(60, bool), logits[name]))
+    config = SimpleNamespace(
+        training=TrainingConfig(method="auto"), distillation=DistillationConfig(), run_dir=str(tmp_path)
+    )
+    chosen = auto._choose(SimpleNamespace(config=config, data=data), data.train, Workers())
+    assert chosen.method == "head"
+    assert chosen.reason.endswith("); contrastive is not clearly better, so the simpler one is taken")
+
+
 def test_auto_says_what_it_tried_and_why_it_chose(chosen):
     found = json.loads((chosen[1] / "method.json").read_text())
     assert set(found["tried"]) == {"head", "contrastive", "fine_tune"}
