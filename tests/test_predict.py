@@ -295,6 +295,15 @@ def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
     assert capsys.readouterr().err == "4,000 rows, 500 rows/s\n"
 
 
+def test_progress_of_a_slow_row_is_said_once(capsys, monkeypatch):
+    clock = iter([0.0, 12.0, 12.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    shown = progress.Progress()
+    shown.add(1)
+    shown.end()
+    assert capsys.readouterr().err == "1 row, 12 s a row\n"
+
+
 def compared(capsys, model, source, *options):
     fixed = ["--latency_requests", "0", "--json", "--min_agreement", "0"]
     status = compare.main([str(model), str(model), "--data", str(source), *fixed, *options])
