@@ -18,6 +18,7 @@ from pipeline.classifier import parts_of
 from pipeline.command_line import parse
 from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
+from pipeline.data.few import few_labels
 from pipeline.data.folds import fold_numbers
 from pipeline.data.load import load
 from pipeline.errors import TRY_AGAIN, UserError
@@ -454,3 +455,10 @@ def test_few_rows_are_remarked(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "updates, too few to learn all weights by: set training.method auto" in said
     assert "the best epoch is chosen by 8 validation rows, which is mostly chance" in said
+    assert "note: 8 validation rows are too few to calibrate probabilities by, which takes 200" in said
+
+
+def test_updates_that_were_given_are_said_to_be_too_few(data):
+    for updates, wanted in ((20, "training.updates 20 is too few"), (None, "60 training rows give 20 updates")):
+        (said,) = few_labels(TrainingConfig(updates=updates), replace(data, validation=None), 20)
+        assert said.startswith(wanted) and "100 or more" in said
