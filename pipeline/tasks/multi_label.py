@@ -103,7 +103,7 @@ class MultiLabel(LabelTask):
         return replace(self, thresholds=thresholds, tuned_on=tuple(counts))
 
     def describe(self) -> str:
-        return f"{len(self.names)} labels, any number a row"
+        return f"{super().describe()}, any number a row"
 
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(values.sum(axis=1).astype(np.int64), np.nonzero(values)[1], self.names)

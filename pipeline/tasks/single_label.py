@@ -108,9 +108,6 @@ class SingleLabel(LabelTask):
         known = counts if self.train_counts is None else np.array(self.train_counts)
         return len(known) - 1 - int(np.argmin(known[::-1]))
 
-    def describe(self) -> str:
-        return f"{len(self.names)} labels"
-
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(np.ones(len(values), np.int64), values, self.names)
 
