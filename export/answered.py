@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from export.answers import HIGHEST, REASON, columns_of
+from export.answers import HIGHEST, REASON, columns_of, is_share, refuse_late, rounded
 from export.texts import Row
 from pipeline.data.formats import FORMATS
 from pipeline.errors import UserError
@@ -124,7 +124,7 @@ def _complete(predictor: Any, begun: _Begun, asking: Asking) -> Window:
     types = {name: str if isinstance(column, list) else float for name, column in found.items()}
     answers = {}
     for name, column in found.items():
-        cells = iter(column if isinstance(column, list) else [round(float(value), 6) for value in column])
+        cells = iter(column if isinstance(column, list) else [rounded(value, is_share(name)) for value in column])
         answers[name] = [next(cells) if row.texts else None for row in window]
     answers[REASON] = [row.reason or None for row in window]
     if asking.highest and {"label", "probabilities"} <= outputs.keys():
@@ -142,6 +142,9 @@ class Input(NamedTuple):
     """JSON may bring more on the way, at the end, which are appended to this list."""
     types: dict[str, Any]
     """As Arrow has them, where the format has types."""
+    early: int | None = None
+    """So many of the columns were known when the file was opened, of which these rows are a part; None: the rows are
+    all, and what is known with their first window is early."""
 
 
 def store(
@@ -161,27 +164,29 @@ def store(
         prefix: of the names of the input's columns and of the answers', what stands before each of the latter.
 
     Raises:
-        UserError: a row has a column that none before it has, which the format cannot hold.
+        UserError: a row has a column that none at the beginning has, which the format cannot hold, or which has the
+            name of an answer.
     """
     with ExitStack() as stack:
         columns: list[str] = []
+        added: dict[str, type] = {}
         write: Any = None
         known = 0
         # Columns of rows that are read ahead are in the list too, but not in `now`.
         for window, answers, types, now in windows:
             if write is None:
-                known = now
+                known = now if given.early is None else given.early
                 before = prefix(given.columns[:known], answers)
-                types = {f"{before}{name}": kind for name, kind in types.items()}
-                columns += [*given.columns[:known], *types]
+                added = {f"{before}{name}": kind for name, kind in types.items()}
+                columns += [*given.columns[:known], *added]
                 make = FORMATS[form].write
                 assert make is not None, "whoever chose the format has seen to it"
-                write = stack.enter_context(make(file, columns, {**given.types, **types}))
-            elif now > known:
+                write = stack.enter_context(make(file, columns, {**given.types, **added}))
+            if late := next((row for row in window if len(row.cells) > known), None):
                 new = given.columns[known:now]
+                refuse_late(new, added, late.place)
                 if form != "jsonl":
-                    place = window[0].place
-                    raise UserError(f"{place}, or a row below: {', '.join(new)}: no row above has it; write a .jsonl.")
+                    raise UserError(f"{late.place}: {', '.join(new)}: no row at the beginning has it; write a .jsonl.")
                 columns[known:known] = new
                 known = now
             cells = ([*row.cells, *[None] * (known - len(row.cells))] for row in window)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from pipeline.data.formats import escaped
+from pipeline.errors import UserError
 from pipeline.extras import require
 
 if TYPE_CHECKING:
@@ -121,15 +122,52 @@ HIGHEST = "highest"
 """The cell with the most probable class of a row that is given no label, in what is shown to people."""
 
 
+def is_share(name: str) -> bool:
+    """Whether an output is of probabilities, by its name; others have any unit."""
+    return name in ("score", "probabilities", "fit") or name.startswith("score_")
+
+
+def rounded(value: float, share: bool) -> float:
+    """A number as it is written: of a probability six digits behind the point; of what has any unit seven significant
+    ones, which is what float32 holds."""
+    return round(float(value), 6) if share else float(f"{value:.7g}")
+
+
+def refuse_late(columns: Collection[str], added: Collection[str], place: str) -> None:
+    """See that columns which only later rows have do not take the place of answers, whose names are decided by then.
+
+    Args:
+        columns: those that come late.
+        added: names of the answers' columns, with what stands before them.
+        place: where they come.
+
+    Raises:
+        UserError: a column has the name of an answer.
+    """
+    for name in columns:
+        if name in added:
+            raise UserError(f"{place} has a column {name!r}, as an answer is named, which no row at the beginning has: "
+                            "rename it, or give it to the first row too, were it as null.")  # fmt: skip
+
+
 def line_of(answer: Mapping[str, Any]) -> str:
     """One answer, its cells by column, for people; where no label is given, so it says."""
     ranks = [int(name.removeprefix("label_")) for name in answer if name.startswith("label_")]
     if ranks:
         return "  ".join(f"{escaped(answer[f'label_{rank}'])} {answer[f'score_{rank}']:.4f}" for rank in ranks)
-    cells = [value for name, value in answer.items() if name not in (REASON, HIGHEST)]
     if answer.get("label") == "" and "score" in answer:
         most = answer.get(HIGHEST)
         named = " score" if most is None else f": {escaped(most)}"
-        others = [value for name, value in answer.items() if name not in ("label", "score", REASON, HIGHEST)]
-        cells = [f"(no label; highest{named} {answer['score']:.4f})", *others]
-    return " ".join(escaped(value) if isinstance(value, str) else f"{value:.4f}" for value in cells)
+        none = f"(no label; highest{named} {_shown('score', answer['score'])})"
+        others = {name: value for name, value in answer.items() if name not in ("label", "score")}
+    else:
+        none, others = None, answer
+    cells = [_shown(name, value) for name, value in others.items() if name not in (REASON, HIGHEST)]
+    return " ".join(cells if none is None else [none, *cells])
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return escaped(value)
+    # Of a small number with a unit four digits behind the point are perhaps all zeros.
+    return f"{value:.4g}" if not is_share(name) and 0 < abs(value) < 0.1 else f"{value:.4f}"

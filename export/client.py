@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.answers import REASON, line_of, prefix_of
+from export.answers import REASON, is_share, line_of, prefix_of, refuse_late, rounded
 from export.command_line import command_parser
 from export.failures import RequestFailed
 from export.request_schema import RowRefused
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--certificate", type=Path, help="PEM file of the client's own; means --tls")
     parser.add_argument("--key", type=Path, help="PEM file of its key")
     parser.add_argument("--schema", type=Path, metavar="FILE", help="assets.extra/request.schema.json of the model's "
-                        "export: rows that do not fit are not sent")  # fmt: skip
+                        "export: rows that do not fit are not sent, and the inputs have its order")  # fmt: skip
     parser.add_argument("--format", choices=["lines", "jsonl"], default="lines", help="of the answers (default: lines)")
     add_text_arguments(parser)
     options = parser.parse_args(arguments)
@@ -84,26 +84,33 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(client: Client, options: argparse.Namespace) -> None:
-    rows = Texts(options, client.inputs, beside=client.columns)
+    rows, names = _rows(client, options), client.inputs
     iterator, count = iter(rows), 0
+    added = {*client.outputs, REASON}
+    # JSON may bring columns later: what is known now decides what the answers are called.
+    known, prefix = len(rows.columns), prefix_of(rows.columns, added)
+    taken = {f"{prefix}{name}" for name in added}
     while window := list(itertools.islice(iterator, options.batch_size * options.parallel * WINDOW)):
         rows_asked = [row for row in window if row.texts]
         asked = [row.texts for row in rows_asked]
         try:
-            outputs = client(*map(list, zip(*asked, strict=True))).outputs if asked else {}
+            columns = dict(zip(names, map(list, zip(*asked, strict=True)), strict=True)) if asked else {}
+            outputs = client.predict(columns).outputs if asked else {}
         except RowRefused as error:
             raise RequestFailed(f"{rows_asked[error.row].place}: {error.reason}") from error
         except NotServed as error:
             if options.version is not None:
                 raise
             raise TryAgain(f"{error} It was replaced after {count} rows: ask again for all of one version.") from error
-        answers = ({name: _json(array[i]) for name, array in outputs.items()} for i in range(len(asked)))
-        prefix = prefix_of(rows.columns, {*outputs, REASON})
+        answers = (
+            {name: _json(array[i], is_share(name)) for name, array in outputs.items()} for i in range(len(asked))
+        )
         for row in window:
             answer = next(answers) if row.texts else {REASON: row.reason}
             if options.format == "lines":
                 print(_line(row, answer))
             else:
+                refuse_late(rows.columns[known : len(row.cells)], taken, row.place)
                 given = dict(zip(rows.columns, row.cells, strict=False))
                 record = given | {f"{prefix}{name}": value for name, value in answer.items()}
                 print(json.dumps(encodable(record), ensure_ascii=False, default=as_text))
@@ -112,6 +119,23 @@ def _answer(client: Client, options: argparse.Namespace) -> None:
         raise ValueError("there is no text to answer.")
     for sentence in rows.notices.sentences():
         print(f"warning: {sentence}", file=sys.stderr)
+
+
+def _rows(client: Client, options: argparse.Namespace) -> Texts:
+    """What is asked; values without names only in the model's own order."""
+    names, texts, known = client.order
+    inputs = escaped(", ".join(names))
+    if not known and any(text.count("\t") >= texts for text in options.text):
+        raise RequestFailed(
+            f"the model takes {inputs}, in an order that its server does not tell: give --schema, the "
+            "request.schema.json of its export, or --input, a file with columns of these names."
+        )
+    if options.text_column and not texts:
+        raise RequestFailed(
+            f"the model takes {inputs}, of which its server does not tell the texts: give --schema, the "
+            "request.schema.json of its export, or a file with columns of these names, without --text-column."
+        )
+    return Texts(options, names, beside=client.columns)
 
 
 def _line(row: Row, outputs: dict) -> str:
@@ -124,11 +148,11 @@ def _line(row: Row, outputs: dict) -> str:
     return f"{escaped(json.dumps(outputs, ensure_ascii=False))}\t{texts}"
 
 
-def _json(value):
+def _json(value, share: bool):
     if isinstance(value, np.ndarray):
-        return [_json(part) for part in value]
+        return [_json(part, share) for part in value]
     if isinstance(value, np.floating):
-        return round(float(value), 6)
+        return rounded(float(value), share)
     return value.item() if isinstance(value, np.generic) else value
 
 

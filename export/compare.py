@@ -19,6 +19,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from export.sequential import drop_bounds, share_bounds
 from export.texts import Texts, add_text_arguments, check_text_arguments
 from export.versions import find_version
 from pipeline.data.formats import escaped
+from pipeline.errors import UserError
 
 SHOWN = 10
 # With --error: rows between two looks.
@@ -128,17 +130,43 @@ def _until_decided(
     options: argparse.Namespace, models: list, texts: list[tuple[str, ...]], truth: list | None
 ) -> list[dict[str, np.ndarray]]:
     """What each gives for the first rows, as many as it takes to decide the gates."""
-    parts, task = [], models[1].task
+    parts, counts = [], Counter()
     for start in range(0, len(texts), LOOK):
-        parts.append(_answers(models, texts[start : start + LOOK], options.batch_size))
-        outputs = [{name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][side]}
-                   for side in range(2)]  # fmt: skip
-        known = None if truth is None else truth[: start + LOOK]
-        found = {"agreement": float(task.same_answers(*outputs).mean()), "rows": len(next(iter(outputs[0].values())))}
-        found |= task.compare(models[0].task, outputs, known)
+        look = slice(start, start + LOOK)
+        parts.append(_answers(models, texts[look], options.batch_size))
+        counts.update(_counted(models, parts[-1], None if truth is None else truth[look]))
+        found = _so_far(counts, truth is not None)
         if all(gate["verdict"] != "undecided" for gate in _gates(found, options) if "verdict" in gate):
             break
-    return outputs
+    return [{name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][side]}
+            for side in range(2)]  # fmt: skip
+
+
+def _counted(models: list, outputs: list[dict[str, np.ndarray]], truth: list | None) -> dict[str, int]:
+    """Of the rows of one look: how many there are, have the same answers, and are right, fixed and broken where that
+    is known of the task's answers."""
+    same = models[1].task.same_answers(*outputs)
+    found = {"rows": len(same), "same": int(same.sum())}
+    if truth is None:
+        return found
+    try:
+        scores = models[1].task.compare(models[0].task, outputs, truth)["scores"]
+    except UserError:
+        # No row of this look has a label that the models know; whether any has, is for all rows to say.
+        return found
+    if "accuracy" not in scores["new"]:
+        return found
+    right = {side: round(scores[side]["accuracy"] * len(same)) for side in ("old", "new")}
+    return found | right | {name: scores[name] for name in ("fixed", "broken")}
+
+
+def _so_far(counts: Counter, scored: bool) -> dict:
+    """What `_gates` reads, of all looks."""
+    found = {"rows": counts["rows"], "agreement": counts["same"] / counts["rows"]}
+    if not scored:
+        return found
+    sides = {side: {"accuracy": counts[side] / counts["rows"]} for side in ("old", "new")}
+    return found | {"scores": sides | {name: counts[name] for name in ("fixed", "broken")}}
 
 
 def _check(options: argparse.Namespace) -> None:

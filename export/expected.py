@@ -21,5 +21,11 @@ class Expected:
 
     @property
     def fit_tolerance(self) -> float:
-        """Largest difference of a fit: a distance is a sum over all dimensions, whose rounding adds up."""
-        return 50 * self.tolerance
+        """Largest difference of a fit."""
+        return fit_tolerance(self.tolerance)
+
+
+def fit_tolerance(tolerance: float) -> float:
+    """Largest difference of a fit, by that of a prediction: a distance is a sum over all dimensions, whose rounding
+    adds up."""
+    return 50 * tolerance

@@ -2,13 +2,13 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from typing import TextIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-from export.answers import REASON, line_of, prefix_of
+from export.answers import REASON, is_share, line_of, prefix_of, refuse_late, rounded
 from export.texts import Row, Texts
 from pipeline.data.formats import as_text, escaped, printable
 
@@ -20,8 +20,8 @@ ADDED = {REASON, "pieces", "completeness_gap", "columns", "read"}
 
 def explain(predictor, rows: Texts, batch_size: int, form: str, file: TextIO) -> Iterator[int]:
     """Write explanations as "table" or "jsonl", each batch as soon as it is there; gives the rows of each."""
-    write = {"table": table, "jsonl": jsonl}[form](file, rows)
     iterator = iter(rows)
+    write = table(file, rows) if form == "table" else jsonl(file, rows, predictor.task.answer_names)
     while window := list(itertools.islice(iterator, batch_size)):
         asked = [row.texts for row in window if row.texts]
         found = iter(predictor.explain(*zip(*asked, strict=True), batch_size=len(asked)) if asked else [])
@@ -43,6 +43,7 @@ def table(file: TextIO, rows: Texts) -> Callable:
             print(f"- ({row.reason})\t{texts}", file=file)
             return
         print(f"{line_of(explanation.answer)}\t{texts}", file=file)
+        form = "+.3f" if _of_log_odds(explanation) else "+.4g"
         strongest = max(map(abs, [*explanation.attributions, *explanation.columns.values()]), default=0) or 1.0
         for piece, value, (text, begin, end) in zip(
             explanation.pieces, explanation.attributions, explanation.spans, strict=True
@@ -50,35 +51,48 @@ def table(file: TextIO, rows: Texts) -> Callable:
             surface = (
                 (explanation.read or row.texts[text]).encode("utf-8", "replace")[begin:end].decode("utf-8", "replace")
             )
-            line = Text(f"  {value:+.3f}  ")
+            line = Text(f"  {value:{form}}  ")
             line.append(printable(surface), style=_style(value / strongest))
             if surface != piece:
                 line.append(f"  {escaped(piece)}", style="dim")
             console.print(line)
         for name, value in explanation.columns.items():
-            line = Text(f"  {value:+.3f}  ")
+            line = Text(f"  {value:{form}}  ")
             line.append(printable(name), style=_style(value / strongest))
             console.print(line.append("  (column)", style="dim"))
 
     return write
 
 
-def jsonl(file: TextIO, rows: Texts) -> Callable:
-    """One object a line, with all columns of the input; `begin` and `end` count bytes of UTF-8."""
-    names = rows.text_columns
+def jsonl(file: TextIO, rows: Texts, answers: Sequence[str]) -> Callable:
+    """One object a line, with all columns of the input; `begin` and `end` count bytes of UTF-8.
+
+    Args:
+        file: to write to.
+        rows: none of which is taken yet: the columns that are known now decide what the answers are called.
+        answers: names of what may be answered.
+    """
+    names, known, added = rows.text_columns, len(rows.columns), {*ADDED, *answers}
+    prefix = prefix_of(rows.columns, added)
+    taken = {f"{prefix}{name}" for name in added}
 
     def write(row: Row, explanation) -> None:
         given = dict(zip(rows.columns, row.cells, strict=False))
         if explanation is None:
-            found = {REASON: row.reason}
+            found: dict[str, Any] = {REASON: row.reason}
         else:
-            answer = explanation.answer.items()
-            found = {name: value if isinstance(value, str) else round(value, 6) for name, value in answer}
-            found |= {"pieces": pieces_of(explanation), "completeness_gap": round(explanation.completeness_gap, 6)}
+            answer, share = explanation.answer.items(), _of_log_odds(explanation)
+            found = {
+                name: value if isinstance(value, str) else rounded(value, is_share(name)) for name, value in answer
+            }
+            found |= {
+                "pieces": pieces_of(explanation),
+                "completeness_gap": rounded(explanation.completeness_gap, share),
+            }
             if explanation.columns:
-                found["columns"] = {name: round(value, 6) for name, value in explanation.columns.items()}
+                found["columns"] = {name: rounded(value, share) for name, value in explanation.columns.items()}
             found |= {"read": explanation.read} if explanation.read is not None else {}
-        prefix = prefix_of(given, {*ADDED, *found})
+        refuse_late(list(given)[known:], taken, row.place)
         record = given | {f"{prefix}{name}": value for name, value in found.items()}
         print(json.dumps(record, ensure_ascii=False, default=as_text), file=file)
 
@@ -89,7 +103,7 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
                 **({"input": names[text]} if len(names) > 1 and explanation.read is None else {}),
                 "begin": begin,
                 "end": end,
-                "attribution": round(value, 6),
+                "attribution": rounded(value, _of_log_odds(explanation)),
             }
             for piece, value, (text, begin, end) in zip(
                 explanation.pieces, explanation.attributions, explanation.spans, strict=True
@@ -97,6 +111,11 @@ def jsonl(file: TextIO, rows: Texts) -> Callable:
         ]
 
     return write
+
+
+def _of_log_odds(explanation) -> bool:
+    """Whether attributions are of a label's log-odds; those of a number have its unit, and are as small as it is."""
+    return "score" in explanation.answer
 
 
 def _style(share: float) -> str:

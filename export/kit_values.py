@@ -6,13 +6,17 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from export.kit_quoting import quote_json, quote_shell, text_of
+from export.request_schema import FILE
 from export.versions import find_version, version_number, versions_in
 from pipeline.long_texts import LongTexts
+
+if TYPE_CHECKING:
+    from export.loading import Classifier
 
 # By tag: a digest that nobody here has seen is not made up. --server-image and --proxy-image take one.
 SERVER_IMAGE = "tensorflow/serving:2.20.0"
@@ -69,7 +73,7 @@ def values_of(options: argparse.Namespace) -> dict:
     storage_uri = _storage(options.storage_uri or f"pvc://{name}-models/{name}")
     linked = any((folder / version.folder).is_symlink() for version in versions)
     folders = {version.number: folder / version.folder for version in versions}
-    example = _example(folders[stable], options.example)
+    example = _example(folders[stable], options.example, out)
     memory = None if options.memory else _memory(list(folders.values()), options)
     return {
         "name": name,
@@ -110,7 +114,8 @@ def _chosen_versions(options: argparse.Namespace) -> tuple[Path, list[Version], 
     newest = find_version(options.model)
     if version_number(newest) is None or newest == options.model:
         raise ValueError(f"{options.model} is one version: give the folder that its numbered versions are in.")
-    folder = newest.parent
+    # "." has no name of its own; a link keeps the name that it goes by.
+    folder = Path(os.path.abspath(newest.parent))
     present = {int(version.name): version.name for version in versions_in(folder)}
     numbers = list(present)
     canary = numbers[-1] if options.canary is None else options.canary
@@ -164,29 +169,63 @@ def _memory_limit(memory: Memory, batch_threads: int) -> int:
     return 256 * max(2, -(-int(needed) // 256))
 
 
-def _example(version: Path, example: list[str] | None) -> dict:
+def _example(version: Path, given: list[str] | None, out: Path) -> dict:
     """A request, the model's own answer to it, and what else the templates need to know of the model."""
     # TensorFlow takes seconds to import: only when the options are known to be good.
     from export.loading import Classifier
 
-    for text in example or ():
+    for text in given or ():
         text_of(text, "--example")
     classifier = Classifier(version)
-    example = example or _warmup_example(classifier.version, classifier.inputs)
+    names, features = classifier.inputs, classifier.features
+    example = _cells_of(given, classifier) if given else _warmup_example(classifier.version, names)
     answer = classifier(*([text] for text in example))[0]
     shown = {name: _rounded(value) for name, value in answer.items()}
     # One text as it is; a pair as a line of the client's, with a tab between.
     line = example[0] if len(example) == 1 else "\t".join(map(_in_line, example))
     return {
-        "inputs": classifier.inputs,
+        "inputs": names,
+        "schema": None if features.plain else _schema(version, out),
+        "answer_names": classifier.task.answer_names,
         "answer_notes": classifier.task.answer_notes(),
         "sequence_length": _most_tokens(classifier.metadata),
         "signatures": _signatures(classifier.version),
         "example": example,
         "example_arguments": ("-- " if line.startswith("-") else "") + quote_shell(line),
-        "body": json.dumps({"instances": [dict(zip(classifier.inputs, example, strict=True))]}, ensure_ascii=False),
+        "body": json.dumps({"instances": [dict(zip(names, example, strict=True))]}, ensure_ascii=False),
         "answer": quote_json({"predictions": [shown]}),
     }
+
+
+def _cells_of(texts: list[str], classifier: "Classifier") -> list[Any]:
+    """What stands on the command line, as a request has it: numbers and vectors for inputs of such.
+
+    Raises:
+        ValueError: they are not as many as the inputs, or one is not of its input's kind.
+    """
+    from export.cells import array_of
+    from export.graph import read_graph, signatures
+
+    names, columns = classifier.inputs, classifier.features.wanted("the column")
+    if len(texts) != len(names):
+        raise ValueError(
+            f"the model takes {', '.join(names)}, not {len(texts)} examples: give --example once for each."
+        )
+    inputs = signatures(read_graph(classifier.version))["serving_default"].inputs
+    # Texts stay as they are, whatever they hold.
+    cells: list[Any] = texts[: len(texts) - len(columns)]
+    try:
+        for one, text, name in zip(columns, texts[len(cells) :], names[len(cells) :], strict=True):
+            cells.append(_shown_cell(array_of([one.read(text).decode()], inputs[name])[0]))
+    except ValueError as error:
+        raise ValueError(f"--example {error}.") from None
+    return cells
+
+
+def _schema(version: Path, out: Path) -> str | None:
+    """The schema of requests, as seen from the kit's folder; None: an old export has none."""
+    path = version / FILE
+    return _relative(path, out) if path.is_file() else None
 
 
 def _most_tokens(metadata: dict) -> int:
@@ -281,7 +320,9 @@ def _shown_cell(value: Any) -> Any:
     """A cell of a request, as JSON has it; numbers that are missing are 0, for JSON has no NaN."""
     if isinstance(value, bytes):
         return " ".join(value.decode("utf-8", "replace").split())[:200]
-    return np.nan_to_num(value).tolist()
+    numbers = np.nan_to_num(value)
+    # The shortest text that is the same float32: 3.1 rather than 3.0999999046325684.
+    return [float(str(number)) for number in numbers] if numbers.ndim else float(str(numbers))
 
 
 def _in_line(cell: Any) -> str:

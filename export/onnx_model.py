@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from export.savedmodel import HeldOut
+from export.savedmodel import HIDDEN, HeldOut
 from export.verify import ExportDiffers
 from export.versions import METADATA
 from pipeline.backbone.activations import name_of
@@ -87,7 +87,7 @@ def write_onnx(
     graph.named("Identity", "predictions", graph.steps(logits, task.activation_steps))
     made = graph.model(dict.fromkeys(("logits", "predictions"), task.outputs), metadata or {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=HIDDEN) as folder:
         new = Path(folder) / "new.onnx"
         new.write_bytes(made.SerializeToString())
         if int8:

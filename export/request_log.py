@@ -14,17 +14,20 @@ lines:
 The texts are what people wrote: read deploy.md, "Logging requests", before you keep them.
 """
 
+import base64
 import json
 import os
 import random
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from export.answers import Answers
 
 # What HAProxy writes of a connection that brought no request.
 _NOTHING = '"request":-,"response":-}'
@@ -54,8 +57,8 @@ class RequestLog:
 
     Example:
         log = RequestLog("requests.jsonl", share=0.01)
-        answer = client(texts)
-        log.add("news", {"text": texts}, answer, label="stable")
+        answers = client(texts)
+        log.add("news", {"text": texts}, answers, label="stable")
 
     Args:
         path: the file, made where it is missing; only its owner may read it.
@@ -73,8 +76,8 @@ class RequestLog:
     def add(
         self,
         model: str,
-        inputs: dict[str, list],
-        outputs: dict[str, Any],
+        inputs: Mapping[str, Any],
+        outputs: Answers | Mapping[str, Any],
         *,
         version: int | None = None,
         label: str | None = None,
@@ -82,18 +85,67 @@ class RequestLog:
     ) -> bool:
         """Keep a request, or, as often as not chosen, do nothing; returns whether it was kept.
 
+        Args:
+            model: the name that it is served under.
+            inputs: by name a list or an array of n values, texts as str or bytes; or the values of one row.
+            outputs: what a Client or a Classifier answered: `Answers`, their arrays by name, or the answer to one row.
+            version: that answered; None: the one that `outputs` says, if it does.
+            label: that was asked for.
+            signature: that was asked.
+
         Raises:
+            ValueError: inputs and outputs are not of as many rows; said whether the request is chosen or not.
             OSError: the file cannot be written.
         """
+        if isinstance(outputs, Answers):
+            version = outputs.version if version is None else version
+            outputs = outputs.outputs
+        inputs, outputs = _rows_of(inputs, outputs)
         if random.random() >= self._share:
             return False
         time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        # Arrays as lists.
-        outputs = {name: values.tolist() if hasattr(values, "tolist") else values for name, values in outputs.items()}
-        line = line_of(Record(time, model, version, label, signature, inputs, outputs))
+        line = line_of(Record(time, model, version, label, signature, _plain(inputs), _plain(outputs)))
         with self._lock, open(self._path, "a", encoding="utf-8", opener=_private) as file:
             file.write(line)
         return True
+
+
+def _rows_of(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Both by name with n values each, where they may be of one row without a list around it.
+
+    Raises:
+        ValueError: they are not of as many rows.
+    """
+    if any(isinstance(value, str | bytes) for value in inputs.values()):
+        inputs = {name: [value] for name, value in inputs.items()}
+        if any(_count(value) != 1 for value in outputs.values()):
+            outputs = {name: [value] for name, value in outputs.items()}
+    counts = {f"{kind} {name!r}": _count(value) for kind, values in (("input", inputs), ("output", outputs))
+              for name, value in values.items()}  # fmt: skip
+    if len(set(counts.values())) != 1 or None in counts.values():
+        found = ", ".join(f"{name} {'no list' if count is None else count}" for name, count in counts.items())
+        raise ValueError(f"inputs and outputs are no lists of as many rows: {found or 'none'}.")
+    return inputs, outputs
+
+
+def _count(values: Any) -> int | None:
+    """How many rows; None: it is no list of them."""
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0:
+        return None
+    return len(values)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: arrays as lists, bytes as text; what it has no form for as its words."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
 def line_of(record: Record) -> str:
@@ -113,7 +165,7 @@ def read(lines: Iterable[str], name: str = "the log") -> Iterator[Record]:
         if not line.startswith("{") or line.rstrip().endswith(_NOTHING):
             continue
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_hook=_decoded)
             record = _of_proxy(content) if "request" in content else Record(**content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{name}, line {number}: it is no record of a request: {error}") from error
@@ -144,6 +196,13 @@ def _of_proxy(content: dict[str, Any]) -> Record | None:
     inputs = _columns(request["instances"]) if "instances" in request else _named(request["inputs"])
     outputs = _columns(response["predictions"]) if "predictions" in response else _named(response["outputs"])
     return Record(content["time"], model, int(version) if version else None, label, signature, inputs, outputs)
+
+
+def _decoded(found: dict[str, Any]) -> Any:
+    """Of an object of JSON the text where it is {"b64": ...}, which is how REST takes bytes; else the object."""
+    if found.keys() != {"b64"} or not isinstance(found["b64"], str):
+        return found
+    return base64.b64decode(found["b64"]).decode("utf-8", "replace")
 
 
 def _columns(rows: list) -> dict[str, list]:

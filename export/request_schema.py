@@ -19,6 +19,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 EXAMPLES = 20
 # "" is a missing one. Python's $ is also before a newline at the end.
 DATE = rf"^({DATE_PATTERN})?$(?!\n)"
+A_TEXT = "a text"
 TEXT = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/bytes"}]}
 
 
@@ -33,7 +34,7 @@ class RowRefused(RequestFailed):
 def request_schema(features: Features) -> dict[str, Any]:
     """The body of a predict request over REST, in rows: of all signatures that take texts (and columns)."""
     names, texts = features.inputs, len(features.text_columns)
-    properties: dict[str, Any] = {name: TEXT | {"description": "a text"} for name in names[:texts]}
+    properties: dict[str, Any] = {name: TEXT | {"description": A_TEXT} for name in names[:texts]}
     for column, name in zip(features.columns, names[texts:], strict=True):
         properties[name] = _of_column(column)
     row: Any = {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
@@ -79,6 +80,10 @@ class RequestSchema:
     Args:
         path: request.schema.json of an export.
 
+    Attributes:
+        inputs: names of the model's inputs, in its own order.
+        texts: how many of them, the first, are texts.
+
     Raises:
         RequestFailed: it is none.
         UserError: without the extra `client`.
@@ -91,6 +96,8 @@ class RequestSchema:
             jsonschema.Draft202012Validator.check_schema(schema)
             self._columns = schema["$defs"]["row"]["properties"]
             self._wanted = {name: column["description"] for name, column in self._columns.items()}
+            self.inputs: list[str] = list(schema["$defs"]["row"]["required"])
+            self.texts = list(self._wanted.values()).count(A_TEXT)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, jsonschema.SchemaError) as error:
             said = str(error).partition("\n")[0]
             raise RequestFailed(f"{path} is no {FILE.name} of an export ({said}).") from error

@@ -66,6 +66,8 @@ class ExportSettings:
     typicality: Typicality | None = None
 
 
+HIDDEN = ".new-"
+"""What the name of a folder begins with while it is written; left where the process was killed."""
 DEFAULT_SETTINGS = ExportSettings()
 
 
@@ -77,6 +79,7 @@ def export_verified(
     held_out: HeldOut,
     features: Features = ONE_TEXT,
     settings: ExportSettings = DEFAULT_SETTINGS,
+    above: int = 0,
 ) -> Path:
     """Write the next version of a model, if and only if a fresh process gets the same answers out of it.
 
@@ -86,6 +89,7 @@ def export_verified(
     Args:
         model, encoder, task, directory, features, settings: as `export_model`.
         held_out: with which it is compared; the first are kept beside it.
+        above: a number that the version's is above, besides those of the folder.
 
     Returns:
         The numbered folder.
@@ -107,7 +111,7 @@ def export_verified(
         write_warmup(folder, texts, settings.warmup_batch_sizes, encoder)
         require(folder)
 
-    return export_model(model, encoder, task, directory, features, settings, check=check)
+    return export_model(model, encoder, task, directory, features, settings, above=above, check=check)
 
 
 def export_model(
@@ -119,6 +123,7 @@ def export_model(
     settings: ExportSettings = DEFAULT_SETTINGS,
     *,
     version: int | None = None,
+    above: int = 0,
     check: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a model as a numbered SavedModel that answers strings.
@@ -133,6 +138,7 @@ def export_model(
         features: one text a row, or two.
         settings: what is written.
         version: number of the folder; None: the next free one.
+        above: a number that the next free one is above.
         check: called with the complete folder while it is still hidden; if it raises, nothing is left behind.
 
     Returns:
@@ -147,7 +153,7 @@ def export_model(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # Servers take only numbered folders for versions.
-    hidden = directory / f".new-{uuid.uuid4().hex}"
+    hidden = directory / f"{HIDDEN}{uuid.uuid4().hex}"
     try:
         served = ServedModel(model, encoder, task, settings.weights, settings.typicality)
         served.save(hidden, features, settings.signatures)
@@ -160,7 +166,7 @@ def export_model(
         (hidden / SCHEMA).write_text(schema, encoding="utf-8")
         if check is not None:
             check(hidden)
-        return _publish(hidden, directory, version)
+        return _publish(hidden, directory, version, above)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -271,11 +277,11 @@ def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[
     }
 
 
-def _publish(hidden: Path, directory: Path, version: int | None) -> Path:
+def _publish(hidden: Path, directory: Path, version: int | None, above: int = 0) -> Path:
     """Rename to the wanted or the next free number; os.rename fails where another process has taken it."""
     while True:
         taken = [number for path in directory.iterdir() if (number := version_number(path)) is not None]
-        target = directory / str(max(taken, default=0) + 1 if version is None else version)
+        target = directory / str(max(above, *taken, 0) + 1 if version is None else version)
         try:
             os.rename(hidden, target)
             return target

@@ -15,9 +15,9 @@ import numpy as np
 from export.answers import Answer, Answers
 from export.checked import checked, columns_of, merged, nothing, rows_of
 from export.failures import BadAnswer, NotServed, RequestFailed, TryAgain, out_of_time, quoted
+from export.input_order import InputOrder, order_of
 from export.request_schema import RequestSchema
 from export.transport import Columns, Model, Reply, Signature, Spec, Tls, connect
-from pipeline.features import TEXT_INPUTS
 from pipeline.features.columns import Category, Column, FeatureColumn, Number, Vector
 
 Found = TypeVar("Found")
@@ -142,23 +142,30 @@ class Client:
 
         Args:
             texts: a text or a list of texts for each input of the signature, in the order of `inputs`; lists of one
-                length.
+                length. Where nobody says that this order is the model's own (`order.known`) they are refused:
+                `predict` takes them by their names.
 
         Returns:
             Of lists the outputs of all, with the version that answered; of single texts their outputs by name.
 
         Raises:
-            RequestFailed: the server refuses, texts are none, or the lists do not fit, or a row not the schema.
+            RequestFailed: the server refuses, texts are none, the lists or their order are not the model's, or a row
+                does not fit the schema.
             NotServed: it has no such model, version or label.
             BadAnswer: what came is no answer to what was asked.
             TryAgain: it was not available, or too busy, at any attempt.
             OutOfTime: the call took longer than the timeout.
         """
         call = self._begin()
-        names = list((self._known or self._ask_known(call)).signature.inputs)
+        names, _, known = self._order(call)
         if len(texts) != len(names):
             lists = f"{len(texts)} lists of texts"
             raise RequestFailed(f"{self._model} takes {quoted(' and '.join(names))}, not {lists}.")
+        if not known:
+            raise RequestFailed(
+                f"{self._model} takes {quoted(' and '.join(names))}, in an order that its server does not tell: ask by "
+                "name, client.predict({name: [...], ...}), or give the schema of its export, client.held_to(path)."
+            )
         single = all(isinstance(text, str | bytes) for text in texts)
         columns = [[text] for text in texts] if single else texts
         answers = self._answer(dict(zip(names, columns, strict=True)), call)
@@ -182,8 +189,9 @@ class Client:
         return client
 
     def held_to(self, schema: str | Path) -> "Client":
-        """A client that holds rows against request.schema.json of the model's export before it sends them; this one
-        knows the types of the signature alone. It shares the connections of this one.
+        """A client that holds rows against request.schema.json of the model's export before it sends them, and knows
+        from it the order of the inputs; this one knows the types of the signature alone. It shares the connections of
+        this one.
 
         Raises:
             RequestFailed: the file is none.
@@ -195,17 +203,27 @@ class Client:
 
     @property
     def inputs(self) -> list[str]:
-        """Names of the signature's inputs, asked once."""
-        return list((self._known or self._ask_known(self._begin())).signature.inputs)
+        """Names of the signature's inputs, asked once; in the model's own order if that can be known (`order`)."""
+        return self.order.names
+
+    @property
+    def order(self) -> InputOrder:
+        """The signature's inputs, and whether their order is the model's: `held_to` knows it of any model, the server's
+        word alone of one text, a pair, and one column beside these."""
+        return self._order(self._begin())
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the signature's outputs."""
+        return list((self._known or self._ask_known(self._begin())).signature.outputs)
 
     @property
     def columns(self) -> list[FeatureColumn]:
-        """The inputs, where they are more than one text or two: each a column of its name. A server does not say which
-        of them are texts."""
-        inputs = (self._known or self._ask_known(self._begin())).signature.inputs
-        if sorted(inputs) in map(list, TEXT_INPUTS.values()):
-            return []
-        return [FeatureColumn(name, _kind_of(spec), "the input") for name, spec in inputs.items()]
+        """The inputs that are not known to be texts, each a column of its name; the last of `inputs`."""
+        call = self._begin()
+        names, texts, _ = self._order(call)
+        specs = (self._known or self._ask_known(call)).signature.inputs
+        return [FeatureColumn(name, _kind_of(specs[name]), "the input") for name in names[texts:]]
 
     def versions(self) -> dict[int, str]:
         """State of each version that the server knows of, such as {1: "AVAILABLE"}; with a version, only its own."""
@@ -223,6 +241,9 @@ class Client:
 
     def _begin(self) -> _Call:
         return _Call(time.monotonic() + self._limits.timeout)
+
+    def _order(self, call: _Call) -> InputOrder:
+        return order_of((self._known or self._ask_known(call)).signature.inputs, self._schema)
 
     def _ask_known(self, call: _Call) -> _Known:
         found = self._try(lambda timeout: self._transport.metadata(self._model, timeout), call)

@@ -108,7 +108,9 @@ class Pairs:
             labels = record.outputs.get("label")
             if labels is None:
                 raise ValueError(f"an answer has no label but {', '.join(map(repr, record.outputs)) or 'nothing'}.")
-            for texts, label in zip(zip(*record.inputs.values(), strict=True), labels, strict=True):
+            # Two sides may name the inputs in two orders.
+            columns = [record.inputs[name] for name in sorted(record.inputs)]
+            for texts, label in zip(zip(*columns, strict=True), labels, strict=True):
                 digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).digest()
                 other = self.waiting.get(digest)
                 if digest in self._done or (other is not None and other[0] == side):

@@ -177,6 +177,9 @@ class Texts:
         if suffixes(file)[0] == ".txt" and read.format is None:
             read = dataclasses.replace(read, format=self._format_of_txt(file, read))
         kind = format_of(file, read)
+        if kind == "lines" and self._beside:
+            names = ", ".join([*self._inputs, *(one.column for one in self._beside)])
+            raise ValueError(f"{file} has a text a line, and the model takes {names}: give a file of these columns.")
         columns = self._inputs if kind == "lines" else None
         return open_table(file, self._as_trained(read, kind), columns, self.notices, self._within)
 
@@ -186,7 +189,8 @@ class Texts:
             return None
         with File(file, self._as_trained(read, "lines"), Notices()).lines() as lines:
             header = [name.strip() for name in next(iter(lines)).split("\t")]
-        if any(names and set(names) <= set(header) for names in (self._trained.get("text_columns"), self._inputs)):
+        own = self._inputs or [one.column for one in self._beside]
+        if any(names and set(names) <= set(header) for names in (self._trained.get("text_columns"), own)):
             return "tsv"
         if len(header) > 1 and len(self._inputs) == 1:
             raise ValueError(

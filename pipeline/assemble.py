@@ -1,5 +1,7 @@
 """From a config and its data to a compiled model, with what turns its strings into tokens."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -153,6 +155,31 @@ class Assembly:
 
         learn = method_named(self.config.training.method)
         return learn(self, train, checkpoints, None if validation is None else score)
+
+    @contextmanager
+    def making(self, updates: int) -> Iterator[None]:
+        """Within, a training makes so many updates, and its learning rate falls to its end over these."""
+        if updates == self.updates:
+            yield
+            return
+        whole = self.updates
+        self._make(updates)
+        try:
+            yield
+        finally:
+            self._make(whole)
+
+    def _make(self, updates: int) -> None:
+        self.updates = updates
+        self.model.optimizer.schedule.plan(updates, self.config.training.warmup)
+        # What is traced has the schedule's numbers in it.
+        for model in (self.model, *self.trainers.values()):
+            model.make_train_function(force=True)
+
+    def updates_of(self, rows: Split) -> int:
+        """Of a training on these rows."""
+        cut = self.cut(rows)
+        return total_updates(self.config.training, len(rows), cut and cut.count)
 
     def cut(self, rows: Split) -> TokenBatches | None:
         """How training rows are cut into batches of tokens; None: they are batches of rows."""

@@ -18,7 +18,7 @@ from export.versions import versions_in
 from pipeline.config import Config
 from pipeline.files import write_text
 from pipeline.local_paths import local_files, remote_files
-from pipeline.run_folder import fingerprint
+from pipeline.run_folder import fingerprint, read_metrics
 
 FILE = "complete.json"
 # Bytes of a file up to which its content is compared too.
@@ -49,6 +49,12 @@ def mark(config: Config, state: State) -> None:
     write_text(run_dir / FILE, json.dumps(noted))
 
 
+def unmark(config: Config) -> None:
+    """Take the note away, before a run that is not complete writes anything: killed, it leaves results of several
+    settings, which none of them may take for its own."""
+    (Path(str(config.run_dir)) / FILE).unlink(missing_ok=True)
+
+
 def metrics_of_complete(config: Config, state: State) -> dict[str, Any] | None:
     """What metrics.json holds, of a run that is complete as it stands; None: there is something to do.
 
@@ -65,7 +71,7 @@ def metrics_of_complete(config: Config, state: State) -> dict[str, Any] | None:
         return None
     if config.export.enabled and not (exported and (run_dir / "saved_model" / exported).is_dir()):
         return None
-    return json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    return read_metrics(run_dir)
 
 
 def state_of(config: Config) -> State:

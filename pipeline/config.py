@@ -30,6 +30,10 @@ __all__ = [
 
 # A run may be taken up again with other settings in these sections; the others decide the weights.
 REPEATABLE_SECTIONS = ("evaluation", "export", "search")
+# Of the other sections, those that decide when a run waits, saves and looks at its losses, and no weights.
+REPEATABLE_SETTINGS = ("training.workers_timeout", "training.checkpoint_seconds", "training.steps_per_execution")
+# Of the repeatable sections, what the scores depend on by which the best epoch is chosen, until all are made.
+SETTINGS_OF_SCORES = ("evaluation.threshold",)
 
 
 @dataclass
@@ -72,23 +76,37 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
 
 
-def differences(old: dict, config: Config) -> list[str]:
+def differences(old: dict, config: Config, training: bool = False) -> list[str]:
     """Settings that decide the weights and differ between a stored config and this one, as `key: old -> new`.
 
     Two ways to write the same setting, such as a file and a list of one file, are no difference.
+
+    Args:
+        old: the stored config.
+        config: this one.
+        training: whether a training has begun and not come to its end, so that epochs are still compared.
     """
     new = dataclasses.asdict(config)
     found = []
     for section, values in new.items():
-        if section in REPEATABLE_SECTIONS or not isinstance(values, dict):
+        if not isinstance(values, dict):
             continue
         kind = type(getattr(config, section))
         # A setting that is younger than the run had its default in it.
         before = dataclasses.asdict(kind()) | (old.get(section) or {})
         for key in sorted(values.keys() | before.keys()):
+            name = f"{section}.{key}"
+            if not _decides_weights(name, training):
+                continue
             if _plain(kind, key, before.get(key)) != _plain(kind, key, values.get(key)):
-                found.append(f"{section}.{key}: {before.get(key)} -> {values.get(key)}")
+                found.append(f"{name}: {before.get(key)} -> {values.get(key)}")
     return found
+
+
+def _decides_weights(name: str, training: bool) -> bool:
+    """Whether a setting, section.key, decides the weights of a run, in training or not."""
+    repeatable = name.partition(".")[0] in REPEATABLE_SECTIONS or name in REPEATABLE_SETTINGS
+    return not repeatable or (training and name in SETTINGS_OF_SCORES)
 
 
 def _plain(kind: type, key: str, value: Any) -> Any:

@@ -1,12 +1,13 @@
-"""Files and folders that appear complete or not at all."""
+"""Files and folders that appear complete or not at all, and what tells whether they have changed."""
 
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,3 +120,15 @@ def in_a_sentence(error: Exception, folder: str | os.PathLike, told: tuple[type[
     if sentence is None and not isinstance(error, told):
         raise error
     return sentence or str(error)
+
+
+def digest_of(folder: Path, files: Iterable[Path]) -> str:
+    """Changes with the files in a folder: where each lies, its size and its time. A file that is moved within the
+    folder, to another label, keeps the last two."""
+    found = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        found.update(
+            f"{file.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape")
+        )
+    return found.hexdigest()

@@ -33,7 +33,7 @@ def absolute(config: Config) -> Config:
     config = copy.deepcopy(config)
     for section, key in SETTINGS:
         value = getattr(getattr(config, section), key)
-        found = [os.path.abspath(os.path.expanduser(item)) if _is_here(item) else item for item in _items(value)]
+        found = [os.path.abspath(os.path.expanduser(item)) if is_here(item) else item for item in items(value)]
         setattr(getattr(config, section), key, found if isinstance(value, list) else next(iter(found), value))
     return dataclasses.replace(config, run_dir=config.run_dir and os.path.abspath(config.run_dir))
 
@@ -43,7 +43,7 @@ def local_files(config: Config) -> dict[str, set[Path]]:
     None for what is not found, or is no file here."""
     found: dict[str, set[Path]] = {}
     for section, key in SETTINGS:
-        for item in _items(getattr(getattr(config, section), key)):
+        for item in items(getattr(getattr(config, section), key)):
             files = found.setdefault(item, set())
             place = os.path.expanduser(item)
             for path in map(Path, [place] if os.path.exists(place) else glob.glob(place, recursive=True)):
@@ -58,7 +58,7 @@ def remote_files(config: Config) -> dict[str, str]:
     found = {}
     for section, key in SETTINGS:
         if section in ("data", "corpus"):
-            for item in filter(remote.is_remote, _items(getattr(getattr(config, section), key))):
+            for item in filter(remote.is_remote, items(getattr(getattr(config, section), key))):
                 try:
                     found |= {address: remote.state_of(address)[1] for address in remote.matches(item)}
                 except UserError as error:
@@ -80,9 +80,9 @@ def reconcile(old: dict, config: Config) -> tuple[dict, Config]:
     old, config = copy.deepcopy(old), copy.deepcopy(config)
     for section, key in SETTINGS:
         before, now = (old.get(section) or {}).get(key), getattr(getattr(config, section), key)
-        if before is None or now is None or len(_items(before)) != len(_items(now)):
+        if before is None or now is None or len(items(before)) != len(items(now)):
             continue
-        pairs = zip(_items(before), _items(now), strict=True)
+        pairs = zip(items(before), items(now), strict=True)
         chosen = [_chosen(stored, given) for stored, given in pairs]
         if None not in chosen:
             value = chosen if isinstance(now, list) else chosen[0]
@@ -97,12 +97,12 @@ def _chosen(stored: str, given: str) -> str | None:
         return given
     if not os.path.isabs(stored) or Path(stored).name != Path(given).name:
         return None
-    if not _is_here(stored):
+    if not is_here(stored):
         # It has moved, or is gone from both places.
-        return given if _is_here(given) else stored
+        return given if is_here(given) else stored
     parts = Path(given).parts
     from_elsewhere = not os.path.isabs(given) and Path(stored).parts[-len(parts) :] == parts
-    return stored if from_elsewhere and not _is_here(given) else None
+    return stored if from_elsewhere and not is_here(given) else None
 
 
 def _same_file(stored: str, given: str) -> bool:
@@ -111,9 +111,11 @@ def _same_file(stored: str, given: str) -> bool:
     return os.path.exists(stored) and os.path.exists(given) and os.path.samefile(stored, given)
 
 
-def _is_here(item: str) -> bool:
+def is_here(item: str) -> bool:
+    """Whether a setting's item is a file or a folder of this machine, or a pattern that some match."""
     return os.path.exists(os.path.expanduser(item)) or bool(glob.glob(item, recursive=True))
 
 
-def _items(value: str | list[str] | None) -> list[str]:
+def items(value: str | list[str] | None) -> list[str]:
+    """What a setting names, perhaps nothing."""
     return value if isinstance(value, list) else [value] if value else []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 
 from export.expected import Expected
 from export.onnx_model import export_onnx
-from export.savedmodel import ExportSettings, HeldOut, export_verified
+from export.savedmodel import HIDDEN, ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
+from export.versions import version_number
 from pipeline import remote
 from pipeline.assemble import Assembly
 from pipeline.classifier import rescale_logits, serving_copy
@@ -178,10 +180,29 @@ def publish(version: Path, address: str) -> None:
     """
     target = f"{address.rstrip('/')}/{version.name}"
     if remote.exists(f"{target}/saved_model.pb"):
-        raise UserError(f"{target} is there already: give export.publish another folder, or delete it.")
+        raise UserError(
+            f"{target} is there already, though it was not when {version} was exported: the same command again takes "
+            "the next number."
+        )
     files = [path for path in version.rglob("*") if path.is_file()]
     remote.upload(sorted(files, key=lambda path: path.name == "saved_model.pb"), version, target)
     print(f"published: {target}")
+
+
+def highest_at(address: str) -> int:
+    """The highest number of a version at an address, whole or half copied; 0: there is none.
+
+    Raises:
+        UserError: it cannot be listed.
+    """
+    return max((number for name in remote.names_in(address) if (number := version_number(Path(name)))), default=0)
+
+
+def remove_left(run_dir: Path) -> None:
+    """Remove what exports of a run that were killed have left, which nobody else writes while the run is held."""
+    for folder in (run_dir / "saved_model", run_dir / "onnx"):
+        for left in folder.glob(f"{HIDDEN}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) -> Path:
@@ -196,6 +217,7 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
     if task.fault:
         raise UserError(f"{task.fault} Nothing was exported; the scores are written.")
     options, run_dir = run.config.export, Path(str(run.config.run_dir))
+    remove_left(run_dir)
     predictions = served.predictions
     tolerance = (options.tolerance or 1e-4) * task.scale
     if options.tolerance is None and run.serving_dtype == "bfloat16":
@@ -223,14 +245,17 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
             options.recorded_examples,
             served.fitting and served.fitting.typicality,
         ),
+        # One number for both places: others may publish to the same address.
+        above=highest_at(options.publish) if options.publish else 0,
     )
     print(f"exported and verified: {version}")
-    if options.publish:
-        publish(version, options.publish)
     if options.onnx != "none":
         path = run_dir / "onnx" / f"{version.name}.onnx"
         off = export_onnx(served.model, run.serving_encoder, task, path, held_out, version, options.onnx == "int8")
         print(f"exported as ONNX and verified: {path} (its predictions are {off:.2g} off at most)")
+    if options.publish:
+        # Last: what is published is taken for whole.
+        publish(version, options.publish)
     for i in sorted({0, len(predictions) // 2, len(predictions) - 1}):
         text = " | ".join(" ".join(column[i].split())[:70] for column in served.texts)
         print(f"  {task.shown_prediction(predictions[i])}  {text}")

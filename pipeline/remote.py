@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,23 @@ def upload(files: Iterable[Path], folder: Path, address: str) -> None:
             system.put_file(str(path), place)
 
 
+def remove(address: str, unwanted: Callable[[str], bool]) -> None:
+    """Delete files of the folder at an address, if there is one.
+
+    Args:
+        address: of the folder.
+        unwanted: whether a file is to go, by its path below the folder.
+
+    Raises:
+        UserError: it cannot be looked at, or written to.
+    """
+    with _explained(address, "written to") as (system, target):
+        root = f"{target.rstrip('/')}/"
+        for path in system.find(target):
+            if unwanted(path.removeprefix(root)):
+                system.rm_file(path)
+
+
 def workplace(address: str) -> Path:
     """The folder of this machine where what is to be at an address is made, always the same."""
     return cache_folder() / "remote" / "made" / hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -192,6 +209,20 @@ def exists(address: str) -> bool:
     """
     with _explained(address, "read") as (system, path):
         return system.exists(path)
+
+
+def names_in(address: str) -> list[str]:
+    """Names of the files and folders in a folder, sorted; none where it is missing.
+
+    Raises:
+        UserError: it cannot be listed.
+    """
+    with _explained(address, "listed") as (system, path):
+        try:
+            found = system.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from typing import Any
 
 from export.versions import versions_in
 from pipeline.command_line import checked, parse
-from pipeline.complete import mark, metrics_of_complete, state_of
+from pipeline.complete import mark, metrics_of_complete, state_of, unmark
 from pipeline.config import Config, to_yaml
 from pipeline.errors import TRY_AGAIN, WORKER_LOST, Stopped, UserError, WorkerLost
 from pipeline.files import in_a_sentence
 from pipeline.frozen_weights import refuse_frozen
 from pipeline.remote import exists
-from pipeline.run_folder import held
+from pipeline.run_folder import held, read_metrics
 from pipeline.training.cluster import Cluster, find_cluster
 from pipeline.training.pause import Pause
 from pipeline.training.rendezvous import rendezvous
@@ -56,7 +56,7 @@ class Run:
     """Folder of all of it."""
     metrics: dict[str, Any]
     """What metrics.json holds: scores by split, and how training went. {} at a worker that is not the chief, and in a
-    paused run."""
+    paused run; of stage pretrain, the scores of pre-training."""
     saved_model: Path | None
     """Folder of the newest exported version, for `export.load`; None: nothing was exported."""
 
@@ -96,6 +96,8 @@ def _train(config: Config, pause: Pause | None = None) -> Run:
             print(f"{config.run_dir}: training is already complete, so is all else, and nothing has changed since; "
                   "--export.force true exports it again")  # fmt: skip
             return _made(config, done)
+        if cluster is None or cluster.index == 0:
+            unmark(config)
         if config.export.enabled and config.export.publish:
             # A wrong name or no right to ask is better known before the training than after it.
             exists(config.export.publish)
@@ -167,7 +169,9 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     content = ReportContent(run_dir.name, metrics, to_yaml(config), environment())
     if config.stage == "pretrain":
         if workers.chief:
-            write_results(run_dir, content)
+            # What the folder has of a fine-tuned model stands: its calibration is part of the model.
+            if "task" not in read_metrics(run_dir):
+                write_results(run_dir, content)
             print(f"next:\n  python -m pipeline.run --model.backbone {start.model.backbone} --data.train FILE")
         return metrics
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -102,7 +104,7 @@ def claim(run_dir: Path, config: Config) -> Config:
     stored = run_dir / "config.yaml"
     if stored.is_file():
         old, config = reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
-        changed = differences(old, config)
+        changed = differences(old, config, _in_training(run_dir))
         if changed:
             raise UserError(
                 f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
@@ -110,6 +112,20 @@ def claim(run_dir: Path, config: Config) -> Config:
             )
     write_text(stored, to_yaml(absolute(config)))
     return config
+
+
+def _in_training(run_dir: Path) -> bool:
+    """Whether the fine-tuning of a run has begun and not come to its end."""
+    newest = max((run_dir / "checkpoints").glob("[0-9]*"), default=None)
+    if newest is None:
+        return False
+    return not json.loads((newest / "progress.json").read_text(encoding="utf-8"))["progress"]["finished"]
+
+
+def read_metrics(run_dir: Path) -> dict[str, Any]:
+    """What metrics.json in a run's folder holds; {} where there is none."""
+    path = run_dir / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def fingerprint(config: Config) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny import write_rows
 
 from export.config import ExportConfig
@@ -54,6 +55,19 @@ def test_rows_of_a_fold_are_not_learned_from_where_it_is_asked_about(tmp_path):
     assert found.scores["folds"]["accuracy"] < 0.75
 
 
+def test_it_learns_no_more_of_texts_than_the_model_reads(tmp_path):
+    data = rows_of(tmp_path)
+    always = {"test": np.tile(np.eye(3)[0], (len(data.test), 1))}
+
+    def redacted(texts):
+        return tf.where([b"goal" in text or b"bank" in text for text in texts], "[GONE]", tf.constant(texts))
+
+    known = Tfidf(data.train, redacted=redacted)._fitted[0].vocabulary_
+    assert {"gone", "planet"} <= set(known) and not {"goal", "bank"} & set(known)
+    (plain,), (less,) = (baselines(always, data.train, [data.test], data.task, redacted=r) for r in (None, redacted))
+    assert less.scores["test"]["accuracy"] < plain.scores["test"]["accuracy"]
+
+
 def test_many_classes_have_fewer_features_and_too_many_no_baseline(tmp_path, monkeypatch):
     data, asked = rows_of(tmp_path), []
     fit = data.task.baseline_predictions
@@ -73,6 +87,24 @@ def test_many_classes_have_fewer_features_and_too_many_no_baseline(tmp_path, mon
     assert has_one("auto") and asked[-1] == 20
     monkeypatch.setattr(evaluate_module, "MOST_DECISIONS", 3 * len(data.train))
     assert not has_one("auto") and has_one("tfidf")
+
+
+def test_boosting_has_a_limit_of_its_own(tmp_path, monkeypatch):
+    """A tree a label takes far longer than a linear model does."""
+    head, *lines = write_rows(tmp_path / "rows.csv", 120).read_text().splitlines()
+    rows = [f"{line},{number}" for number, line in enumerate(lines)]
+    (tmp_path / "rows.csv").write_text("\n".join([f"{head},size", *rows]) + "\n")
+    data = rows_of(tmp_path, {"numeric_columns": ["size"]})
+
+    def asked(kind):
+        always = np.tile(np.eye(3)[0], (len(data.test), 1))
+        found = evaluate(lambda split: always, data, data.task, EvaluationConfig(baseline=kind))
+        return found.baseline is not None, len(found.boosted)
+
+    monkeypatch.setattr(evaluate_module, "MOST_BOOSTED", 3 * len(data.train))
+    assert asked("auto") == (True, 2)
+    monkeypatch.setattr(evaluate_module, "MOST_BOOSTED", 3 * len(data.train) - 1)
+    assert asked("auto") == (True, 0) and asked("tfidf") == (True, 2)
 
 
 def columns_of(folder, words):

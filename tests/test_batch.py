@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -159,6 +160,18 @@ def test_another_model_other_options_or_a_changed_file_are_refused(model, pairs,
     assert batch(model, source, output) == 0
 
 
+def test_what_is_kept_beside_a_model_does_not_make_it_another(model, here, tmp_path, capsys):
+    version, source = tmp_path / "models" / "1", tmp_path / "a.csv"
+    shutil.copytree(model, version)
+    source.write_text("text\nbank\n")
+    assert batch(version, source, tmp_path / "out") == 0
+    (version / "assets.extra" / "reference.json").write_text("{}")
+    assert batch(version, source, tmp_path / "out") == 0, capsys.readouterr().err
+    metadata = version / "assets.extra" / "metadata.json"
+    metadata.write_text(metadata.read_text() + "\n")
+    assert "answers of another model" in refused(capsys, version, source, tmp_path / "out")
+
+
 def test_a_file_that_changes_while_it_is_answered(model, here, tmp_path, capsys, monkeypatch):
     source = tmp_path / "a.csv"
     source.write_text("text\n" + "bank\n" * 6)
@@ -195,6 +208,27 @@ def test_what_is_refused(source, arguments, message, model, here, tmp_path, caps
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
     assert message in refused(capsys, model, source, "out", *arguments)
+
+
+def test_late_columns_are_as_predict_has_them(model, here, tmp_path, capsys):
+    lines = ['{"text": "bank", "id": 1}'] * 1001
+    for name, late in (("note", '{"text": "goal", "note": "late"}'), ("label", '{"text": "goal", "label": "x"}')):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join([*lines, late, *lines[:600]]))
+    source, output = tmp_path / "note.jsonl", tmp_path / "note"
+    assert batch(model, source, output, rows=500) == 0, capsys.readouterr().err
+    predicted(model, source, tmp_path / "predicted.jsonl")
+    parts = [path.read_text() for path in sorted(output.glob("*.jsonl"))]
+    found, expected = (
+        [{name: cell for name, cell in json.loads(line).items() if cell is not None} for line in text.splitlines()]
+        for text in ("".join(parts), (tmp_path / "predicted.jsonl").read_text())
+    )
+    assert found == expected and found[1001]["note"] == "late" and len(found) == 1602
+    error = refused(capsys, model, source, tmp_path / "csv", "--format", "csv", rows=500)
+    assert "note.jsonl, line 1002: note: no row at the beginning has it; write a .jsonl" in error
+    assert "line 1002" in refused(capsys, model, source, tmp_path / "one", "--format", "csv", rows=5000)
+    for rows in (500, 5000):
+        error = refused(capsys, model, tmp_path / "label.jsonl", tmp_path / f"label-{rows}", rows=rows)
+        assert "label.jsonl, line 1002 has a column 'label', as an answer is named" in error
 
 
 def test_answers_beside_the_input_are_no_input(model, here, tmp_path, capsys):

@@ -10,6 +10,7 @@ from tiny_export import tiny_model
 from export import load
 from pipeline import run
 from pipeline.classifier import rescale_logits
+from pipeline.errors import UserError
 from pipeline.evaluation.calibration import FEWEST_ROWS, Line, find_calibration
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.single_label import SingleLabel
@@ -115,3 +116,7 @@ def test_a_run_serves_calibrated_probabilities(tmp_path, capsys):
     # What is taken elsewhere is what is served.
     (_, bias), (_, plain_bias) = (head(as_checkpoint(tmp_path / name)) for name in ("run", "plain"))
     np.testing.assert_allclose(bias * temperature, plain_bias, atol=1e-6)
+    # Of a run that was killed before its evaluation, nobody knows what would be.
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="is not evaluated"):
+        as_checkpoint(tmp_path / "run")

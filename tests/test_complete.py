@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from test_pretraining import write_pretraining_config
 from tiny import write_config
 
 from pipeline.run import main
@@ -101,6 +103,35 @@ def test_a_source_that_is_saved_again_or_away_is_no_change(finished, what):
     finally:
         if what == "away":
             source.with_suffix(".away").rename(source)
+
+
+def test_a_run_that_ends_halfway_under_other_settings_leaves_nothing_complete(finished, tmp_path, monkeypatch, capsys):
+    """Scores and report are then of the other settings, whatever was noted before."""
+    import pipeline.publish
+
+    config, run_dir, _ = finished
+    words = ["--config", str(config), "--run_dir", str(shutil.copytree(run_dir, tmp_path / "run"))]
+    assert main(words) == 0 and SAID in capsys.readouterr().out
+
+    def killed(*_):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline.publish, "export", killed)
+        assert main([*words, "--evaluation.mistakes", "3"]) == 2
+    assert main(words) == 0 and SAID not in capsys.readouterr().out
+    assert versions(tmp_path / "run") == ["1", "2"]
+
+
+def test_stage_pretrain_of_a_finished_run_leaves_its_results(tmp_path):
+    """The calibration among them, which `convert` reads."""
+    config = write_pretraining_config(tmp_path, [{"steps": 2, "sequence_length": 16, "batch_size": 8}])
+    words = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--export.enabled", "false"]
+    assert main(words) == 0
+    results = {name: (tmp_path / "run" / name).read_bytes() for name in ("metrics.json", "report.html")}
+    assert "test" in json.loads(results["metrics.json"])
+    assert main([*words, "--stage", "pretrain"]) == 0
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in results} == results
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from pipeline.config import Config, EvaluationConfig, PhaseConfig, differences, 
 from pipeline.config_check import check
 from pipeline.errors import UserError
 from pipeline.run import main
+from pipeline.run_folder import claim
 from pipeline.settings.help import help_of
 from pipeline.settings.read import keys_of
 
@@ -34,6 +35,29 @@ def test_a_written_config_reads_back_as_it_was(tmp_path):
     (tmp_path / "again.yaml").write_text(to_yaml(config))
     assert parse(["--config", str(tmp_path / "again.yaml")]) == config
     assert differences(yaml.safe_load(to_yaml(config)), config) == []
+
+
+def test_when_a_run_waits_and_saves_decides_no_weights():
+    config = Config()
+    old = yaml.safe_load(to_yaml(config))
+    config.training.workers_timeout, config.training.checkpoint_seconds = 5.0, 5.0
+    config.training.steps_per_execution, config.export.top_k = 10, 2
+    assert differences(old, config) == []
+
+
+def test_what_chooses_the_best_epoch_stays_until_all_are_made(tmp_path):
+    config, state = Config(run_dir=str(tmp_path)), tmp_path / "checkpoints" / "00000001"
+    claim(tmp_path, config)
+    config.evaluation.threshold = 0.3
+    # Nothing is trained yet.
+    claim(tmp_path, config)
+    state.mkdir(parents=True)
+    config.evaluation.threshold, config.evaluation.mistakes = "tuned", 3
+    (state / "progress.json").write_text('{"progress": {"finished": false}}')
+    with pytest.raises(UserError, match=r"other settings \(evaluation\.threshold: 0\.3 -> tuned\)"):
+        claim(tmp_path, config)
+    (state / "progress.json").write_text('{"progress": {"finished": true}}')
+    claim(tmp_path, config)
 
 
 def test_differences_name_what_decides_the_weights(tmp_path):

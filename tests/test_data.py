@@ -16,6 +16,7 @@ import tensorflow as tf
 from scoring import counts
 from tiny import VOCABULARY, write_rows
 
+from export.batch.inputs import sources_of
 from pipeline.config import DataConfig
 from pipeline.data.batching import BatchOptions, batch_lengths, prediction_batches, training_batches
 from pipeline.data.load import load
@@ -64,6 +65,26 @@ def test_text_formats(tmp_path, name):
     content = (as_csv if ".csv" in name else as_jsonl)(ROWS).encode()
     compress = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}.get(Path(name).suffix, bytes)
     assert rows_of(load_text(tmp_path, compress(content), name)) == ROWS
+
+
+def test_a_file_that_is_moved_to_another_label_changes_its_folder(tmp_path):
+    """It keeps its size and its time."""
+    folder = tmp_path / "texts"
+    for label in ("no", "yes"):
+        (folder / label).mkdir(parents=True)
+        for i in range(4):
+            (folder / label / f"{label}{i}.txt").write_text(f"{label} {i}")
+    config = DataConfig(train=str(folder), validation_fraction=0, test_fraction=0)
+    found, source = load(config, tmp_path / "data"), sources_of(str(folder), tmp_path / "out")[0]
+    assert found.summary["train"]["labels"] == {"no": 4, "yes": 4}
+    source.check()
+    (folder / "no" / "no0.txt").rename(folder / "yes" / "no0.txt")
+    assert load(config, tmp_path / "data").summary["train"]["labels"] == {"no": 3, "yes": 5}
+    with pytest.raises(UserError, match="has changed while it was answered"):
+        source.check()
+    (folder / "yes" / "no0.txt").rename(folder / "no" / "no0.txt")
+    with pytest.raises(UserError, match="the data changed since this run began"):
+        load(config, tmp_path / "data", begun=True)
 
 
 def test_tsv_takes_quotes_as_text(tmp_path):

@@ -212,6 +212,9 @@ def test_versions_count_up_and_are_never_overwritten(tmp_path):
     assert [publish(tmp_path, version=wanted) for wanted in (None, None, 10, None)] == ["1", "2", "10", "11"]
     with pytest.raises(UserError, match="exists"):
         publish(tmp_path, version=2)
+    (tmp_path / ".above").mkdir()
+    assert savedmodel._publish(tmp_path / ".above", tmp_path, None, 40).name == "41"
+    assert publish(tmp_path, "next") == "42"
 
 
 def test_exports_at_the_same_time_take_different_numbers(tmp_path):

@@ -4,9 +4,10 @@ import json
 import os
 
 import pytest
+from tiny import VOCABULARY
 
 from pipeline.config import CorpusConfig
-from pipeline.data.corpus import reader
+from pipeline.data.corpus import reader, training_documents
 from pipeline.data.filters import RULES, Filters, Text, filters_of
 from pipeline.errors import UserError
 from pipeline.pretraining.prepare import Part, Tokenization, key_of, main
@@ -98,6 +99,19 @@ def test_shards_say_what_was_left_out_of_them(tmp_path, capsys):
     assert "shard-" not in (output := capsys.readouterr().out) and "by max_hashes" in output
     assert main([*given[:-1], "--corpus.quality=[]"]) == 0
     assert not (tmp_path / "out" / "train" / "left_out.json").exists()
+
+
+def test_a_corpus_that_rules_leave_out_as_a_whole_is_refused_with_the_rules(tmp_path, capsys):
+    corpus(tmp_path)
+    given = [f"--corpus.train={tmp_path}/a.txt", f"--output={tmp_path}/out", "--workers=1",
+             "--corpus.quality=[min_words=9999, max_hashes]", "--corpus.validation_fraction=0.2"]  # fmt: skip
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join(VOCABULARY))
+    assert main([*given, f"--vocabulary={vocabulary}"]) == 2
+    assert "all documents are left out (60 by min_words): ask for less" in capsys.readouterr().err
+    config = CorpusConfig(train=str(tmp_path / "a.txt"), validation_fraction=0.2, quality=["min_words=9999"])
+    with pytest.raises(UserError, match=r"all documents are left out \(60 by min_words\)"):
+        list(training_documents(config))
 
 
 def test_without_the_settings_keys_stay_as_they_are(tmp_path):

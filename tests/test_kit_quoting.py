@@ -72,6 +72,7 @@ def changed(values: dict, text: str) -> dict:
         "monitoring_namespace": text,
         "hosts": [text, "localhost"],
         "inputs": [text],
+        "schema": text,
         "signatures": [{"name": text, "inputs": [(text, "string [n]")], "outputs": [(text, "string [n]")]}],
         "answer_notes": f"The label {code_span(text)}.",
         "example": [text],

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from tiny import FILLER, SUBJECTS, write_config
 
+from export.texts import Row
 from pipeline import run
 from pipeline.command_line import parse
 from pipeline.data.load import load
+from pipeline.errors import UserError
+from pipeline.features import Features
+from pipeline.features.columns import Vector
 from pipeline.labels import __main__ as command
 from pipeline.labels import drop as drop_module
 from pipeline.labels.choose import choose, unlike
 from pipeline.labels.confident import Doubts, confident_joint, doubt_classes, doubt_labels, doubt_numbers
 from pipeline.labels.drop import without_suspicious
+from pipeline.labels.next import refuse_other_sizes
 from pipeline.labels.twins import Twin, equal_twins, near_twins, plain
 from pipeline.methods.cross_validation import cross_validate
 from pipeline.tasks.label_task import LabelTask
@@ -104,6 +109,16 @@ def test_numbers_far_from_their_predictions():
     found = doubt_numbers(given, predictions)
     assert found.quality.argmin() == 7 and found.wrong[7] and found.wrong.sum() <= 3
     assert found.suggested[7] == predictions[7]
+
+
+def test_numbers_are_written_as_they_are():
+    """Not with six digits, by which a row of its file would not be found."""
+    values = np.array([1234567.89, 20240115.0, 0.1, -3.0, 1e22, 2.5e-9])
+    written = Number().written(values)
+    assert written == ["1234567.89", "20240115", "0.1", "-3", "1e+22", "2.5e-09"]
+    assert [float(one) for one in written] == values.tolist()
+    # Predictions too, in the precision that they have.
+    assert Number().written(np.array([0.1, 7.0], np.float32)) == ["0.1", "7"]
 
 
 def test_exact_predictions_of_numbers_doubt_nothing():
@@ -476,3 +491,11 @@ def test_rows_that_are_left_out_are_scored_and_not_learned(tmp_path, monkeypatch
     for known, out, unseen in zip(learned, asked, judged, strict=True):
         assert unseen.tolist() == out.tolist()
         assert sorted([*known, *out]) == sorted({*range(20)} - {4, 7, 12} | {*out})
+
+
+def test_texts_to_choose_from_have_vectors_like_the_labelled_rows():
+    features, names = Features(("text",), (Vector("v", (0.0, 0.0)),)), ("a.csv, line 2", "a.csv, line 3")
+    rows = [Row(name, [], ("x", cell), "", False) for name, cell in zip(names, ("0.5 1.0", "0.5"), strict=True)]
+    refuse_other_sizes(features, rows[:1])
+    with pytest.raises(UserError, match=r"a\.csv, line 3: the row has a list of another length .* 1 in place of 2"):
+        refuse_other_sizes(features, rows)

@@ -19,7 +19,7 @@ from pipeline.command_line import parse
 from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
 from pipeline.data.few import few_labels
-from pipeline.data.folds import fold_numbers
+from pipeline.data.folds import fold_numbers, inner_fold_numbers
 from pipeline.data.load import load
 from pipeline.errors import TRY_AGAIN, UserError
 from pipeline.methods import auto
@@ -32,6 +32,7 @@ from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.text import TextEncoder
+from pipeline.training.fit import Lesson
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.plan import Plan, plan_of, total_updates
 from pipeline.training.strategy import choose_strategy
@@ -39,6 +40,8 @@ from pipeline.training.watch import Watch
 from pipeline.training.workers import Workers
 
 TASK = SingleLabel(("a", "b", "c"))
+# Of 60 rows in four folds.
+FOLDS_OF_TEXTS = "002023220131333002310330112101202033312322312132022011011301"
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,67 @@ def test_folds_keep_what_a_group_or_a_text_joins_together(tmp_path):
         assert all(len(set(numbers[n : n + 2])) == 1 for n in range(5, 45, 2))
 
 
+def grouped(folder, sizes, labels="xyz"):
+    """Rows of groups of these sizes, whose labels take turns."""
+    groups = [f"site {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    lines = [f"text {n},{labels[n % len(labels)]},{group}" for n, group in enumerate(groups)]
+    (folder / "rows.csv").write_text("\n".join(["text,label,site", *lines]) + "\n")
+    config = DataConfig(train=str(folder / "rows.csv"), validation_fraction=0.0, test_fraction=0.0)
+    (train,) = load(replace(config, group_column="site"), folder / "data").splits
+    return train
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([600, 250, 150, 120, 60, 12, 6, 2], (240, 260)),
+        ([600, 600], (600, 600)),
+        ([1000, 150, 50], (150, 150)),
+        ([1] * 1000, (200, 200)),
+    ],
+)
+def test_groups_are_dealt_by_their_rows(tmp_path, sizes, expected):
+    """The fold that auto alone asks about is a fifth of the rows, as far as the groups allow it, and never empty."""
+    train = grouped(tmp_path, sizes)
+    for seed in range(8):
+        numbers = fold_numbers(train, 5, seed)
+        rows = np.bincount(numbers, minlength=5)
+        assert expected[0] <= rows[0] <= expected[1] and rows.max() <= max(*sizes, len(train) // 5) + 1
+        assert (numbers == fold_numbers(train, 5, seed)).all()
+
+
+def test_groups_of_one_label_are_shared_out(tmp_path):
+    train = grouped(tmp_path, [30, 1, 10, 1, 10, 1, 10, 1, 30, 10, 10, 10, 10, 10], labels="x" * 31 + "yz" * 5 + "y")
+    numbers, labels = fold_numbers(train, 3, 0), train.targets()
+    for label in range(3):
+        shares = np.bincount(numbers[labels == label], minlength=3) / (labels == label).sum()
+        assert shares.min() > 0.1, shares
+
+
+def test_folds_of_rows_without_groups_stay_as_they_were(data):
+    """Runs that are taken up have outcomes of them."""
+    assert "".join(map(str, fold_numbers(data.train, 4, seed=3))) == FOLDS_OF_TEXTS
+
+
+def test_the_last_group_is_dealt_by_its_texts(tmp_path):
+    train = grouped(tmp_path, [20, 20])
+    one = replace(train, rows=train.rows[:20])
+    assert len(set(inner_fold_numbers(one, 5, 0))) == 5 and len(set(fold_numbers(one, 5, 0))) == 1
+    assert (inner_fold_numbers(train, 5, 0) == fold_numbers(train, 5, 0)).all()
+    assert len(set(inner_fold_numbers(replace(one, rows=one.rows[:1].repeat(9)), 5, 0))) == 1
+
+
+@pytest.mark.parametrize("method", ["head", "auto"])
+def test_what_is_left_of_two_groups_is_learned_from(tmp_path, method):
+    config = settings(tmp_path, method, data={"validation_fraction": 0.0, "test_fraction": 0.0, "group_column": "site"},
+                      evaluation={"cross_validation": 2}, export={"enabled": False})  # fmt: skip
+    head, *lines = (tmp_path / "train.csv").read_text().splitlines()
+    rows = [f"{line},{'AB'[n % 2]}" for n, line in enumerate(lines)]
+    (tmp_path / "train.csv").write_text("\n".join([f"{head},site", *rows]) + "\n")
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert metrics_of(tmp_path / "run")["cross_validation"]["rows"] == 40
+
+
 @pytest.mark.parametrize("asked", [None, 1])
 def test_rows_of_one_text_are_not_scored_by_a_model_that_nobody_trained(data, tmp_path, asked):
     rows = replace(data.train, rows=np.repeat(data.train.rows[:1], 12))
@@ -118,6 +182,22 @@ def test_one_fold_is_refused(tmp_path, capsys):
     config = settings(tmp_path, "head", evaluation={"cross_validation": 1})
     assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 2
     assert "evaluation.cross_validation 1 leaves no other fold to learn from" in capsys.readouterr().err
+
+
+def test_a_teacher_that_has_learned_the_held_out_rows_is_refused(tmp_path, capsys):
+    config = settings(
+        tmp_path, "fine_tune", evaluation={"cross_validation": 2}, distillation={"teacher": str(tmp_path)}
+    )
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 2
+    assert "evaluation.cross_validation goes without distillation.teacher" in capsys.readouterr().err
+
+
+def test_examples_are_counted_as_they_are_drawn():
+    """24 rows are drawn by balanced_batches as often as 40 batches of 32 need; training_batches fills up its last."""
+    arguments: Any = [range(24), None, None, TrainingConfig(batch_size=32), None, Plan(1, 40, 40), None]
+    assert Lesson(*arguments, batches=balanced_batches).examples(40) == 40 * 32
+    arguments[5] = Plan(2, 2, 4)
+    assert Lesson(*arguments).examples(2) == 2 * 24
 
 
 # The head.

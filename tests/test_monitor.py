@@ -1,6 +1,8 @@
 """Logs compared with a reference: what is counted, how often chance is taken for drift, and whole runs by command."""
 
+import base64
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -15,6 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2_contingency, ks_2samp
 from tiny import FILLER, SUBJECTS, VOCABULARY, write_config, write_rows
 
+from export import request_log
 from export.check import check
 from export.loading import Classifier
 from export.monitor import __main__ as command
@@ -26,6 +29,7 @@ from export.monitor.features import Features, Rows
 from export.monitor.findings import find
 from export.monitor.redacting import redacting
 from export.monitor.reference import FILE, Reference
+from export.monitor.report import lines
 from export.monitor.sketch import Sketch
 from export.monitor.watch import Watch, since_time
 from export.request_log import RequestLog
@@ -283,6 +287,29 @@ def test_days_are_windows_whatever_the_order_of_logs(planted):
     assert again["windows"] == whole["windows"] and again["features"] == whole["features"]
 
 
+def test_times_are_of_one_day_in_utc_and_rows_without_are_counted(planted):
+    rows = made_rows(np.random.default_rng(2), 2000)
+    assert rows.times is not None
+    whole = watched(planted, [rows], "day")
+    # The same moments, as clocks of other places show them.
+    local = [f"{time[:8]}{int(time[8:10]) - 1:02d}T20:00:00-04:00" if i % 2 and time[8:10] != "01" else time
+             for i, time in enumerate(rows.times)]  # fmt: skip
+    again = watched(planted, [replace(rows, times=local)], "day")
+    assert again["windows"] == whole["windows"] and again["without_time"] == 0
+    lacking = [None if i % 4 == 3 else time for i, time in enumerate(local)]
+    found = watched(planted, [replace(rows, times=lacking)], "day")
+    assert found["without_time"] == 500 and found["rows"] == 1500 and len(found["windows"]) == 20
+    assert "500 rows without a time are passed over" in list(lines(found))
+    watch = Watch(planted, 500, since_time("2026-03-11"))
+    watch.add(replace(rows, times=lacking))
+    assert (watch.rows, watch.passed_over, watch.without_time) == (750, 750, 500)
+    # A time that is none is one in any row, not only in the first.
+    with pytest.raises(ValueError, match="'soon' is no time in ISO's form"):
+        watched(planted, [replace(rows, times=[*local[:-1], "soon"])], "day")
+    # Where nothing asks for a time, none is missed.
+    assert watched(planted, [replace(rows, times=lacking)])["rows"] == 2000
+
+
 def test_rows_that_fit_least(planted):
     rows = made_rows(np.random.default_rng(3), 1000)
     found = watched(planted, [rows, rows])
@@ -522,6 +549,42 @@ def test_broken_logs_are_named_by_line(finished, logged, spoil, sentence, tmp_pa
     page = tmp_path / "drift.html"
     assert report(finished, log, "--html", page) == 2
     assert sentence in capsys.readouterr().err and not page.exists()
+
+
+def test_a_column_of_times_with_gaps(finished, logged, tmp_path, capsys):
+    log, texts = tmp_path / "answers.csv", texts_of(logged["same"])
+    with open(log, "w", newline="") as file:
+        times = ["2026-03-01 23:30:00-02:00", "2026-03-02 00:00:00", "", "2026-03-01T12:00Z"]
+        rows = ([text, "sport", 0.5, times[i % 4]] for i, text in enumerate(texts))
+        csv.writer(file).writerows([["text", "label", "score", "when"], *rows])
+    given = ["--time_column", "when", "--window", "day", "--json", tmp_path / "found.json"]
+    assert report(finished, log, *given) == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [(w["begins"][:10], w["rows"]) for w in found["windows"]] == [
+        ("2026-03-01", len(texts[3::4])), ("2026-03-02", len(texts[::4]) + len(texts[1::4])),
+    ]  # fmt: skip
+    assert found["without_time"] == len(texts[2::4])
+
+
+def test_bytes_in_a_log_of_the_proxy_are_their_texts(finished, logged, tmp_path):
+    """REST takes a text as {"b64": ...} too, in each form of a request."""
+    log, forms = tmp_path / "requests.jsonl", itertools.cycle(range(4))
+    with log.open("w") as file:
+        for line in logged["longer"].read_text().splitlines():
+            record, form = json.loads(line), next(forms)
+            texts = [{"b64": base64.b64encode(text.encode()).decode()} for text in record["inputs"]["text"]]
+            request = [{"instances": texts}, {"instances": [{"text": text} for text in texts]},
+                       {"inputs": texts}, {"inputs": {"text": texts}}][form]  # fmt: skip
+            answer = {"time": record["time"], "path": "/v1/models/news:predict", "request": request,
+                      "response": {"outputs": record["outputs"]}}  # fmt: skip
+            file.write(json.dumps(answer) + "\n")
+    assert report(finished, log, "--json", tmp_path / "a.json") == 1
+    assert report(finished, logged["longer"], "--json", tmp_path / "b.json") == 1
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert a["features"] == b["features"] and a["rows"] == b["rows"]
+    line = json.dumps({**answer, "request": {"instances": [{"b64": "/w=="}, "plain"]}})
+    (record,) = request_log.read([line])
+    assert record.inputs == {"": ["\ufffd", "plain"]}
 
 
 def test_times_that_are_none(finished, logged, tmp_path, capsys):

@@ -78,6 +78,21 @@ def test_a_name_is_swapped_for_the_same_in_both_texts_of_a_pair():
     assert found == perturb.changed_rows(rows, perturb.swap(["Mary", "Anna", "Ruth", "Olga"]), "0 names")
 
 
+def test_between_placeholders_a_change_is_the_same():
+    names = ["Mary", "Anna", "Ruth", "Olga"]
+    swapped = change_of(Behaviour(name="x", perturb="swap", words="names"), {"names": names}, ("[EMAIL]",))
+    cased = change_of(Behaviour(name="x", perturb="case"), {}, ("[EMAIL]",))
+    assert swapped is not None and cased is not None
+    row = ("Mary [EMAIL] wrote [EMAIL] to Mary [EMAIL], not Anna", "[EMAIL] is Mary")
+    for one, other in perturb.changed_rows([row] * 20, swapped, "0 x"):
+        shift = (names.index(one.split()[0]) - names.index("Mary")) % len(names)
+        expected = {name: names[(i + shift) % len(names)] for i, name in enumerate(names)}
+        wanted = tuple(" ".join(expected.get(word, word) for word in text.split(" ")) for text in row)
+        assert (one, other) == wanted and shift
+    for (text,) in perturb.changed_rows([("Write to [EMAIL] now [EMAIL] PLEASE",)] * 20, cased, "0 x"):
+        assert text in ("WRITE TO [EMAIL] NOW [EMAIL] PLEASE", "write to [EMAIL] now [EMAIL] please")
+
+
 def test_placeholders_stay():
     test = Behaviour(name="x", perturb="case")
     changed = change_of(test, {}, ("[EMAIL]", "[CARD]"))

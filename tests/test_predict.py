@@ -18,10 +18,12 @@ from tiny_export import LABELS, export_tiny
 from export import answered, answers, at_once, client, compare, predict, progress
 from export.loading import Classifier
 from export.savedmodel import ExportSettings
+from export.signatures import SignatureOptions
 from pipeline.config import DataConfig
 from pipeline.data.formats import ReadOptions, open_table
 from pipeline.data.sources import read_metadata
 from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.number import Number
 
 TEXTS = ["the team and the coach", "bank", "a rocket in orbit"]
 
@@ -132,8 +134,18 @@ def test_columns_that_only_later_records_have(model, tmp_path, capsys, monkeypat
     found = rows_of(capsys, model, "--input", source)
     assert len(found) == 1101 and found[-1]["note"] == "late" and found[-1]["label"]
     status, _, error = ask(capsys, model, "--input", source, "--output", tmp_path / "out.csv")
-    assert status == 2 and "note: no row above has it; write a .jsonl" in error
+    assert status == 2 and "a.jsonl, line 1101: note: no row at the beginning has it; write a .jsonl" in error
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(("first", "late"), [({}, "label"), ({"label": "mine"}, "predicted_score"), ({}, "reason")])
+def test_a_late_column_named_as_an_answer_is_refused(first, late, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(answered, "WINDOW", 500)
+    lines = [json.dumps({"text": "bank", **first})] * 1100 + [json.dumps({"text": "bank", late: "of the input"})]
+    source = write(tmp_path / "a.jsonl", "\n".join(lines))
+    status, _, error = ask(capsys, model, "--input", source, "--output", tmp_path / "out.jsonl")
+    assert status == 2 and f"a.jsonl, line 1101 has a column {late!r}, as an answer is named" in error
+    assert "give it to the first row too" in error and not (tmp_path / "out.jsonl").exists()
 
 
 def test_answers_never_take_the_name_of_a_column(model, tmp_path, capsys):
@@ -280,6 +292,20 @@ def test_columns_of_answers():
     assert answers.line_of({name: column[0] for name, column in numbers.items()}) == "2.5000 2.0000"
     with pytest.raises(ValueError, match="--top is for models that answer labels"):
         answers.columns_of({"value": np.float32([2.5])}, ["value"], top=2)
+
+
+def test_small_numbers_are_written_with_their_digits(tmp_path, capsys):
+    settings = ExportSettings(SignatureOptions(["predict_tokens"]))
+    task = Number(mean=3e-8, deviation=1e-8, half_width=2e-9)
+    folder = export_tiny(tmp_path / "model", task=task, settings=settings)
+    expected = Classifier(folder)(["bank"])
+    (found,) = rows_of(capsys, folder, "bank")
+    for name in ("value", "low", "high"):
+        assert found[name] == pytest.approx(float(expected[name][0]), rel=1e-6, abs=0) != 0
+    _, output, _ = ask(capsys, folder, "bank")
+    assert float(output.split()[0]) == pytest.approx(found["value"], rel=1e-3, abs=0)
+    assert answers.rounded(0.123456789, share=True) == 0.123457 and answers.rounded(1e-9, share=True) == 0
+    assert client._json(np.float32([2.3456789e-8]), share=False) == [2.345679e-08]
 
 
 def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):

@@ -17,14 +17,16 @@ from tiny import FILLER, SUBJECTS, VOCABULARY, write_config
 from pipeline.backbone import huggingface
 from pipeline.backbone.fresh import build as fresh_backbone
 from pipeline.command_line import parse
-from pipeline.config import ModelConfig
+from pipeline.config import ModelConfig, PhaseConfig, PretrainingConfig
 from pipeline.errors import UserError
-from pipeline.pretraining.fit import unigram_entropy
+from pipeline.pretraining.fit import HeldOutScores, unigram_entropy
 from pipeline.pretraining.model import build_pretraining_model, heads_of
+from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.tokens import TokenCorpus, TokenStore, write_store
 from pipeline.text import TextEncoder
 from pipeline.training.optimizer import AdamW, Lamb, build
 from pipeline.training.strategy import choose_strategy
+from pipeline.training.workers import Workers
 
 LENGTH, SLOTS, ROWS = 12, 3, 8
 SIZES = ModelConfig(
@@ -115,6 +117,49 @@ def test_losses_are_means_over_predicted_tokens_and_over_pairs():
     assert float(model.losses_of(data, model.weight_sums(data))["loss"]) == pytest.approx(
         found["loss"] + z_loss, rel=1e-5
     )
+
+
+@pytest.mark.parametrize("empty", ["next_sentence_weights", "masked_weights"])
+def test_a_batch_without_pairs_or_without_tokens_to_predict_has_no_such_loss(empty):
+    model = tiny_model()
+    model.z_loss = 0.1
+    inputs, targets, weights = next(iter(batches()))
+    data = inputs, targets, {**weights, empty: tf.zeros_like(weights[empty])}
+    losses = {name: float(value) for name, value in model.losses_of(data, model.weight_sums(data)).items()}
+    assert all(np.isfinite(value) for value in losses.values()), losses
+    whole = {name: float(value) for name, value in model.losses_of((inputs, targets, weights),
+             model.weight_sums((inputs, targets, weights))).items()}  # fmt: skip
+    zero, kept = ("masked", "next_sentence") if empty == "masked_weights" else ("next_sentence", "masked")
+    assert losses[f"{zero}_accuracy"] == 0 and losses[f"{kept}_accuracy"] == whole[f"{kept}_accuracy"]
+    assert 0 < losses["loss"] < whole["loss"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "documents"),
+    [("nsp", [["the team of", "the goal", "of the team"]]), ("sop", [["the team"], ["the goal"], ["of the"]])],
+)
+def test_held_out_text_without_pairs_is_scored_on_masked_tokens(objective, documents, tmp_path, capsys):
+    encoder, model = TextEncoder(VOCABULARY), tiny_model()
+    held_out = TokenCorpus([write_store(documents, encoder, tmp_path / "store")])
+    config = PretrainingConfig(objective=objective, evaluation_batch_size=4)
+    phase = PhaseConfig(steps=1, sequence_length=LENGTH, batch_size=4)
+    scores = HeldOutScores(model, held_out, encoder, config, Workers())(phase)
+    assert set(scores) == {"masked_loss", "perplexity", "masked_accuracy"} and np.isfinite(scores["masked_loss"])
+    unknown = TokenCorpus([write_store([["zzz yyy", "xxx"], ["zzz"]], encoder, tmp_path / "unknown")])
+    assert HeldOutScores(model, unknown, encoder, config, Workers())(phase) == {}
+    assert "no token of the held-out text can be predicted" in capsys.readouterr().err
+
+
+def test_one_held_out_document_is_said_before_the_first_update(tmp_path, capsys):
+    path = write_pretraining_config(tmp_path, phases=[{"steps": 2, "sequence_length": 16, "batch_size": 4}])
+    (tmp_path / "held.txt").write_text("the team of the goal.\nof the team.\n")
+    config = parse(["--config", str(path), "--corpus.validation", str(tmp_path / "held.txt"), "--stage", "pretrain",
+                       "--pretraining.evaluate_every", "1"])  # fmt: skip
+    _, summary = pretrain(config, tmp_path / "run")
+    said = capsys.readouterr()
+    assert "of the held-out text (1 document) only masked tokens are scored" in said.err
+    assert [row["validation_masked_loss"] > 0 for row in summary["history"]] == [True, True]
+    assert "validation_next_sentence_accuracy" not in summary["history"][-1]
 
 
 def test_the_word_embeddings_are_tied():

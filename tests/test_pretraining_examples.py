@@ -336,7 +336,7 @@ def test_corpora_that_cannot_be_paired(encoder, tmp_path):
     assert len(plan(one, LENGTH, "sop", 0, 0)) and len(plan(one, LENGTH, "none", 0, 0)) == 1
     single = TokenCorpus([write_store([["w1 w2"], ["w3"], ["w4"]], encoder, tmp_path / "single")])
     for objective in ("nsp", "sop"):
-        with pytest.raises(UserError, match="No document has two sentences"):
+        with pytest.raises(UserError, match="no document has two sentences"):
             plan(single, LENGTH, objective, 0, 0)
     empty = TokenCorpus([write_store([[], [""]], encoder, tmp_path / "empty")])
     with pytest.raises(UserError, match="has no tokens"):

@@ -130,6 +130,16 @@ def test_the_noise_is_the_least_that_does():
         assert epsilon_of(noise * 0.998, 256 / 3000, 117, 1.7e-4) > epsilon
 
 
+def test_a_delta_that_cannot_be_told_from_0_is_named():
+    pytest.importorskip("dp_accounting")
+    from pipeline.privacy.accounting import noise_for
+
+    with pytest.raises(UserError, match=r"^training\.privacy\.delta 1e-17 is below what the accountant can tell"):
+        noise_for(8.0, 0.05, 10, 1e-17)
+    with pytest.raises(UserError, match=r"^training\.privacy\.epsilon 1e-05 is too small for 10 updates"):
+        noise_for(1e-5, 0.05, 10, 1e-6)
+
+
 def test_the_cross_check_is_a_looser_bound_and_quiet(caplog):
     """Of two trainings; most orders of the second do not converge."""
     pytest.importorskip("dp_accounting")
@@ -196,6 +206,7 @@ def test_a_worker_that_does_not_see_the_secret_makes_none(tmp_path, monkeypatch)
         ("training.xla", "true"),
         ("training.strategy", "tpu"),
         ("text.long", "chunks"),
+        ("data.max_examples", "50"),
         ("data.unlabelled", "more.csv"),
         ("data.weight_column", "weight"),
         ("distillation.teacher", "runs/teacher"),
@@ -278,6 +289,24 @@ def test_export_metrics_and_report_carry_the_claim(run):
     assert "differentially private for one row of 97" in (run.run_dir / "report.html").read_text()
 
 
+def test_no_dropout_tells_who_is_in_a_batch(run):
+    """The model of a config has some, and draws no mask."""
+    assert read_config(run.run_dir / "config.yaml").model.dropout == 0.1
+    # Seed and count of each generator.
+    kept = [np.asarray(value) for value in tensors(run.run_dir).values()]
+    masks = [value for value in kept if value.shape == (2,) and value.dtype.kind in "iu"]
+    assert masks and not any(count for _, count in masks)
+    assert not statement_of(run.run_dir).dropout
+
+
+def test_a_run_of_older_versions_is_known_by_its_records(tmp_path):
+    pytest.importorskip("dp_accounting")
+    told = planned(PrivacyConfig(epsilon=8.0), "row", 400, 40, 10, "all").metadata()
+    del told["dropout"]
+    (tmp_path / "privacy.json").write_text(json.dumps(told))
+    assert statement_of(tmp_path).dropout
+
+
 def draws(run_dir: Path) -> int:
     """How often noise was drawn: the count of updates, on which alone it depends, beside the secret."""
     return int(tensors(run_dir)["optimizer/0/.ATTRIBUTES/VARIABLE_VALUE"])
@@ -320,7 +349,7 @@ def test_the_claim_is_recomputed_from_the_records_alone(run, capsys, tmp_path):
     assert "recomputed: epsilon 7.99" in said and "by Rényi differential privacy, a looser bound" in said
     assert statement_of(run.run_dir).rdp_epsilon > 8 and "tighter" not in said
     assert privacy(["account", str(run.saved_model)]) == 0
-    for changed in ({"noise_multiplier": 0.3}, {"updates": 999}, {"secret": False}):
+    for changed in ({"noise_multiplier": 0.3}, {"updates": 999}, {"secret": False}, {"dropout": True}):
         replace(statement_of(run.run_dir), **changed).save(tmp_path)
         assert privacy(["account", str(tmp_path)]) == 1
     assert privacy(["account", str(tmp_path / "nothing")]) == 2

@@ -9,7 +9,7 @@ from test_privacy import private_config
 
 import pipeline
 from pipeline.command_line import parse
-from pipeline.privacy import prepare
+from pipeline.privacy import audit, prepare
 from pipeline.privacy.__main__ import main as privacy
 from pipeline.privacy.model import Mechanism
 from pipeline.privacy.one_run import lower_bound, p_value
@@ -81,3 +81,15 @@ def test_an_attack_finds_noise_that_was_left_out_and_nothing_where_there_was_som
 def test_what_cannot_be_audited_is_refused(tmp_path, capsys):
     assert privacy(["audit", str(tmp_path)]) == 2
     assert "is no private run" in capsys.readouterr().err
+
+
+def test_canaries_are_read_alike_in_any_encoding_and_without_language_or_time(tmp_path, monkeypatch):
+    pytest.importorskip("dp_accounting")
+    path = private_config(tmp_path, data={"encoding": "latin-1", "language_column": "lang", "time_column": "day"})
+    config = parse(["--config", str(path), "--run_dir", str(tmp_path / "run")])
+    monkeypatch.setattr(audit, "_words", lambda run_dir: [f"größe{letter}" for letter in "abcdefghijklmnopqrst"])
+    canaries = audit._canaries(tmp_path, tmp_path, config, 20, seed=1)
+    lines = (tmp_path / audit.INCLUDED).read_text("latin-1").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == [one.text for one in canaries if one.included]
+    data = audit._with_canaries(config, tmp_path / audit.INCLUDED).data
+    assert data.language_column is None and data.time_column is None and data.encoding == "latin-1"

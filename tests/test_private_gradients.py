@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 from test_training import CLASSES, LENGTH, ROWS, TASK, batches
-from tiny import VOCABULARY
+from tiny import SPECIAL, VOCABULARY
 
 import pipeline.poolings
 from pipeline.backbone.encoder import speed_up
@@ -15,7 +15,7 @@ from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TrainingConfig
 from pipeline.errors import UserError
-from pipeline.privacy.layers import let_note
+from pipeline.privacy.layers import let_note, without_dropout
 from pipeline.privacy.model import Mechanism, PrivateClassifier, normal
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.strategy import choose_strategy
@@ -130,6 +130,46 @@ def test_dropout_masks_are_the_same_in_both_passes():
         _, found = tf.function(model._gradients)(data, [tf.constant(1.0)])
         norm = np.sqrt(sum((g.numpy().astype(np.float64) ** 2).sum() for g in found))
         assert norm <= CLIP * (1 + 1e-5)
+
+
+def rows_of_any_length(rows: int = 16):
+    """Inputs of 3 to 11 tokens, and targets."""
+    random = np.random.default_rng(1)
+    lengths = random.integers(3, 12, rows)
+    mask = (np.arange(16) < lengths[:, None]).astype(np.int32)
+    ids = random.integers(len(SPECIAL), len(VOCABULARY), mask.shape).astype(np.int32) * mask
+    targets = np.eye(CLASSES, dtype=np.float32)[random.integers(0, CLASSES, rows)]
+    return {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": mask}, targets
+
+
+@pytest.mark.parametrize(("accumulation", "length"), [(1, 15), (4, 3)])
+def test_a_row_changes_the_sum_by_no_more_than_the_bound_whatever_its_length(accumulation, length):
+    """The row is the longest of its batch, which decides the batch's length, or the shortest, which moves all others to
+    other parts. With dropout, whose masks are of places, it changes the sum by several bounds."""
+    model = compiled(private_model(dropout=0.4))
+    assert without_dropout(model)
+    model.accumulation = accumulation
+    model.mechanism = Mechanism(CLIP, 1.0, 1.0, (1, 2))
+    inputs, targets = rows_of_any_length()
+    generators = [variable for variable in model.variables if "seed_generator" in variable.path]
+    before = [variable.numpy() for variable in generators]
+
+    def clipped_sum(weight):
+        """With the last row, or with the first in its place, which has no weight; as sampled batches are filled up."""
+        taken = np.arange(len(targets))
+        mask = inputs["padding_mask"].copy()
+        mask[-1] = np.arange(16) < length
+        taken[-1] = taken[-1] if weight else 0
+        of_batch = {**inputs, "padding_mask": mask, "token_ids": np.maximum(inputs["token_ids"], 5) * mask}
+        longest = int(mask[taken].sum(1).max())
+        tensors = {name: tf.constant(values[taken][:, :longest]) for name, values in of_batch.items()}
+        for variable, value in zip(generators, before, strict=True):
+            variable.assign(value)
+        weights = tf.constant([1.0] * (len(targets) - 1) + [weight])
+        _, found = model._all_gradients((tensors, tf.constant(targets[taken]), weights), [tf.constant(1.0)])
+        return np.concatenate([np.ravel(values) for values in found])
+
+    assert 0.99 * CLIP < np.linalg.norm(clipped_sum(1.0) - clipped_sum(0.0)) <= CLIP * (1 + 1e-4)
 
 
 def test_in_bfloat16_what_an_example_adds_is_bounded_and_nearly_the_gradient_in_float32():

@@ -240,6 +240,13 @@ def test_a_batch_from_bucket_to_bucket(bucket, model, tmp_path, monkeypatch, cap
     bucket.write("in/a.csv", "id,text\nnew,bank\n")
     assert batch([*given, "--output", f"{bucket.address}/out"]) == 2
     assert "/in/a.csv has changed since it was answered" in capsys.readouterr().err
+    # Of the parts of the file as it was, none is left at the address; those of others and other files stay.
+    for name in ("out/a-b-000001.csv", "out/deep/a-000001.csv", "out/a-000001.jsonl"):
+        bucket.write(name, "kept")
+    assert batch([*given, "--redo", "--output", f"{bucket.address}/out"]) == 0
+    assert sorted(path.partition("/out/")[2] for path in remote.matches(f"{bucket.address}/out")) == [
+        "a-000000.csv", "a-000001.jsonl", "a-b-000001.csv", "b-000000.csv", "b-000001.csv", "deep/a-000001.csv",
+    ]  # fmt: skip
 
 
 def test_publishing(bucket, model, monkeypatch):
@@ -247,7 +254,7 @@ def test_publishing(bucket, model, monkeypatch):
     from pipeline.publish import publish
 
     publish(model, f"{bucket.address}/models/")
-    with pytest.raises(UserError, match="is there already: give"):
+    with pytest.raises(UserError, match="is there already, though"):
         publish(model, f"{bucket.address}/models")
     (folder,) = remote.fetch_all(f"{bucket.address}/models/{model.name}")
     names = sorted(path.relative_to(model) for path in model.rglob("*") if path.is_file())
@@ -264,6 +271,45 @@ def test_what_makes_a_model_of_a_folder_comes_last(model, monkeypatch):
                         lambda self, here, there, **more: placed.append(there))  # fmt: skip
     publish(model, "memory://last")
     assert len(placed) > 3 and placed.index(f"/last/{model.name}/saved_model.pb") == len(placed) - 1
+
+
+def test_the_next_number_is_that_of_the_address_and_of_the_folder(bucket):
+    from pipeline.publish import highest_at
+
+    assert highest_at(f"{bucket.address}/models/") == 0
+    # One is half copied, and what is no number is no version.
+    for name in ("2/saved_model.pb", "0010/assets/vocab.txt", "latest/saved_model.pb", "11.txt"):
+        bucket.write(f"models/{name}", "")
+    assert highest_at(f"{bucket.address}/models") == 10
+
+
+@pytest.mark.slow
+def test_runs_that_publish_to_one_address_take_numbers_in_turn(tmp_path, capsys, monkeypatch):
+    from pipeline import publish
+    from pipeline.run import main
+
+    address = f"memory://shared-{abs(hash(tmp_path)) % 10**9}/news"
+    with fsspec.open(f"{address}/1/saved_model.pb", "wb") as file:
+        file.write(b"of another run")
+    config = write_config(tmp_path, 60, training={"epochs": 1}, export={"signatures": [], "onnx": "float32"})
+    given = ["--config", str(config), "--run_dir", str(tmp_path / "run"), "--export.publish", address]
+
+    def no_onnx(*_):
+        raise UserError("no ONNX form")
+
+    monkeypatch.setattr(publish, "export_onnx", no_onnx)
+    for left in ("saved_model/.new-killed", "onnx/.new-killed"):
+        (tmp_path / "run" / left).mkdir(parents=True)
+    assert main(given) == 2
+    assert "no ONNX form" in capsys.readouterr().err
+    # What is not whole is not published, and what an export that was killed has left is gone.
+    assert remote.names_in(address) == ["1"] and not list((tmp_path / "run").rglob(".new-*"))
+    monkeypatch.setattr(publish, "export_onnx", lambda *_: 0.0)
+    assert main(given) == 0
+    assert f"published: {address}/3" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "run" / "saved_model").iterdir()) == ["2", "3"]
+    with fsspec.open(f"{address}/1/saved_model.pb") as file:
+        assert file.read() == b"of another run"
 
 
 def test_a_run_stays_here(capsys):

@@ -9,7 +9,8 @@ from scoring import scores_of, task_of
 
 from pipeline.evaluation import plots
 from pipeline.evaluation.formatting import number
-from pipeline.evaluation.report import ReportContent, summary_tables, write_report
+from pipeline.evaluation.report import CROSS_VALIDATION, ReportContent, summary_tables, write_report
+from pipeline.evaluation.results import write_results
 
 VOID = {"meta", "br", "wbr", "hr", "img", "input", "link"}
 HOSTILE = '</td><script>alert("x")</script>&<img src=x onerror=alert(1)>\x00\u202e'
@@ -97,6 +98,21 @@ def test_page_is_complete_and_fetches_nothing(tmp_path, names):
     assert "train: rows.csv" in text
     assert page.tags.count("svg") == (5 if len(names) > 30 else 4)
     assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+
+
+def test_cross_validation_is_shown_beside_other_rows(tmp_path, capsys):
+    labels, probabilities = predictions(80, 2)
+    task = task_of(("ham", "spam"))
+    scores = {name: task.scores(labels, probabilities) for name in ("test", CROSS_VALIDATION)}
+    scores[CROSS_VALIDATION] |= {"folds": 5, "method": "head"}
+    line = f"cross-validation of the 80 training rows in 5 folds: accuracy {scores['test']['accuracy']:.3f}"
+    content = ReportContent("a run", scores, "", {}, task)
+    write_results(tmp_path, content)
+    assert line in capsys.readouterr().out and line in (tmp_path / "report.html").read_text()
+    # Where there are no others it is what the page shows.
+    del scores["test"]
+    write_results(tmp_path, content)
+    assert "cross-validation of the 80" not in capsys.readouterr().out
 
 
 def test_headline_stands_beside_the_baseline(tmp_path):

@@ -26,7 +26,7 @@ from export.failures import RequestFailed
 from export.fused import FusedClassifier
 from export.kit import main as kit
 from export.predict import main as predict
-from export.request_schema import request_schema
+from export.request_schema import FILE, request_schema
 from pipeline import UserError, read_config, train
 from pipeline.classifier import over_chunks, over_columns, serving_copy
 from pipeline.command_line import checked
@@ -149,8 +149,27 @@ def test_vectors_keep_their_proportions():
     assert found[1].tolist() == [0, 0, 1]
     sent = array_of([[1, 10], None, "3.0 30.0"], spec_of(column, "image"))
     np.testing.assert_array_equal(numbers_of(column, tf.constant(sent)), found)
-    with pytest.raises(UserError, match=r"differ in size: 1 of 2 numbers, 1 of 3 numbers"):
-        Vector.fitted("image", [b"1 2", b"1 2 3"])
+    with pytest.raises(UserError, match="no training row has a vector"):
+        Vector.fitted("image", [b"", b""])
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_vector_of_another_size_is_a_bad_row_of_any_source(tmp_path, split):
+    """Where two wrong sizes in a batch add up to the right one, rows would get each other's numbers."""
+    sizes = {name: [2, 2, 2] for name in ("train", "validation", "test")}
+    sizes[split] = [2, 1, 3] if split == "train" else [1, 3, 2]
+    for name, found in sizes.items():
+        rows = [f'some text {i},{"ab"[i % 2]},"{[0.5] * size}"' for i, size in enumerate([*found, 2])]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label,v", *rows, ""]))
+    train, validation, test = (str(tmp_path / f"{name}.csv") for name in sizes)
+    config = DataConfig(train=train, validation=validation, test=test, vector_columns=["v"])
+    row = 3 if split == "train" else 2
+    with pytest.raises(UserError, match=rf"{split}\.csv, line {row}: .* in data\.vector_columns 'v' .* in place of 2"):
+        load_data(config, tmp_path / "cache")
+    config.bad_rows = "skip"
+    loaded = load_data(config, tmp_path / "cache")
+    assert {part.name: len(part) for part in loaded.splits} == {name: 2 if name == split else 4 for name in sizes}
+    assert any(f"skipped 2 rows of the {split} source: 2 has a list of another length" in w for w in loaded.warnings)
 
 
 def test_a_row_encoder_reads_what_a_signature_takes_and_what_a_run_keeps():
@@ -376,12 +395,11 @@ def test_the_client_asks_with_the_columns(run, tmp_path, capsys, protocol):
         answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [answer["predicted_label"] for answer in answers] == expected.labels
         with Client(target, protocol=protocol, model="films") as asked:
-            names = asked.inputs
-            (row, *_) = _rows(rows)
-            cells = dict(zip(["text", "price", "genre", "Release_Date", "image"], row, strict=True))
-            cells["image"] = json.loads(cells["image"]) if cells["image"] else None
-            found = asked(*([cells[name]] for name in names))
+            *cells, image = next(iter(_rows(rows)))
+            found = asked.held_to(run.saved_model / FILE)(*([cell] for cell in cells), [image and json.loads(image)])
             np.testing.assert_allclose(found.scores, expected.scores[:1], atol=1e-4)
+            with pytest.raises(RequestFailed, match="in an order that its server does not tell"):
+                asked(*([cell] for cell in cells), [None])
 
 
 def test_the_client_holds_rows_against_the_schema_of_the_export(run, tmp_path, capsys):

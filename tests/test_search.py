@@ -23,8 +23,9 @@ from tiny import write_config, write_rows
 from trial_double import Killed, Trainer
 
 from pipeline import UserError, command_line, read_config
+from pipeline.backbone.defaults import settle
 from pipeline.command_line import parse
-from pipeline.config import Config, Range, to_yaml
+from pipeline.config import Config, ModelConfig, Range, to_yaml
 from pipeline.config_check import check
 from pipeline.search import __main__ as command
 from pipeline.search.budget import Clock, training_seconds, usual_pace
@@ -35,7 +36,7 @@ from pipeline.search.results import expected_best
 from pipeline.search.search import search
 from pipeline.search.space import Setting, space_of, works
 from pipeline.search.study import open_study
-from pipeline.search.trials import Record, Trial, read_record
+from pipeline.search.trials import Record, Trial, read_record, read_trial
 from pipeline.settings.text import read_file
 from pipeline.training.pause import Pause
 
@@ -302,6 +303,103 @@ def test_the_model_of_the_settings_to_take_is_exported_and_no_other(config, rate
     assert all(claimed(each) for each in [*found.folder.glob("trials/*[0-9]"), *found.folder.glob("final/*[0-9]")])
     assert found.settings == trials_of(found.folder)[number]["settings"]
     assert search(config, train=Trainer()).saved_model == found.saved_model
+
+
+def test_a_finished_search_is_scored_and_exported_under_other_settings(config):
+    """What is left to do is for `train` to know: it has all trainings with new seeds, and the model to export."""
+    first = search(config, train=Trainer())
+    config.evaluation.batch_size, config.export.enabled = 7, True
+    again = Trainer(test_gap=0.2)
+    found = search(config, train=again)
+    assert not again.trained and len(again.configs) == 4
+    assert {Path(str(each.run_dir)).parent.name for each in again.configs} == {"final"}
+    assert {each.evaluation.batch_size for each in again.configs} == {7}
+    assert sum(each.export.enabled for each in again.configs) == 1 and found.saved_model is not None
+    gap = first.results["winner"]["test"]["mean"] - found.results["winner"]["test"]["mean"]
+    assert gap == pytest.approx(0.19)
+    assert json.loads((found.folder / "search.json").read_text()) == found.results
+    config.export.force = True
+    assert search(config, train=(third := Trainer())).saved_model == found.saved_model
+    assert [each.export.force for each in third.configs if each.export.enabled] == [True]
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_score_that_is_undefined_is_worse_than_any_other(tmp_path, higher):
+    rows = [{"seconds": 1.0, "validation_r2": 0.2}, {"seconds": 1.0}]
+    state = {"identity": {"data": "x"}, "progress": {"finished": False, "history": rows}}
+    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "1" / "progress.json").write_text(json.dumps(state))
+    trial = read_trial(1, tmp_path, Record({}), [1, 3], "r2", higher)
+    assert len(trial.scores) == 2 and trial.score(higher) == 0.2
+
+
+def test_a_trial_without_a_defined_score_is_none_that_wins(config):
+    """As the correlation of equal predictions has none: the search goes on."""
+    config.training.learning_rate, config.search.trials = 1e-4, 20
+    found = search(config, train=Trainer(undefined=lambda one: one.training.learning_rate > 1e-3))
+    rows = trials_of(found.folder)
+    without = [row for row in rows if row["settings"]["training.learning_rate"] > 1e-3]
+    assert without and all(row["score"] is None and None in row["scores"] for row in without)
+    assert found.settings["training.learning_rate"] <= 1e-3 and len(found.results["expected_best"]) < 20
+
+
+def test_a_search_whose_scores_are_all_undefined_keeps_the_defaults(config):
+    found = search(config, train=Trainer(undefined=lambda one: True))
+    assert found.results["verdict"]["sentence"] == "keep the defaults: no other settings scored better."
+    assert found.results["selection"]["score_that_won"] is None
+
+
+def test_what_new_seeds_that_fail_say(config):
+    """The winner is taken where the defaults alone fail, and some that fail are said."""
+    config.search.repeats = 3
+
+    def said(name: str, **double) -> str:
+        config.run_dir = str(Path(str(config.run_dir)).parent / name)
+        found = search(config, train=Trainer(**double))
+        assert found.results["verdict"]["keep_defaults"] == found.results["verdict"]["sentence"].startswith("keep")
+        return found.results["verdict"]["sentence"]
+
+    def of_defaults(*seeds: int):
+        return lambda one: one.training.learning_rate == 0.1 and one.training.seed in seeds
+
+    number = search(config, train=Trainer()).results["winner"]["trial"]
+    assert said("all", fails=of_defaults(1, 2, 3)) == (
+        f"take trial {number}: with 3 of 3 new seeds the defaults' training fails, and the winner's with none."
+    )
+    some = said("some", fails=of_defaults(2))
+    assert some.startswith(f"take trial {number}: ") and "(with 1 of 3 new seeds the defaults' training fails)." in some
+    assert "one seed does not tell how much is luck (with 2 of 3" in said("two", fails=of_defaults(1, 3))
+    assert "fails or has no macro_f1, and" in said("undefined", undefined=of_defaults(1, 2, 3))
+    of_winner = lambda one: one.training.learning_rate != 0.1 and one.training.seed == 2  # noqa: E731
+    assert said("winner", fails=of_winner) == "keep the defaults: with seed 2 the winner's training fails."
+    lost = said("lost", undefined=of_winner)
+    assert lost == "keep the defaults: with seed 2 the winner's training has no macro_f1."
+
+
+def test_a_trial_of_another_checkpoint_is_the_run_that_its_settings_make(config, tmp_path):
+    """The pooling and the length are that checkpoint's, not those that the config's own has decided."""
+    for name in ("plain", "mean"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 512}')
+    kind = "sentence_transformers.models."
+    modules = [{"name": "0", "path": "", "type": f"{kind}Transformer"},
+               {"name": "1", "path": "1_Pooling", "type": f"{kind}Pooling"}]  # fmt: skip
+    (tmp_path / "mean" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "mean" / "1_Pooling").mkdir()
+    (tmp_path / "mean" / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (tmp_path / "mean" / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    plain, mean = (str(tmp_path / name) for name in ("plain", "mean"))
+    config.text.vocabulary, config.text.sequence_length, config.model = None, None, ModelConfig(backbone=plain)
+    config.search.space = {"model.backbone": Range(choices=[plain, mean])}
+    for _ in range(2):
+        study = open_study(config)
+        assert (study.config.model.pooling, study.config.text.sequence_length) == ("fresh", 128)
+        for source, expected in ((plain, ("fresh", 128)), (mean, ("mean", 256))):
+            trial = settle(study.trial_run({"model.backbone": source}, tmp_path / "none"), tmp_path / "none")
+            assert (trial.model.pooling, trial.text.sequence_length) == expected
+    config.model.revision, config.run_dir = "0" * 40, str(tmp_path / "other")
+    with pytest.raises(UserError, match=r"search\.space\.model\.backbone goes without model\.revision"):
+        open_study(config)
 
 
 def test_a_training_that_fails_is_a_result(config, capsys):

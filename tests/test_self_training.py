@@ -10,7 +10,8 @@ import pytest
 from tiny import FILLER, SUBJECTS, write_config
 
 from pipeline import run
-from pipeline.methods import self_training
+from pipeline.assemble import Assembly
+from pipeline.methods import self_training, trials
 
 
 def texts(count: int, seed: int) -> list[tuple[str, str]]:
@@ -88,6 +89,34 @@ def test_the_surest_texts_of_each_answer_are_learned_from(begun, tmp_path, capsy
 
 class Killed(Exception):
     pass
+
+
+@pytest.mark.parametrize("method", ["fine_tune", pytest.param("contrastive", marks=pytest.mark.slow)])
+def test_cross_validation_is_of_a_training_on_the_labelled_rows(begun, monkeypatch, method):
+    """Its folds make the updates of these, with their learning rates, and the run those of all that it learns from."""
+    made = []
+
+    def noted(rows: int, run) -> None:
+        # The learning rate is what the next update would have.
+        made.append((rows, int(run.model.optimizer.iterations), float(run.model.optimizer.learning_rate)))
+
+    def trial(run, rows, *others):
+        true_method(method)(run, rows, *others)
+        noted(len(rows), run)
+
+    def fit(run, *others):
+        progress = true_fit(run, *others)
+        noted(len(run.data.to_learn), run)
+        return progress
+
+    true_method, true_fit = trials.method, Assembly.fit
+    monkeypatch.setattr(trials, "method", lambda _: trial)
+    monkeypatch.setattr(Assembly, "fit", fit)
+    words = ["--training.method", method, "--training.epochs", "10", "--training.batch_size", "4"]
+    assert run.main([*begun, *words, "--evaluation.cross_validation", "2"]) == 0
+    rows = made[-1][0]
+    assert rows > 40
+    assert made == [(18, 50, 0.0), (9, 50, 0.0), (9, 50, 0.0), (rows, 10 * -(-rows // 4), 0.0)]
 
 
 def killed(*_, **__):
@@ -169,3 +198,15 @@ def test_what_is_refused(begun, words, message, capsys):
 def test_labelled_texts_alone_are_refused(begun, tmp_path, capsys):
     assert run.main([*begun, "--data.unlabelled", str(tmp_path / "train.csv")]) == 2
     assert "has no text that is not among the labelled rows" in capsys.readouterr().err
+
+
+def test_a_vector_of_another_size_than_the_labelled_rows_is_refused(begun, tmp_path, capsys):
+    vectors = ["[0.5, 1.0]", "[0.5, 1.0, 2.0]"]
+    for name, columns, rows in (
+        ("train", ["text", "label", "v"], [(f"goal {i}", list(SUBJECTS)[i % 3], vectors[0]) for i in range(12)]),
+        ("test", ["text", "label", "v"], [("goal", next(iter(SUBJECTS)), vectors[0])]),
+        ("pool", ["text", "v"], [(f"bank {i}", vectors[i % 2]) for i in range(2)]),
+    ):
+        write(tmp_path / f"{name}.csv", columns, rows)
+    assert run.main([*begun, "--data.vector_columns", "[v]", "--export.signatures", "[top_k]"]) == 2
+    assert "pool.csv, line 3: the row has a list of another length" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """Decisions with a stated error: confidence sequences, and versions compared by what both have answered."""
 
 import json
+from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ from scipy.special import betaln
 from tiny_export import TEXTS, export_tiny
 
 from export import compare, shadow
+from export.answers import Answers
 from export.request_log import RequestLog
 from export.sequential import drop_bounds, share_bounds
+from pipeline.tasks.single_label import SingleLabel
 
 
 def ratio(share: float, count: int, rows: int) -> float:
@@ -90,6 +94,54 @@ def test_compare_may_not_decide(versions, tmp_path, capsys):
     assert compare.main([*same[:-1], "2"]) == 2
 
 
+class Labelling:
+    """A model whose label of a text is its word of that number; asked in any order, any number of times."""
+
+    def __init__(self, word: int):
+        self.word, self.task = word, SingleLabel(("a", "b"))
+
+    def __call__(self, texts, batch_size):
+        labels = np.array([text.split()[self.word] for text in texts], object)
+        sure = np.full(len(texts), 0.9, np.float32)
+        return Answers({"label": labels, "score": sure, "probabilities": np.stack([sure, 1 - sure], 1)})
+
+
+def test_a_look_costs_the_same_however_many_came_before(monkeypatch):
+    chance, rows = np.random.default_rng(0), 4000
+    right, old = (chance.choice(["a", "b"], rows) for _ in range(2))
+    # The new one is another in a twentieth of the rows; in the first looks no label is one that the models know.
+    new = np.where(chance.random(rows) < 0.05, np.where(old == "a", "b", "a"), old)
+    right[:200] = "unheard of"
+    asked, compare_rows = [], SingleLabel.compare
+
+    def counted(self, old, answers, truth):
+        asked.append(len(answers[0]["label"]))
+        return compare_rows(self, old, answers, truth)
+
+    monkeypatch.setattr(SingleLabel, "compare", counted)
+    options = Namespace(error=0.05, min_agreement=0.95, max_accuracy_drop=0.0, max_mae_rise=None, max_slowdown=None,
+                        batch_size=32)  # fmt: skip
+    texts, truth = [(f"{a} {b}",) for a, b in zip(old, new, strict=True)], [[label] for label in right]
+    models = [Labelling(0), Labelling(1)]
+    outputs = compare._until_decided(options, models, texts, truth)
+    assert len(outputs[0]["label"]) == rows and outputs[1]["label"].tolist() == new.tolist()
+    assert max(asked) <= compare.LOOK and sum(asked) == rows
+    counts = Counter()
+    for start in range(0, rows, compare.LOOK):
+        look = slice(start, start + compare.LOOK)
+        part = [{name: values[look] for name, values in side.items()} for side in outputs]
+        counts.update(compare._counted(models, part, truth[look]))
+    whole = {"rows": rows, "agreement": float((old == new).mean())} | models[1].task.compare(
+        models[0].task, outputs, truth
+    )
+    running, known = (compare._gates(found, options) for found in (compare._so_far(counts, True), whole))
+    for gate, wanted in zip(running, known, strict=True):
+        assert gate["verdict"] == wanted["verdict"]
+        assert [gate[name] for name in ("value", "low", "high")] == pytest.approx(
+            [wanted[name] for name in ("value", "low", "high")]
+        )
+
+
 def logged(folder: Path, changed: float, rows: int = 2000) -> Path:
     """Both sides' answers to the same texts, of which a share differs, some more than once, some of one side alone."""
     chance, path = np.random.default_rng(0), folder / "requests.jsonl"
@@ -117,6 +169,17 @@ def test_shadow_logs_decide(changed, status, tmp_path, capsys):
     assert {(move["old"], move["new"]) for move in found["moves"]} == {("a", "b"), ("b", "a")}
     assert shadow.main([*arguments, "--new", "4"]) == status
     assert "2000 texts that stable and canary" in capsys.readouterr().out
+
+
+def test_a_shadow_knows_a_text_by_the_names_of_its_inputs_not_by_their_order(tmp_path, capsys):
+    path = tmp_path / "requests.jsonl"
+    log = RequestLog(path, share=1)
+    for i in range(40):
+        texts = {"text_a": [f"a {i}"], "text_b": [f"b {i}"]}
+        log.add("news", texts, {"label": ["a"]}, label="stable")
+        log.add("news", dict(reversed(texts.items())), {"label": ["a"]}, label="canary")
+    assert shadow.main([str(path), "--old", "stable", "--new", "canary", "--min_agreement", "0.5"]) == 0
+    assert "40 texts that stable and canary have answered, 0 that one has" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.local_paths import SETTINGS
 from pipeline.tpu import launch
 from pipeline.tpu.__main__ import main
 from pipeline.tpu.launch import _wheel
@@ -168,6 +171,19 @@ def test_what_the_slice_cannot_reach_or_divide_is_refused_before_anything_is_ask
         assert main([*ARGUMENTS, *arguments, *extra]) == 2
         assert said in capsys.readouterr().err
     assert gcloud.calls == []
+
+
+@pytest.mark.parametrize(("section", "key"), SETTINGS)
+def test_each_setting_that_may_name_a_local_file_is_looked_at(section, key, tmp_path):
+    (tmp_path / "here").touch()
+    config = Config(run_dir="gs://bucket/run")
+    kept = getattr(getattr(config, section), key)
+    for place, refused in ((str(tmp_path / "here"), True), ("gs://bucket/there", False)):
+        setattr(getattr(config, section), key, [place] if isinstance(kept, list) else place)
+        with (
+            pytest.raises(UserError, match=rf"{section}\.{key} .*here is on this machine") if refused else nullcontext()
+        ):
+            launch._check_places(config)
 
 
 def test_without_gcloud_it_says_so(gcloud, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The training step against stock Keras, one device against two, and whole batches against parts."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -13,12 +14,14 @@ from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TrainingConfig
 from pipeline.data.untuned import untuned
+from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
-from pipeline.training.fit import Lesson, _best_yet, _say_kept
+from pipeline.training.fit import Lesson, _best_yet, _finish_epoch, _say_kept
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
+from pipeline.training.plan import Plan
 from pipeline.training.schedule import WarmupDecay
 from pipeline.training.strategy import choose_strategy
 
@@ -302,3 +305,30 @@ def test_equal_scores_are_told_apart_by_their_loss(capsys, monitor, scores, loss
             progress.best_epoch = epoch
     _say_kept(progress, lesson)
     assert capsys.readouterr().out == f"the weights of epoch {kept} are kept: best validation {monitor}\n"
+
+
+@pytest.mark.parametrize(
+    ("scores", "ema", "epochs", "best"),
+    [
+        ([0.5, 0.7, 0.6, 0.7, 0.9, 1.0, 1.0, 1.0], None, 4, 1),
+        # Nothing is scored, as in a trial.
+        (None, None, 8, None),
+        (None, 0.9, 8, 7),
+        # Undefined, as the correlation of equal predictions is: worse than any score, and none to beat.
+        ([None, None, None, None, 0.1, None, None, 0.9], None, 7, 4),
+        ([None, None, None, None, 0.1, None, None, 0.9], 0.9, 7, 4),
+        ([None] * 8, None, 8, None),
+    ],
+)
+def test_training_stops_early_where_a_score_is_not_beaten_and_nowhere_else(scores, ema, epochs, best):
+    progress = Progress()
+    config = TrainingConfig(epochs=8, early_stopping=2, monitor="spearman", ema=ema)
+    score = None if scores is None else lambda: {"spearman": scores[progress.epoch]}
+    rows, encoder, text = cast(Any, ()), cast(Any, None), cast(Any, None)
+    lesson = Lesson(rows, encoder, Number(), config, text, Plan(1, 1, 8), score)
+    model = cast(Any, SimpleNamespace(optimizer=SimpleNamespace(use_ema=False), low_rank=()))
+    kept = cast(Any, SimpleNamespace(save=lambda progress: None, save_weights=str))
+    while not progress.finished:
+        _finish_epoch(model, lesson, progress, kept, {"epoch": progress.epoch + 1})
+    assert (progress.epoch, progress.best_epoch) == (epochs, best)
+    assert progress.best_weights == (None if best is None else str(best))

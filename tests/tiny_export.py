@@ -58,3 +58,23 @@ def export_tiny(directory: Path, seed: int = 7, pair: bool = False, task=None, *
     model, encoder = tiny_model(task.outputs, seed)
     options.setdefault("settings", ExportSettings(SignatureOptions(["predict_tokens", "top_k", "embed"])))
     return export_model(model, encoder, task, directory, TWO_TEXTS if pair else ONE_TEXT, **options)
+
+
+def export_columns(folder: Path, *columns) -> Path:
+    """A version of a tiny model that reads columns beside its text, which tell much."""
+    from export.savedmodel import ExportSettings, export_model
+    from export.signatures import SignatureOptions
+    from pipeline.classifier import over_columns
+    from pipeline.features import Features
+    from pipeline.features.rows import RowEncoder
+    from pipeline.tasks.single_label import SingleLabel
+
+    features = Features(("text",), columns, "concat")
+    model = over_columns(tiny_model(len(LABELS))[0], features.width)
+    random = np.random.default_rng(1)
+    for variable in model.classifier_parts.head.weights:
+        variable.assign(random.normal(0, 1, variable.shape))
+    encoder = RowEncoder(features, VOCABULARY, True, 16)
+    return export_model(
+        model, encoder, SingleLabel(LABELS), folder, features, ExportSettings(SignatureOptions([]))
+    )  # fmt: skip

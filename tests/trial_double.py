@@ -28,10 +28,22 @@ class Trainer:
         kill_at: at which epoch of all that are trained the process dies; None: never.
         tick: called after each epoch.
         higher_than: training fails above this learning rate.
+        fails: whether a training fails.
+        undefined: whether a training's validation score is.
+        test_gap: of the validation score less the test score.
     """
 
-    def __init__(self, kill_at: int | None = None, tick=lambda: None, higher_than: float = math.inf):
+    def __init__(
+        self,
+        kill_at: int | None = None,
+        tick=lambda: None,
+        higher_than: float = math.inf,
+        fails=lambda config: False,
+        undefined=lambda config: False,
+        test_gap: float = 0.01,
+    ):
         self.kill_at, self.tick, self.higher_than = kill_at, tick, higher_than
+        self.fails, self.undefined, self.test_gap = fails, undefined, test_gap
         self.trained: list[tuple[str, int]] = []
         self.configs: list[Config] = []
 
@@ -41,7 +53,7 @@ class Trainer:
         path = run_dir / "checkpoints" / "00000001" / "progress.json"
         history = json.loads(path.read_text())["progress"]["history"] if path.is_file() else []
         while len(history) < config.training.epochs and not pause.reached(len(history)):
-            if config.training.learning_rate > self.higher_than:
+            if config.training.learning_rate > self.higher_than or self.fails(config):
                 raise Diverged("the loss is not finite any more in epoch 1.")
             if len(self.trained) == self.kill_at:
                 raise Killed
@@ -49,14 +61,16 @@ class Trainer:
                 raise Paused("stopped as asked")
             epoch = len(history)
             self.trained.append((run_dir.name, epoch))
-            history.append({"epoch": epoch + 1, "seconds": 1.0, "validation_macro_f1": score(config, epoch)})
+            scores = {} if self.undefined(config) else {"validation_macro_f1": score(config, epoch)}
+            history.append({"epoch": epoch + 1, "seconds": 1.0, **scores})
             self.tick()
             self._save(config, path, history)
         if len(history) == config.training.epochs:
             scores = {"validation": {}, "train": {"history": history}}
             if config.evaluation.score_test:
                 assert config.data.test is None or Path(config.data.test).is_file(), "the test rows are opened"
-                scores["test"] = {"macro_f1": history[-1]["validation_macro_f1"] - 0.01}
+                known = history[-1].get("validation_macro_f1")
+                scores["test"] = {"macro_f1": None if known is None else known - self.test_gap}
             write_text(run_dir / "metrics.json", json.dumps(scores))
             if config.export.enabled:
                 write_text(run_dir / "saved_model" / "1" / "saved_model.pb", "")

@@ -46,7 +46,7 @@ from export.answered import warn
 from export.answers import answer_columns, prefix_of
 from export.batch.answer import kept_notices
 from export.batch.inputs import Source, check_pattern, sources_of, state_of
-from export.batch.job import Job, held, open_texts
+from export.batch.job import Job, held, open_texts, upload
 from export.batch.parts import missing_parts
 from export.command_line import command_parser
 from export.texts import add_text_arguments, checked_options
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows, parts = _complete(job, sources)
             before = len(there.intersection(parts))
             if address:
-                remote.upload(parts, job.folder, address)
+                upload(job, sources, parts, address)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -44,7 +44,9 @@ def answer(job: Job, part: Part, progress: Callable[[int], Any] = lambda rows: N
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, f".{uuid.uuid4().hex}") as file:
         form = job.options.format.split(".")[0]
-        for count in store(windows, Input(known.columns, known.types), form, file, job.before):
+        # Its parts have the same columns, whichever of them a late column comes in.
+        early = part.early if texts is None else len(texts.columns)
+        for count in store(windows, Input(known.columns, known.types, early), form, file, job.before):
             progress(count)
         part.source.check()
         _keep_notices(job, part, known.notices)

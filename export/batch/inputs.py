@@ -11,7 +11,7 @@ from pipeline import remote
 from pipeline.data.formats import suffixes
 from pipeline.data.formats.file import STANDARD_INPUT
 from pipeline.errors import UserError
-from pipeline.files import write_text
+from pipeline.files import digest_of, write_text
 
 # Of the output folder; what begins with _ is no data to pyarrow, Spark and Hive.
 STATE = "_inputs"
@@ -25,8 +25,8 @@ class Source:
         path: of the file, absolute, or its address; whoever answers a part of it has a copy (see pipeline.remote).
         name: of its answers: its path below the folder that the pattern begins with, without suffixes.
         size: in bytes (of a folder of texts, that of all of them).
-        changed: when it was modified, in nanoseconds (of a folder, the last of its files; of an address, a number
-            that changes with it).
+        changed: when it was modified, in nanoseconds (of a folder or an address, a
+            number that changes with it).
     """
 
     path: str
@@ -147,10 +147,13 @@ def _bare(path: Path) -> str:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Size and time of the last change, of a folder those of its files, of an address what stands for it."""
+    """Size and time of the last change, of a folder its files' size and what stands for all of them, of an address what
+    stands for it."""
     if remote.is_remote(path):
         size, digest = remote.state_of(path)
         return size, int(digest[:12], 16)
-    files = [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [Path(path)]
-    stats = [file.stat() for file in files]
-    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    if os.path.isdir(path):
+        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        return sum(file.stat().st_size for file in files), int(digest_of(Path(path), files)[:12], 16)
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns

@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from export.answers import prefix_of
 from export.batch.inputs import STATE, Source, keep, state_of
 from export.texts import Texts
-from export.versions import read_metadata
+from export.versions import METADATA, read_metadata
+from pipeline import remote
 from pipeline.errors import UserError
 from pipeline.features import Features
 from pipeline.files import write_text
@@ -146,17 +147,39 @@ def _begin(job: Job, source: Source, redo: bool) -> None:
 
 def _forget(job: Job, source: Source) -> None:
     """Delete what was answered of a file as it was."""
-    name = rf"{re.escape(Path(source.name).name)}-\d{{6,}}\."
     for folder, end in ((job.folder, job.options.format), (job.folder / STATE, "notices.json")):
         for file in (folder / source.name).parent.glob("*"):
-            if re.fullmatch(name + re.escape(end), file.name):
+            if _is_of_part(file.relative_to(folder).as_posix(), source, end):
                 file.unlink()
 
 
+def _is_of_part(place: str, source: Source, end: str) -> bool:
+    """Whether a path below the folder of the answers is that of a part of a file."""
+    return re.fullmatch(rf"{re.escape(source.name)}-\d{{6,}}\.{re.escape(end)}", place) is not None
+
+
+def upload(job: Job, sources: list[Source], parts: list[Path], address: str) -> None:
+    """Copy the answers to an address, without parts of the same files that were there before and are none any more.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    whole = {path.relative_to(job.folder).as_posix() for path in parts}
+
+    def outdated(place: str) -> bool:
+        return place not in whole and any(_is_of_part(place, source, job.options.format) for source in sources)
+
+    remote.remove(address, outdated)
+    remote.upload(parts, job.folder, address)
+
+
 def _digest(model: Path) -> str:
-    """Of all that a SavedModel consists of."""
-    found = hashlib.sha256()
+    """Of all that the answers follow from: the SavedModel and its metadata. What else is kept beside them, such as a
+    reference for export.monitor, may come and go."""
+    beside, found = model / METADATA.parent, hashlib.sha256()
     for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        if path.is_relative_to(beside) and path != model / METADATA:
+            continue
         found.update(f"{path.relative_to(model)} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())

@@ -26,6 +26,7 @@ class Part:
         number: of the part, from 0.
         within: the rows of the file, to be read there; None: they are in `rows`.
         rows, columns, types, notices: as export.texts.Texts gives them.
+        early: how many of the columns were known when the file was opened.
     """
 
     source: Source
@@ -35,6 +36,7 @@ class Part:
     columns: list[str] = field(default_factory=list)
     types: dict[str, Any] = field(default_factory=dict)
     notices: dict = field(default_factory=dict)
+    early: int = 0
 
 
 def parts_of(job: Job, source: Source) -> Iterator[Part]:
@@ -67,7 +69,7 @@ def _counted(job: Job, source: Source, rows: int) -> Iterator[Part]:
 
 def _read(job: Job, source: Source) -> Iterator[Part]:
     texts = job.texts(source)
-    iterator, done = iter(texts), 0
+    iterator, done, early = iter(texts), 0, len(texts.columns)
     for number in itertools.count():
         rows = list(itertools.islice(iterator, job.options.part_rows))
         notices = Notices(texts.notices)
@@ -76,6 +78,6 @@ def _read(job: Job, source: Source) -> Iterator[Part]:
         texts.notices.clear()
         done += len(rows)
         if not job.path(source, number).exists():
-            yield Part(source, number, None, rows, list(texts.columns), texts.types, notices)
+            yield Part(source, number, None, rows, list(texts.columns), texts.types, notices, early)
     source.check()
     keep(job.folder, source, parts=number, rows=done, notices=notices)

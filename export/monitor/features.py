@@ -18,14 +18,14 @@ class Rows:
     Attributes:
         texts: a list of n texts for each input that is text.
         outputs: by name, n values each: strings or numbers, None where there is none.
-        times: when each was answered, as ISO writes it; None: not known.
+        times: when each was answered, as ISO writes it, None where it is not known; None: of none it is.
         place: of the first, for messages and for people.
         columns: cells beside the texts by the name of the column, n each.
     """
 
     texts: Sequence[list[str]]
     outputs: Mapping[str, Any]
-    times: list[str] | None
+    times: Sequence[str | None] | None
     place: str
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 

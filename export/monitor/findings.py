@@ -34,7 +34,8 @@ def find(reference: Reference, watch: Watch, limits: Limits) -> dict[str, Any]:
     windows = watch.in_order()
     if not windows:
         before = f", and {watch.passed_over} are before --since" if watch.passed_over else ""
-        raise ValueError(f"the logs hold no row to look at{before}.")
+        untimed = f", and {watch.without_time} have no time" if watch.without_time else ""
+        raise ValueError(f"the logs hold no row to look at{before}{untimed}.")
     compared = _compared(reference, windows)
     if not compared:
         raise ValueError("nothing that the reference has is in the logs.")
@@ -46,6 +47,7 @@ def find(reference: Reference, watch: Watch, limits: Limits) -> dict[str, Any]:
         "reference": {"made_from": reference.made_from, "rows": reference.rows},
         "rows": watch.rows,
         "passed_over": watch.passed_over,
+        "without_time": watch.without_time,
         "limits": asdict(limits) | {"p_of_a_feature": SAFETY * limits.level / looks},
         "moved": bool(of_whole) or any(found.any() for found in moved.values()),
         "features": [_feature(one, moved[one.sketch.name], windows, limits, looks) for one in compared],

@@ -147,7 +147,7 @@ class _Gathered:
     def taken(self) -> Rows:
         """The rows so far, which are forgotten."""
         outputs = {name: values for name, values in self._outputs.items() if any(v is not None for v in values)}
-        times = self._times if all(self._times) else None
+        times = [time or None for time in self._times] if any(self._times) else None
         rows = Rows(self._texts, outputs, times, self._place, self._columns)
         self._begin()
         return rows
@@ -185,9 +185,14 @@ def _rows_of_table(path: str, wanted: LogFields, options: ReadOptions, notices: 
         if cells:
             found = [list(column) for column in zip(*cells, strict=True)]
             outputs = dict(zip(answers, found[answers_of], strict=True))
-            times = [str(time).replace(" ", "T", 1) for time in found[-1]] if wanted.time_column else None
+            times = [_iso(time) for time in found[-1]] if wanted.time_column else None
             cells_of = dict(zip(beside, found[answers_of.stop :], strict=False))
             yield Rows(found[texts_of], outputs, times, table.place(first), cells_of)
+
+
+def _iso(time: Any) -> str | None:
+    """A cell of a column of times; None: it is empty."""
+    return None if time is None else str(time).strip().replace(" ", "T", 1) or None
 
 
 def _answers(columns: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:

@@ -25,6 +25,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
            f"{found['reference']['rows']} rows: {found['reference']['made_from']}")  # fmt: skip
     if found["passed_over"]:
         yield f"{found['passed_over']} rows before --since are passed over"
+    if found["without_time"]:
+        yield f"{found['without_time']} rows without a time are passed over"
     if found["not_in_logs"]:
         yield f"not in the logs, so not looked at: {', '.join(found['not_in_logs'])}"
     yield ""

@@ -2,7 +2,7 @@
 
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,8 +13,9 @@ from export.monitor.features import Features, Rows
 from export.monitor.redacting import redacting
 from export.monitor.reference import Reference
 
-# Of an ISO time, the part that names a day or an hour.
+# Of an ISO time, the part that names a day or an hour, or a second.
 PARTS = {"day": 10, "hour": 13}
+SECOND = 19
 AGO = {"d": "days", "h": "hours", "m": "minutes"}
 
 
@@ -48,6 +49,7 @@ class Watch:
         windows: by number of the window, or day or hour.
         rows: that were counted.
         passed_over: rows before `since`.
+        without_time: rows that are passed over too, as windows or `since` need their time.
     """
 
     def __init__(self, reference: Reference, size: int | str, since: str | None = None, shown: int = 0):
@@ -56,27 +58,29 @@ class Watch:
         self._size, self._since = size, since
         self.least = LeastFitting(reference, shown)
         self.windows: dict[Any, Window] = {}
-        self.rows = self.passed_over = 0
+        self.rows = self.passed_over = self.without_time = 0
 
     def add(self, rows: Rows) -> None:
         """Count the rows of a part of a log.
 
         Raises:
-            ValueError: they have no time and it is needed, or an answer is no number.
+            ValueError: none has a time and it is needed, one has no ISO time, or an answer is no number.
         """
+        times, kept = rows.times, np.ones(len(rows), bool)
         if self._since or isinstance(self._size, str):
-            self._check_times(rows)
+            times = self._in_utc(rows)
+            kept = np.array([time is not None for time in times], bool)
+            self.without_time += int((~kept).sum())
         rows = self._redacted(rows)
         values = self._features(rows)
         binned = {s.name: (s, s.bins(values[s.name])) for s in self._sketches if s.name in values}
         if self._since is not None:
-            assert rows.times is not None
-            kept = np.array([time >= self._since for time in rows.times], bool)
-            self.passed_over += int((~kept).sum())
-        else:
-            kept = np.ones(len(rows), bool)
-        for key, chosen in self._parts(rows, np.flatnonzero(kept)):
-            begins = f"row {self.rows + 1}" if rows.times is None else rows.times[chosen[0]]
+            assert times is not None
+            after = np.array([time is not None and time[:SECOND] >= self._since[:SECOND] for time in times], bool)
+            self.passed_over += int((kept & ~after).sum())
+            kept &= after
+        for key, chosen in self._parts(times, np.flatnonzero(kept)):
+            begins = (times[chosen[0]] if times else None) or f"row {self.rows + 1}"
             window = self.windows.setdefault(key, Window(begins))
             window.begins = begins if isinstance(self._size, str) and begins < window.begins else window.begins
             window.rows += len(chosen)
@@ -91,23 +95,17 @@ class Watch:
                     window.sums[name] = total + float(known.sum()), count + len(known)
         self.least.add(rows, values, kept)
 
-    def _check_times(self, rows: Rows) -> None:
+    def _in_utc(self, rows: Rows) -> list[str | None]:
         option = "--since" if self._since else f"--window {self._size}"
         if rows.times is None:
             raise ValueError(f"{rows.place} or below: a row has no time, which {option} needs; set --time_column.")
-        try:
-            # All are of one writer.
-            datetime.fromisoformat(rows.times[0])
-        except ValueError:
-            raise ValueError(
-                f"{rows.place}: {rows.times[0]!r} is no time in ISO's form, which {option} needs."
-            ) from None
+        return [time and utc(time, f"{rows.place} or below", option) for time in rows.times]
 
-    def _parts(self, rows: Rows, chosen: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
+    def _parts(self, times: Sequence[str | None] | None, chosen: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
         """Windows with the numbers of their rows."""
         if isinstance(self._size, str):
-            assert rows.times is not None
-            keys = np.array([rows.times[row][: PARTS[self._size]] for row in chosen.tolist()], str)
+            assert times is not None
+            keys = np.array([str(times[row])[: PARTS[self._size]] for row in chosen.tolist()], str)
         else:
             keys = (self.rows + np.arange(len(chosen))) // self._size
         for key in dict.fromkeys(keys.tolist()):
@@ -166,6 +164,25 @@ def window_size(word: str) -> int | str:
     if word.isdigit() and int(word) >= 50:
         return int(word)
     raise ValueError(f"--window {word}: give a number of rows, at least 50, or day, or hour.")
+
+
+def utc(time: str, place: str, option: str) -> str:
+    """An ISO time in UTC, to the second; one without an offset stays as it is.
+
+    Args:
+        time: as a log has it.
+        place: of it, for the message.
+        option: that needs it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = datetime.fromisoformat(time)
+        zone, found = found.tzinfo, found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    except (ValueError, OverflowError):
+        raise ValueError(f"{place}: {time!r} is no time in ISO's form, which {option} needs.") from None
+    return f"{found.isoformat(timespec='seconds')}{'Z' if zone else ''}"
 
 
 def since_time(word: str | None) -> str | None:

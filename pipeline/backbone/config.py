@@ -106,8 +106,8 @@ class ModelConfig:
     fusion: Literal["concat", "gated", "text", "hybrid", "auto"] = "auto"
     """How the columns beside the text come to it: as numbers behind the text's vector, with a hidden layer over both
     (concat); as a change of that vector (gated; Rahman et al., 2020); as words before the text (text); categories as
-    words and all columns as numbers (hybrid); or what is best on the validation rows with the checkpoint as it is, of
-    concat, text and hybrid (auto)."""
+    words and all columns as numbers (hybrid); or that of concat, text and hybrid which is best with the checkpoint as
+    it is, by cross-validation on at most 4,000 training rows (auto)."""
     fusion_units: CountOrZero | None = None
     """Of the hidden layer of concat and hybrid (0: none), by which text and columns decide together; none: 64 where
     training.method is fine_tune, else 0, as the others learn the last layer alone on fixed vectors."""

@@ -5,6 +5,7 @@ A change takes a text and random numbers, and gives the text back as it is where
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 
 from pipeline.evaluation.baseline import UNSPACED, unspaced
@@ -25,6 +26,20 @@ FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 HALF_WIDTH = {full: half for half, full in FULL_WIDTH.items()}
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A change that is decided once of a text, and then done to all parts of it alike.
+
+    Attributes:
+        decide: takes a text and random numbers, and gives what is done to a part.
+    """
+
+    decide: Callable[[str, Random], Callable[[str], str]]
+
+    def __call__(self, text: str, chance: Random) -> str:
+        return self.decide(text, chance)(text)
+
+
 def whitespace(text: str, chance: Random) -> str:
     """Spaces doubled or of another kind, and more of them around the text."""
     return " " + re.sub(" ", lambda _: chance.choice(("  ", "\n", "\u00a0")), text) + "  "
@@ -39,10 +54,10 @@ def punctuation(text: str, chance: Random) -> str:
     return whole + chance.choice("。！" if unspaced([whole]) else ".!")
 
 
-def case(text: str, chance: Random) -> str:
+def _case(text: str, chance: Random) -> Callable[[str], str]:
     """All letters capitals, or none."""
     capitals = text == text.lower() or (text != text.upper() and chance.random() < 0.5)
-    return text.upper() if capitals else text.lower()
+    return str.upper if capitals else str.lower
 
 
 def characters(text: str, chance: Random) -> str:
@@ -67,7 +82,8 @@ def width(text: str, chance: Random) -> str:
 
 
 TEXTS: dict[str, Change] = {
-    "whitespace": whitespace, "punctuation": punctuation, "case": case, "characters": characters, "width": width,
+    "whitespace": whitespace, "punctuation": punctuation, "case": Drawn(_case), "characters": characters,
+    "width": width,
 }  # fmt: skip
 
 
@@ -149,11 +165,12 @@ def add(phrases: Sequence[str], at_end: bool) -> Change:
 def swap(words: Sequence[str]) -> Change:
     """Each of the words becomes another one, in all texts of a row the same."""
 
-    def changed(text: str, chance: Random) -> str:
+    def decide(text: str, chance: Random) -> Callable[[str], str]:
         shift = chance.randrange(1, len(words))
-        return replace(dict(zip(words, [*words[shift:], *words[:shift]], strict=True)), both_ways=False)(text, chance)
+        others = replace(dict(zip(words, [*words[shift:], *words[:shift]], strict=True)), both_ways=False)
+        return lambda part: others(part, chance)
 
-    return changed
+    return Drawn(decide)
 
 
 def replace(pairs: Mapping[str, str], both_ways: bool = True) -> Change:
@@ -191,7 +208,11 @@ def sparing(change: Change, kept: Sequence[str]) -> Change:
 
     def changed(text: str, chance: Random) -> str:
         parts = pattern.split(text)
-        return "".join(part if i % 2 or not part.strip() else change(part, chance) for i, part in enumerate(parts))
+        decided = change.decide("".join(parts[::2]), chance) if isinstance(change, Drawn) else None
+        for i, part in enumerate(parts):
+            if i % 2 == 0 and part.strip():
+                parts[i] = decided(part) if decided else change(part, chance)
+        return "".join(parts)
 
     return changed
 

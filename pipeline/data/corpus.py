@@ -189,10 +189,17 @@ def _some(documents: Iterator[list[str]], files: list[str], config: CorpusConfig
 
 
 def no_documents(files: list[str], config: CorpusConfig) -> UserError:
-    """Why there are none to train on."""
+    """Why there are none to train on: no text, rules that leave out all, or all held out."""
     names = f"{', '.join(files[:5])}{', ...' if files[5:] else ''}"
-    if next(read_files(files, config=config, split=False), None) is None:
-        return UserError(f"{names}: there is no text.")
+    met: Counter[str] = Counter()
+    filters = filters_of(config.languages, config.quality)
+    if next(read_files(files, config=config, filters=filters, split=False, met=met), None) is None:
+        if not met:
+            return UserError(f"{names}: there is no text.")
+        by_rule = ", ".join(f"{count:,} by {rule}" for rule, count in met.most_common())
+        return UserError(
+            f"{names}: all documents are left out ({by_rule}): ask for less by corpus.quality or languages."
+        )
     return UserError(
         f"{names}: all documents are held out by corpus.validation_fraction {config.validation_fraction}: lower it, "
         "give another corpus.split_seed, or name corpus.validation."

@@ -114,7 +114,8 @@ def load(
         source = getattr(data, name)
         if source:
             wanted = wanted_columns(data, evaluation, name)
-            stores[name], recalled = convert_or_recall(source, data, cache, name, begun, wanted, redaction)
+            sizes = stores["train"].meta.sizes if "train" in stores else {}
+            stores[name], recalled = convert_or_recall(source, data, cache, name, begun, wanted, redaction, sizes)
             gone += [f"data.{name} ({', '.join(stores[name].meta.sources)})"] if recalled else []
     kind = tasks.kind_of(data)
     task = kind.of(data, stores["train"]) if learning else kind.stand_in(data)

@@ -4,8 +4,9 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.config import DataConfig
 from pipeline.data import sources
@@ -26,11 +27,12 @@ def convert_or_recall(
     begun: bool,
     wanted: Sequence[ExtraColumn] = (),
     redaction: Redaction = NOTHING,
+    sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Store, bool]:
     """`convert`, or the rows that the run has stored where the source cannot be found any more.
 
     Args:
-        source, config, cache, split, wanted, redaction: as `convert` takes them.
+        source, config, cache, split, wanted, redaction, sizes: as `convert` takes them.
         begun: whether a model has learned from the rows in `cache` already: then no other rows take their place.
 
     Returns:
@@ -40,7 +42,8 @@ def convert_or_recall(
         UserError: what `convert` says; the rows are others than the run began with.
     """
     manifest = _read(cache)
-    settings = {name: value for name, value in read_settings(config, wanted, redaction).items() if name != "data_dir"}
+    settings = read_settings(config, wanted, redaction, sizes)
+    settings.pop("data_dir")
     before = manifest.get(split)
     if before and (before["version"] != VERSION or before["settings"] != settings):
         before = None
@@ -51,7 +54,7 @@ def convert_or_recall(
         if before is None or not (cache / before["store"] / "meta.json").is_file():
             raise
         return Store(cache / before["store"]), True
-    store = convert(items, config, cache, split, wanted, redaction)
+    store = convert(items, config, cache, split, wanted, redaction, sizes)
     if begun and before and before["fingerprint"] != store.meta.fingerprint:
         raise UserError(
             f"{', '.join(store.meta.sources)}: the data changed since this run began ({before['rows']} {split} rows "

@@ -22,6 +22,7 @@ from pipeline.data.formats import (
 )
 from pipeline.errors import UserError
 from pipeline.extras import require
+from pipeline.files import digest_of
 from pipeline.wheel import fetch, is_wheel
 
 Row = tuple[int, list[Any] | str]
@@ -68,10 +69,12 @@ def identity(source: str, config: DataConfig) -> tuple:
     """What tells whether a source has changed: path, size and time of a file, or of all files of a folder."""
     if source.startswith("tfds:"):
         return (source, config.data_dir)
-    files = sorted(Path(source).glob("*/*.txt")) if Path(source).is_dir() else [Path(source)]
-    status = [file.stat() for file in files]
-    newest = max(one.st_mtime_ns for one in status)
-    return (str(Path(source).resolve()), len(files), sum(one.st_size for one in status), newest)
+    path = Path(source).resolve()
+    if not path.is_dir():
+        status = path.stat()
+        return (str(path), 1, status.st_size, status.st_mtime_ns)
+    files = sorted(path.glob("*/*.txt"))
+    return (str(path), len(files), digest_of(path, files))
 
 
 def place(source: str, number: int, format: str | None = None) -> str:

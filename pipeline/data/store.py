@@ -8,9 +8,10 @@ import hashlib
 import json
 import mmap
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class _Meta:
     fingerprint: str = ""
     extra: list[dict] = field(default_factory=list)
     """The `Column`s beside texts and targets."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """How many numbers the vectors of a column have, by its name."""
 
 
 class Store:
@@ -119,6 +122,7 @@ def convert(
     split: str,
     wanted: Sequence[ExtraColumn] = (),
     redaction: Redaction = NOTHING,
+    sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> Store:
     """Read a source into the cache, or take what an earlier run has put there.
 
@@ -129,24 +133,32 @@ def convert(
         split: "train", "validation" or "test": the default tfds split, and part of the store's name.
         wanted: columns beside texts and targets.
         redaction: what is replaced in texts before they are stored.
+        sizes: of the training rows' vectors, by column; where a column has none, the first one decides for the others.
 
     Raises:
         UserError: a row that cannot be used (with bad_rows: error), or no usable row at all.
     """
     items = sources.expand(source)
-    settings = read_settings(config, wanted, redaction)
+    settings = read_settings(config, wanted, redaction, sizes)
     key = json.dumps([VERSION, [sources.identity(item, config) for item in items], settings, split], sort_keys=True)
     folder = cache / f"{split}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not (folder / "meta.json").is_file():
         with replaced_folder(folder) as temporary:
-            _write(items, config, temporary, split, wanted, redaction)
+            _write(items, config, temporary, split, wanted, redaction, sizes)
     return Store(folder)
 
 
-def read_settings(config: DataConfig, wanted: Sequence[ExtraColumn], redaction: Redaction = NOTHING) -> dict:
+def read_settings(
+    config: DataConfig,
+    wanted: Sequence[ExtraColumn],
+    redaction: Redaction = NOTHING,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> dict:
     """What decides how a source is converted; without further columns or redaction, as before there were any."""
     settings = {name: value for name, value in asdict(config).items() if name in READ_SETTINGS}
     settings |= {name: value for name in COLUMN_SETTINGS if (value := getattr(config, name))}
+    if config.vector_columns:
+        settings["sizes"] = dict(sizes)
     extra = {"extra": [[one.role, one.column] for one in wanted]} if wanted else {}
     return settings | extra | ({"redaction": redaction.metadata() | {"rules": RULES}} if redaction else {})
 
@@ -225,9 +237,15 @@ class _Writer:
 
 
 def _write(
-    items: list[str], config: DataConfig, folder: Path, split: str, wanted: Sequence[ExtraColumn], redaction: Redaction
+    items: list[str],
+    config: DataConfig,
+    folder: Path,
+    split: str,
+    wanted: Sequence[ExtraColumn],
+    redaction: Redaction,
+    sizes: Mapping[str, int],
 ) -> None:
-    kind, count, beside = tasks.kind_of(config), len(config.text_columns), wanted_features(config)
+    kind, count, beside = tasks.kind_of(config), len(config.text_columns), wanted_features(config, sizes)
     columns = [*config.text_columns, *kind.columns(config)]
     targets = slice(count, len(columns))
     # One column may have two uses.
@@ -246,7 +264,7 @@ def _write(
                 if isinstance(cells, str):
                     raise ValueError(cells)
                 texts, target = clean_texts(cells[:count]), reader.read(cells[targets])
-                texts += [one.read(cells[place]) for one, place in zip(beside, beside_places, strict=True)]
+                kept = [one.read(cells[place]) for one, place in zip(beside, beside_places, strict=True)]
                 others = extra.read([cells[place] for place in places])
             except UserError:
                 raise
@@ -257,8 +275,10 @@ def _write(
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
                 continue
             taken += 1
-            writer.add(texts, target, others, (number, origin))
+            beside = [one.sized(cell) for one, cell in zip(beside, kept, strict=True)]
+            writer.add(texts + kept, target, others, (number, origin))
     writer.close()
+    meta.sizes = {one.column: one.size for one in beside if one.size is not None}
     _close(meta, writer, folder)
 
 

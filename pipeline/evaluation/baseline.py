@@ -1,6 +1,7 @@
 """What a linear model over TF-IDF learns from the same rows, beside the score: whether BERT is worth its price."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,17 @@ NAME = "TF-IDF with a linear model"
 COLUMNS_NAME, TOGETHER_NAME = "gradient boosting on the columns", "gradient boosting on the columns and TF-IDF"
 # With more training rows, or rows times classes, it takes longer than people wait for it.
 MOST_ROWS, MOST_DECISIONS = 50_000, 5_000_000
+# A tree a label is grown of all rows, a hundred times: 20 to 35 seconds a fit on one core at the limit, of which there
+# are two.
+MOST_BOOSTED = 100_000
 # The optimizer of logistic regression keeps some 25 copies of the weights, features times classes.
 MOST_FEATURES, MOST_WEIGHTS = 200_000, 8_000_000
 SAMPLE = 1000
 # Scripts that put no spaces between words: Thai to Khmer, Japanese, Chinese.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0002fa1f]")
+
+# Texts of a column, bytes [n], to a string tensor of what is read of them.
+Redacted = Callable[[np.ndarray], Any]
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,7 @@ class Baseline:
 
     def line(self, task: Task, name: str) -> str:
         """For the terminal, of one split."""
-        found = ", ".join(
-            f"{key.replace('_', ' ')} {value:.3f}"
-            for key, value in task.headline(self.scores[name]).items()
-            if value is not None
-        )
-        return f"{self.name} on the same rows: {found}"
+        return f"{self.name} on the same rows: {headline(task, self.scores[name])}"
 
     def warning(self, name: str) -> str | None:
         """Where the model is not clearly better."""
@@ -74,7 +76,12 @@ class Baseline:
 
 
 def baselines(
-    predicted: dict[str, np.ndarray], train: Split, splits: list[Split], task: Task, columns: tuple[Column, ...] = ()
+    predicted: dict[str, np.ndarray],
+    train: Split,
+    splits: list[Split],
+    task: Task,
+    columns: tuple[Column, ...] = (),
+    redacted: Redacted | None = None,
 ) -> list[Baseline]:
     """Learn from the training rows, and compare with a model: a linear one over TF-IDF, and where there are columns
     beside the text gradient boosting on them, alone and with TF-IDF.
@@ -86,8 +93,9 @@ def baselines(
         task: with the settings of its answers, before validation rows decide anything: they do for each by its own
             predictions.
         columns: of the rows.
+        redacted: what a baseline reads of texts, as the model does; None: all.
     """
-    vectors = Tfidf(train, MOST_WEIGHTS // task.baseline_outputs)
+    vectors = Tfidf(train, MOST_WEIGHTS // task.baseline_outputs, redacted)
     texts = [vectors(split) for split in (train, *splits)]
     made = task.baseline_predictions(texts[0], train.targets(), texts[1:])
     # With fewer features than it would have it is a weaker baseline, which its name says.
@@ -108,7 +116,12 @@ def baselines(
 
 
 def out_of_fold_baseline(
-    predicted: np.ndarray, rows: Split, folds: np.ndarray, taught: np.ndarray | None, task: Task
+    predicted: np.ndarray,
+    rows: Split,
+    folds: np.ndarray,
+    taught: np.ndarray | None,
+    task: Task,
+    redacted: Redacted | None = None,
 ) -> Baseline:
     """The linear model over TF-IDF, learned without each fold in turn, compared with a model's predictions.
 
@@ -118,6 +131,7 @@ def out_of_fold_baseline(
         folds: int [n], from 0.
         taught: bool [folds, n], the rows that may be learned from where a fold is asked about; None: all others.
         task: with the settings of its answers.
+        redacted: what the baseline reads of texts, as the model does; None: all.
     """
     made, name = np.zeros((len(rows), predicted.shape[1])), NAME
     for fold in np.unique(folds):
@@ -125,10 +139,17 @@ def out_of_fold_baseline(
         known = ~out if taught is None else ~out & taught[fold]
         if known.any():
             learned, asked = part(rows, known), part(rows, out)
-            vectors = Tfidf(learned, MOST_WEIGHTS // task.baseline_outputs)
+            vectors = Tfidf(learned, MOST_WEIGHTS // task.baseline_outputs, redacted)
             made[out] = task.baseline_predictions(vectors(learned), learned.targets(), [vectors(asked)])[0]
             name = f"{NAME}, of fewer features" if vectors.cut else name
     return _scored(name, [made], {rows.name: task.row_scores(rows.targets(), predicted)}, [rows], task)
+
+
+def headline(task: Task, scores: dict[str, Any]) -> str:
+    """The task's main scores on one line, those that are defined."""
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:.3f}" for key, value in task.headline(scores).items() if value is not None
+    )
 
 
 def _scored(
@@ -170,15 +191,16 @@ class Tfidf:
     Args:
         train: the rows.
         most: features of all columns together, if not MOST_FEATURES of each.
+        redacted: what is read of texts; None: all.
 
     Attributes:
         cut: whether `most` leaves a column less than it would have.
     """
 
-    def __init__(self, train: Split, most: int | None = None):
+    def __init__(self, train: Split, most: int | None = None, redacted: Redacted | None = None):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        columns = _texts(train)
+        self._redacted, columns = redacted, _texts(train, redacted)
         kind: Any = {"analyzer": "char", "ngram_range": (1, 3)} if unspaced(columns[0]) else {"ngram_range": (1, 2)}
         # Words of one letter count too, and nothing is a stop word.
         kind |= {} if "analyzer" in kind else {"token_pattern": r"(?u)\b\w+\b|[^\w\s]"}
@@ -193,13 +215,15 @@ class Tfidf:
     def __call__(self, split: Split) -> Any:
         from scipy.sparse import hstack
 
-        pairs = zip(self._fitted, _texts(split), strict=True)
+        pairs = zip(self._fitted, _texts(split, self._redacted), strict=True)
         return hstack([made.transform(column) for made, column in pairs if made is not None], format="csr")
 
 
-def _texts(split: Split) -> list[list[str]]:
+def _texts(split: Split, redacted: Redacted | None) -> list[list[str]]:
     """Of each column."""
-    return [[text.decode() for text in column] for column in split.texts(slice(None))]
+    columns = split.texts(slice(None))
+    shown = columns if redacted is None else [redacted(column).numpy() for column in columns]
+    return [[text.decode() for text in column] for column in shown]
 
 
 def unspaced(texts: list[str]) -> bool:

@@ -16,17 +16,20 @@ class EvaluationConfig:
 
     baseline: Literal["auto", "tfidf", "none"] = "auto"
     """Score beside the model a linear one over TF-IDF that learns from the same rows, and warn where the model is not
-    clearly better. auto: where there are under 50,000 training rows, and rows times
-    labels are under 5,000,000."""
+    clearly better; where there are columns beside the text, gradient boosting on them too. auto: where there are under
+    50,000 training rows, and rows times labels are under 5,000,000, for boosting no more than 100,000. tfidf: both,
+    however long they take."""
     cross_validation: CountOrZero = 0
     """Score the training rows too, each by a model that has not seen it, of two or more that are trained beside; 0: do
-    not. Rows that training.drop_suspicious leaves out are scored as well; which, each model's own rows decide. For few
-    rows, with data.validation_fraction and data.test_fraction 0."""
+    not. Rows that training.drop_suspicious leaves out are scored as well; which, each model's own rows decide. None
+    learns from data.unlabelled. For few rows, with data.validation_fraction and data.test_fraction 0."""
     batch_size: Count = 64
     """Examples a forward pass."""
     threshold: Share | Literal["tuned"] = 0.5
     """Probability from which a label counts as given, where a row has any number of labels. tuned: for each label the
-    one of the best F1 on the validation rows; with two labels, one a row, that of the rarer one."""
+    one of the best F1 on the validation rows; with two labels, one a row, that of the rarer one. The scores by which
+    the best epoch is chosen are of these answers: it cannot be changed while a run is being trained, and changed
+    afterwards the weights stay."""
     calibration: Literal["auto", "none"] = "auto"
     """Divide the logits of what is served by the temperature that suits the validation rows, so that of the answers
     with a probability of 0.9 nine in ten are right; or give each label a line of its own, where that is clearly better
@@ -47,6 +50,11 @@ def check_cross_validation(config: "Config") -> None:
     require(
         config.evaluation.cross_validation != 1,
         "evaluation.cross_validation 1 leaves no other fold to learn from: give 2 or more, or 0 for none.",
+    )
+    require(
+        not (config.evaluation.cross_validation and config.distillation.teacher),
+        "evaluation.cross_validation goes without distillation.teacher, which has learned the rows that are held out "
+        "and would tell them: unset one of the two.",
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.load import DataSplits
 from pipeline.data.split import Split
-from pipeline.evaluation.baseline import MOST_DECISIONS, MOST_ROWS, Baseline, baselines, calibrated
+from pipeline.evaluation.baseline import MOST_BOOSTED, MOST_DECISIONS, MOST_ROWS, Baseline, baselines, calibrated
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.groups import scores_by_group
 from pipeline.evaluation.lengths import scores_by_length
@@ -26,7 +26,7 @@ class Evaluation:
         mistakes: where the model is most wrong, with "text", the row's texts: on the test rows, else the validation
             rows.
         baseline: what a linear model scores on the same rows; None: nobody asked it.
-        boosted: what gradient boosting scores, where there are columns beside the text.
+        boosted: what gradient boosting scores, where there are columns beside the text and it is asked.
     """
 
     task: Task
@@ -70,7 +70,8 @@ def evaluate(
         found.scores[shown.name] |= {"by_length": by_length} if by_length else {}
     train = data.train
     if train is not None and splits and compares(config, train, task):
-        found.baseline, *found.boosted = baselines(predictions, train, splits, asked, data.features.columns)
+        columns = data.features.columns if _boosts(config, train, task) else ()
+        found.baseline, *found.boosted = baselines(predictions, train, splits, asked, columns, redacted)
     return found
 
 
@@ -85,3 +86,8 @@ def compares(config: EvaluationConfig, train: Split, task: Task) -> bool:
     if config.baseline == "auto":
         return len(train) < MOST_ROWS and len(train) * task.outputs < MOST_DECISIONS
     return config.baseline == "tfidf"
+
+
+def _boosts(config: EvaluationConfig, train: Split, task: Task) -> bool:
+    """Whether gradient boosting on columns beside the text is asked too."""
+    return config.baseline == "tfidf" or len(train) * task.outputs <= MOST_BOOSTED

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 import pipeline.tasks
 from pipeline.evaluation import plots
-from pipeline.evaluation.baseline import Baseline
+from pipeline.evaluation.baseline import Baseline, headline
 from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.formatting import number, percent
 from pipeline.evaluation.groups import group_findings, tables_of_groups
@@ -21,6 +21,7 @@ from pipeline.files import write_text
 from pipeline.tasks.task import Task
 
 SPLITS = ("train", "validation", "test")
+CROSS_VALIDATION = "cross_validation"
 FINE_TUNING_CHARTS = {
     "Loss": {"training": "loss", "validation": "validation_loss"},
     # The lines are the task's.
@@ -76,7 +77,7 @@ class ReportContent:
         """What is known once a model is evaluated."""
         self.task, self.mistakes = found.task, found.mistakes
         self.baselines = [*([found.baseline] if found.baseline else []), *found.boosted]
-        if crossed := self.metrics.get("cross_validation_baseline"):
+        if crossed := self.metrics.get(f"{CROSS_VALIDATION}_baseline"):
             self.baselines.append(Baseline.of_metrics(crossed))
         self.data_summary, self.warnings = data_summary, warnings
         if found.baseline is not None:
@@ -87,7 +88,7 @@ class ReportContent:
     @property
     def shown(self) -> str | None:
         """The split whose scores are shown."""
-        return next((split for split in ("test", "validation", "cross_validation") if self.metrics.get(split)), None)
+        return next((split for split in ("test", "validation", CROSS_VALIDATION) if self.metrics.get(split)), None)
 
     def findings(self) -> tuple[list[str], list[str]]:
         """Warnings and notes about the scores."""
@@ -107,12 +108,16 @@ class ReportContent:
         return warnings, self.compared() + of_task[1] + of_groups[1]
 
     def compared(self) -> list[str]:
-        """Lines on what others score on the rows that are shown."""
+        """Lines on what others score on the rows that are shown, and on the score of cross-validation beside them."""
         if self.task is None or self.shown is None:
             return []
         lines = [one.line(self.task, self.shown) for one in self.baselines if self.shown in one.scores]
-        note = self.metrics.get("cross_validation", {}).get("note")
-        return [*lines, note] if note else lines
+        crossed = self.metrics.get(CROSS_VALIDATION, {})
+        if crossed and self.shown != CROSS_VALIDATION:
+            title = f"cross-validation of the {crossed['rows']} training rows in {crossed['folds']} folds"
+            lines.append(f"{title}: {headline(self.task, crossed)}")
+            lines += [one.line(self.task, CROSS_VALIDATION) for one in self.baselines if CROSS_VALIDATION in one.scores]
+        return [*lines, crossed["note"]] if "note" in crossed else lines
 
 
 def write_report(path: Path | str, content: ReportContent) -> list[str]:

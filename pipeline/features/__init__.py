@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pipeline.features.columns import Column, FeatureColumn, column_from, metadata_of
+from pipeline.features.columns import Column, FeatureColumn, Vector, column_from, metadata_of
 
 TEXT_INPUTS = {1: ("text",), 2: ("text_a", "text_b")}
 """Names of the inputs of one text a row, and of a pair."""
@@ -69,7 +69,14 @@ class Features:
 
     def wanted(self, setting: str) -> list[FeatureColumn]:
         """How the columns beside the texts are read; `setting` names where from, for messages."""
-        return [FeatureColumn(column.name, type(column), setting) for column in self.columns]
+        return [
+            FeatureColumn(column.name, type(column), setting, self.sizes.get(column.name)) for column in self.columns
+        ]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many numbers the vectors of a column have, by its name."""
+        return {column.name: column.size for column in self.columns if isinstance(column, Vector)}
 
     def metadata(self) -> dict[str, Any]:
         """JSON-able: "inputs" and what `from_metadata` needs."""

@@ -7,9 +7,10 @@ as its name, a date as ISO writes it, a vector as its numbers with spaces betwee
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -162,15 +163,13 @@ class Vector:
 
     @classmethod
     def fitted(cls, name: str, cells: Sequence[bytes]) -> Self:
-        """Of the training rows' cells.
+        """Of the training rows' cells, which are of one size as they are read.
 
         Raises:
-            UserError: vectors of several sizes, or none at all.
+            UserError: there is no vector.
         """
-        sizes = Counter(len(cell.split()) for cell in cells if cell)
-        if len(sizes) != 1:
-            found = ", ".join(f"{count} of {size} numbers" for size, count in sizes.most_common(3)) or "none"
-            raise UserError(f"data.vector_columns {name!r}: the training rows' vectors differ in size: {found}.")
+        if not any(cells):
+            raise UserError(f"data.vector_columns {name!r}: no training row has a vector.")
         values = np.array([cell.split() for cell in cells if cell], np.float64)
         centred = values - values.mean(axis=0)
         scale = float(np.sqrt((centred**2).mean())) or 1.0
@@ -202,6 +201,8 @@ class FeatureColumn:
     kind: type[Column]
     setting: str
     """That names it, for messages."""
+    size: int | None = None
+    """Numbers that a vector has; None: any."""
 
     def read(self, cell: Any) -> bytes:
         """A cell as it is kept.
@@ -213,11 +214,16 @@ class FeatureColumn:
             return b""
         return _READERS[self.kind.kind](self, cell).encode()
 
+    def sized(self, kept: bytes) -> Self:
+        """The column whose further vectors have as many numbers as a cell that it has read."""
+        return replace(self, size=len(kept.split())) if self.kind is Vector and self.size is None and kept else self
 
-def wanted_features(data: "DataConfig") -> list[FeatureColumn]:
-    """The columns beside the texts, in the order of a model's inputs."""
+
+def wanted_features(data: "DataConfig", sizes: Mapping[str, int] = MappingProxyType({})) -> list[FeatureColumn]:
+    """The columns beside the texts, in the order of a model's inputs; `sizes` are those of vectors, as far as they are
+    known, by column."""
     return [
-        FeatureColumn(name, kind, f"data.{setting}")
+        FeatureColumn(name, kind, f"data.{setting}", sizes.get(name))
         for setting, kind in (
             ("numeric_columns", Number),
             ("categorical_columns", Category),
@@ -261,6 +267,11 @@ def _vector(wanted: FeatureColumn, cell: Any) -> str:
         values = np.array(np.nan)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise ValueError(f"has no list of numbers in {wanted.setting} {wanted.column!r}: {shown(cell)}")
+    if wanted.size not in (None, values.size):
+        raise ValueError(
+            f"has a list of another length in {wanted.setting} {wanted.column!r} than others: {values.size} "
+            f"in place of {wanted.size}"
+        )
     return " ".join(map(str, values))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.data.extra_columns import GROUP
 from pipeline.data.folds import fold_numbers, part
 from pipeline.data.load import DataSplits, Judged, described
 from pipeline.data.split import Split
@@ -82,7 +83,9 @@ def _judged(config: Config, data: DataSplits, vectors: Callable[[], np.ndarray],
     def decide() -> dict:
         return {"rows": [_dropped_beside(config, data.task, train, vectors(), numbers == one) for one in range(folds)]}
 
-    rows = decided(config, data, workers, f"dropped_in_{folds}_folds.json", decide)["rows"]
+    # Rows without groups were always dealt as they are now.
+    kind = "folds_of_groups" if GROUP in train.store.columns else "folds"
+    rows = decided(config, data, workers, f"dropped_in_{folds}_{kind}.json", decide)["rows"]
     return Judged(train, np.stack([~np.isin(np.arange(len(train)), one) for one in rows]))
 
 

@@ -1,5 +1,6 @@
 """Which texts to label next: those that the labels so far leave open, and of every kind."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,6 +95,7 @@ def choose_next(source: Source, pool: Pool, count: int, by_fit: bool = False) ->
     # What a column's numbers are worth is known from labelled rows alone.
     features = Features(tuple(config.data.text_columns)) if data is None else data.features
     forward, read = frozen(config, features), len(features.cells)
+    refuse_other_sizes(features, pool.rows)
     vectors = vectors_of_texts(forward, [row.texts[:read] for row in pool.rows if row.texts])
     unsure = None if data is None else _open(config, data, forward, vectors, by_fit)
     chosen = choose(vectors, min(count, len(pool.rows)), config.training.seed, unsure)
@@ -125,6 +127,17 @@ def _known(data: DataSplits | None, redaction: Redaction) -> set[str]:
 
 def _plain(texts: tuple[str, ...]) -> str:
     return " \x1f ".join(map(plain, texts))
+
+
+def refuse_other_sizes(features: Features, rows: Sequence[Row]) -> None:
+    """Of vectors beside the texts, whose size only the labelled rows tell."""
+    wanted = features.wanted("data.vector_columns")
+    for row in rows:
+        try:
+            for one, cell in zip(wanted, (row.texts or ())[len(features.text_columns) :], strict=False):
+                one.read(cell)
+        except ValueError as error:
+            raise UserError(f"{row.place}: the row {error}; mend it.") from None
 
 
 def _as_training_rows(config: Config, pool: Pool, chosen: list[Row]) -> tuple[list[str], list[list]]:

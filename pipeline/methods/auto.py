@@ -116,4 +116,6 @@ def _fits(name: str, run: Assembly, rows: Split) -> bool:
 def _clearly_less(losses_of_one: np.ndarray, losses_of_other: np.ndarray) -> bool:
     """Whether the mean is less by more than a standard error of the difference."""
     gained = losses_of_other - losses_of_one
+    if len(gained) < 2:
+        return False
     return float(gained.mean()) > float(gained.std(ddof=1)) / np.sqrt(len(gained))

@@ -9,12 +9,12 @@ from pipeline.assemble import Assembly
 from pipeline.data.folds import fold_numbers
 from pipeline.evaluation.baseline import out_of_fold_baseline
 from pipeline.evaluation.evaluate import compares
+from pipeline.evaluation.report import CROSS_VALIDATION
 from pipeline.methods.auto import choose, chosen_method
 from pipeline.methods.trials import Trials
 from pipeline.tasks.task import Task
 from pipeline.training.workers import Workers
 
-NAME = "cross_validation"
 BY_THE_SAME_ROWS = (
     "the scores of cross-validation are a little too good: training.method auto has chosen by held-out rows among these"
 )
@@ -24,9 +24,10 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     """Scores of the training rows by models that have not seen them, as "cross_validation", and of the
     linear baseline as "cross_validation_baseline"; {} where nobody asks.
 
-    The model that is served learns from all of these rows, and is a little better. Rows that training.drop_suspicious
-    leaves out are scored too, for those that are hard to predict are among them; each model learns from what the rows
-    of its own folds leave of each other.
+    The model that is served learns from all of these rows, and is a little better. Where it also learns from texts that
+    a model has given labels (data.unlabelled), what is scored is a training without them. Rows that
+    training.drop_suspicious leaves out are scored too, for those that are hard to predict are among them; each model
+    learns from what the rows of its own folds leave of each other.
 
     Args:
         run: its model as it was made.
@@ -46,9 +47,10 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     about: dict[str, Any] = {"folds": folds, "method": name}
     if run.config.training.method == "auto" and choose(run, train, workers).tried:
         about["note"] = BY_THE_SAME_ROWS
-    found = {NAME: about | task.scores(rows.targets(), predictions)}
+    found = {CROSS_VALIDATION: about | task.scores(rows.targets(), predictions)}
     if compares(run.config.evaluation, rows, task):
         numbers = fold_numbers(rows, folds, run.config.training.seed)
-        baseline = out_of_fold_baseline(predictions, replace(rows, name=NAME), numbers, taught, task)
-        found[f"{NAME}_baseline"] = baseline.metrics(task)
+        named = replace(rows, name=CROSS_VALIDATION)
+        baseline = out_of_fold_baseline(predictions, named, numbers, taught, task, run.encoder.redacted)
+        found[f"{CROSS_VALIDATION}_baseline"] = baseline.metrics(task)
     return found

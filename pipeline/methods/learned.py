@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from pipeline.data.folds import fold_numbers
+from pipeline.data.folds import inner_fold_numbers
 from pipeline.data.split import Split
 from pipeline.errors import UserError
 from pipeline.methods.linear import Examples, Linear, LinearFit, choose_strength
@@ -39,8 +39,8 @@ class Learned:
 def learn(
     task: Task, rows: Split, vectors: np.ndarray, seed: int, *, label_smoothing: float = 0.0, balanced: bool = False
 ) -> Learned:
-    """Learn rows with their targets and weights, under the C that is best for rows not learned from; equal texts, and
-    the rows of a group, are in one fold.
+    """Learn rows with their targets and weights, under the C that is best for rows not learned from; equal texts are in
+    one fold, and so are the rows of a group, where there are two groups or more.
 
     Args:
         task: of the rows.
@@ -53,7 +53,7 @@ def learn(
     Raises:
         UserError: all rows have one text.
     """
-    folds = fold_numbers(rows, FOLDS, seed)
+    folds = inner_fold_numbers(rows, FOLDS, seed)
     if len(np.unique(folds)) < 2:
         raise UserError(f"{len(rows)} training rows have one text between them: there is nothing to hold out.")
     values = rows.targets()

@@ -167,7 +167,8 @@ class _Rows:
             )
 
     def _of_source(self) -> Iterator[tuple[bytes, ...]]:
-        skipped, texts, beside = 0, len(self.config.text_columns), wanted_features(self.config)
+        skipped, texts = 0, len(self.config.text_columns)
+        beside = wanted_features(self.config, self.data.features.sizes)
         for source in sources.expand(self.config.unlabelled or ""):
             rows = redacted_rows(sources.read(source, self.config, self.columns, "train"), texts, self.redaction)
             for number, cells in islice(rows, self.config.max_examples):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.assemble import Assembly
+from pipeline.data.extra_columns import GROUP
 from pipeline.data.folds import fold_numbers, part
 from pipeline.data.split import Split
 from pipeline.errors import UserError
@@ -41,6 +43,12 @@ class Trials:
         """Where the outcomes are kept: those of other rows or tokens lie elsewhere."""
         return Path(str(self.run.config.run_dir)) / "trials" / identity_of(self.run)
 
+    @cached_property
+    def updates(self) -> int:
+        """Of a trial: those of a training on the labelled rows, also where the run learns from more."""
+        train, learned = self.run.data.train, self.run.data.learned
+        return self.run.updates if train is None or learned is None else self.run.updates_of(train)
+
     def out_of_fold(self, name: str, folds: int, asked: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Train by a method without each fold in turn, and ask about that fold.
 
@@ -63,6 +71,9 @@ class Trials:
             )
         logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
         more = "" if self.taught is None else "-with-doubted-rows"
+        # Rows without groups were always dealt as they are now.
+        more += "-of-groups" if GROUP in self.rows.store.columns else ""
+        more += "" if self.updates == self.run.updates else f"-in-{self.updates}-updates"
         for fold in range(folds if asked is None else asked):
             out = numbers == fold
             known = ~out if self.taught is None else ~out & self.taught[fold]
@@ -87,7 +98,8 @@ class Trials:
         )
         # It ends, wherever the run itself is to pause; but not after its deadline.
         pause, run.pause = run.pause, replace(run.pause, epochs=None)
-        method(name)(run, part(self.rows, known), checkpoints, None)
+        with run.making(self.updates):
+            method(name)(run, part(self.rows, known), checkpoints, None)
         run.pause = pause
         logits = run.forward("logits", self.workers)(part(self.rows, out))
         for variable, value in zip(self._variables(), state, strict=True):

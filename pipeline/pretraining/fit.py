@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import tensorflow as tf
 from pipeline.config import Config, PhaseConfig, PretrainingConfig
 from pipeline.pretraining.examples import ExampleSettings, held_out_batches, pretraining_batches
 from pipeline.pretraining.model import PretrainingModel
+from pipeline.pretraining.plan import Objective, why_no_pairs
 from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
 from pipeline.training.checkpoint import Checkpoints, Progress
@@ -188,7 +190,7 @@ class HeldOutScores:
 
     Args:
         model: scored as it is.
-        corpus: held-out text.
+        corpus: held-out text; where it has no pairs for the objective, masked tokens alone are scored.
         encoder: whose tokens it holds.
         config: the pretraining section.
         workers: they divide the batches among them, and all get the scores.
@@ -203,6 +205,7 @@ class HeldOutScores:
         workers: Workers,
     ):
         self.corpus, self.encoder, self.config, self.workers = corpus, encoder, config, workers
+        self._objective: Objective = "none" if why_no_pairs(corpus, config.objective) else config.objective
 
         @tf.function(autograph=False)
         def sums(data):
@@ -212,9 +215,11 @@ class HeldOutScores:
         self._sums = sums
 
     def __call__(self, phase: PhaseConfig) -> dict[str, float]:
-        """masked_loss (nats a token), perplexity, masked_accuracy and, with pairs, next_sentence_accuracy."""
+        """masked_loss (nats a token), perplexity, masked_accuracy and, with pairs, next_sentence_accuracy; nothing
+        where no token can be predicted, as all are of unknown words."""
         size = self.config.evaluation_batch_size
-        settings = dataclasses.replace(example_settings(self.config, phase), batch_size=size)
+        settings = example_settings(self.config, phase)
+        settings = dataclasses.replace(settings, batch_size=size, objective=self._objective)
         batches = held_out_batches(self.corpus, self.encoder, settings)
         batches = batches.take(math.ceil(self.config.evaluation_examples / size))
         index, count = self.workers.shard
@@ -227,15 +232,19 @@ class HeldOutScores:
             row[: len(names)] = [float(losses.get(name, 0.0)) for name in names]
             row[len(names) : len(names) + len(weights)] = [float(weight) for weight in weights]
         *sums, tokens, pairs = self.workers.sum(rows).sum(axis=0).tolist()
-        totals, counts = dict(zip(names, sums, strict=True)), (tokens, pairs)
-        loss = totals["masked_loss"] / counts[0]
+        if not tokens:
+            if self.workers.chief:
+                print("warning: no token of the held-out text can be predicted: it is not scored.", file=sys.stderr)
+            return {}
+        totals = dict(zip(names, sums, strict=True))
+        loss = totals["masked_loss"] / tokens
         scores = {
             "masked_loss": loss,
             "perplexity": math.exp(min(loss, 700.0)),
-            "masked_accuracy": totals["masked_accuracy"] / counts[0],
+            "masked_accuracy": totals["masked_accuracy"] / tokens,
         }
         if pairs:
-            scores["next_sentence_accuracy"] = totals["next_sentence_accuracy"] / counts[1]
+            scores["next_sentence_accuracy"] = totals["next_sentence_accuracy"] / pairs
         return scores
 
 

@@ -31,19 +31,20 @@ class PretrainingModel(ExactModel):
         return [tf.reduce_sum(weights[name]) for name in names]
 
     def losses_of(self, data, totals, training=True):
-        """Also "masked_loss", "masked_accuracy" and, with a next-sentence head, "next_sentence_accuracy"."""
+        """Also "masked_loss", "masked_accuracy" and, with a next-sentence head, "next_sentence_accuracy"; 0 each where
+        a batch has no token to predict, or no pair."""
         inputs, targets, weights = data
         outputs = self(inputs, training=training)
         logits = tf.reshape(outputs["masked_logits"], [-1, outputs["masked_logits"].shape[-1]])
         ids = tf.reshape(targets["masked_ids"], [-1])
-        shares = tf.reshape(weights["masked_weights"], [-1]) / totals[0]
+        shares = tf.math.divide_no_nan(tf.reshape(weights["masked_weights"], [-1]), totals[0])
         masked_loss = _mean_cross_entropy(ids, logits, shares)
         losses = {"loss": masked_loss, "masked_loss": masked_loss, "masked_accuracy": _accuracy(ids, logits, shares)}
         if self.z_loss:
             losses["loss"] += self.z_loss * tf.reduce_sum(shares * tf.square(tf.reduce_logsumexp(logits, axis=-1)))
         if self.next_sentence:
             logits, labels = outputs["next_sentence_logits"], targets["next_sentence"]
-            shares = weights["next_sentence_weights"] / totals[1]
+            shares = tf.math.divide_no_nan(weights["next_sentence_weights"], totals[1])
             losses["loss"] += _mean_cross_entropy(labels, logits, shares)
             losses["next_sentence_accuracy"] = _accuracy(labels, logits, shares)
         return losses

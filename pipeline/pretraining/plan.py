@@ -82,18 +82,26 @@ def plan(
         raise UserError(f"A sequence_length of {sequence_length} leaves no room for two tokens: give more.")
     if not corpus.tokens:
         raise UserError("The corpus has no tokens: there is nothing to train on.")
-    if objective == "nsp" and corpus.documents < 2:
+    if why := why_no_pairs(corpus, objective):
+        advice = "mark where documents begin, or use" if corpus.documents < 2 else "use"
+        others = "sop or none" if corpus.sentences > corpus.documents else "none"
         raise UserError(
-            "The corpus is one document, so there is no other to take a random next sentence from: "
-            "mark where documents begin, or use the objective sop or none."
+            f"The corpus has no pairs for the objective {objective}: {why}; {advice} the objective {others}."
         )
-    if objective != "none" and corpus.sentences == corpus.documents:
-        raise UserError("No document has two sentences, so there are no pairs: use the objective none.")
     random = np.random.Generator(_philox(seed, epoch, PLAN_STREAM))
     blocks = list(_blocks(corpus, room, objective, random, short_share))
     joined = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
     order = np.random.Generator(_philox(seed, epoch, ORDER_STREAM)).permutation(len(joined[0]))
     return Examples(*(column[order] for column in joined))
+
+
+def why_no_pairs(corpus: TokenCorpus, objective: Objective) -> str | None:
+    """Why an objective finds no pairs of sentences in a corpus; None: it does, or looks for none."""
+    if objective == "nsp" and corpus.documents < 2:
+        return "it is one document, so there is no other to take a random next sentence from"
+    if objective != "none" and corpus.sentences == corpus.documents:
+        return "no document has two sentences"
+    return None
 
 
 def _blocks(

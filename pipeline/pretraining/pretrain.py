@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pipeline.files import write_text
 from pipeline.pretraining.duplicates import left_out
 from pipeline.pretraining.fit import PretrainingProgress, fit, unigram_entropy
 from pipeline.pretraining.model import PretrainingModel, build_pretraining_model, heads_of
+from pipeline.pretraining.plan import why_no_pairs
 from pipeline.pretraining.prepare import Tokenization, described, prepare, warn_of_empty
 from pipeline.pretraining.tokens import TokenCorpus
 from pipeline.text import TextEncoder
@@ -191,7 +193,14 @@ def _corpora(
         held_out = tokens("validation")
     if workers.chief:
         warn_of_empty(config.corpus, train, held_out)
-    return train, held_out if held_out and held_out.tokens else None
+    if not held_out or not held_out.tokens:
+        return train, None
+    why = why_no_pairs(held_out, config.pretraining.objective)
+    if why and workers.chief:
+        count = f"{held_out.documents:,} document{'s' * (held_out.documents != 1)}"
+        print(f"warning: of the held-out text ({count}) only masked tokens are scored, no pairs: {why}; hold out more "
+              "by corpus.validation_fraction or corpus.validation.", file=sys.stderr)  # fmt: skip
+    return train, held_out
 
 
 def make_pretraining_optimizer(config: PretrainingConfig, model: PretrainingModel) -> AdamW:

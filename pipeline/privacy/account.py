@@ -46,6 +46,10 @@ def _account(place: Path) -> int:
     if found > statement.epsilon * (1 + SAME):
         print("These numbers do not give what is claimed: they, or the accountant, have changed.")
         return 1
+    if statement.dropout:
+        print("The run is of an older version, in which a row decided the dropout of others: unless its model had none "
+              "(model.dropout 0, and the checkpoint's own), the claim does not hold: train it again.")  # fmt: skip
+        return 1
     if not statement.secret:
         print("Nothing is private: batches and noise follow from training.privacy.seed.")
         return 1

@@ -80,6 +80,11 @@ def noise_for(epsilon: float, rate: float, updates: int, delta: float) -> float:
     while epsilon_of(enough, rate, updates, delta) > epsilon:
         enough *= 2
         if enough > MOST_NOISE:
+            if math.isinf(epsilon_of(enough, rate, updates, delta)):
+                raise UserError(
+                    f"training.privacy.delta {delta:g} is below what the accountant can tell from 0: set it to 1e-12 "
+                    "or more, or to auto."
+                )
             raise UserError(
                 f"training.privacy.epsilon {epsilon:g} is too small for {updates} updates of {rate:.2%} of the rows."
             )

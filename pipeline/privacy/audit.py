@@ -125,7 +125,8 @@ def _canaries(folder: Path, run_dir: Path, config: Config, count: int, seed: int
         for one in chosen
         if one.included
     ]
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # In ASCII, as which any encoding that the other files may have (data.encoding) reads it.
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_text(folder / INCLUDED, lines)
     write_text(path, json.dumps([asdict(one) for one in chosen], ensure_ascii=False))
     return chosen
@@ -145,7 +146,8 @@ def _with_canaries(config: Config, included: Path) -> Config:
     plain = {"abstain_below": 0.0, "abstain_error": 0.0, "coverage": 0.0, "onnx": "none", "publish": None}
     return replace(
         config,
-        data=replace(config.data, train=[*sources, str(included)]),
+        # Canaries have neither language nor time, which decide nothing of a private training.
+        data=replace(config.data, train=[*sources, str(included)], language_column=None, time_column=None),
         export=replace(config.export, enabled=True, recorded_examples=0, warmup_batch_sizes=[], signatures=[], **plain),
     )
 

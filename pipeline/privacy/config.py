@@ -72,6 +72,7 @@ def check_privacy(config: "Config") -> None:
         ("training.xla", training.xla is True, False, "the private update is not compiled"),
         ("training.strategy", training.strategy == "tpu", False, "TPUs round the products that norms are of"),
         ("text.long", config.text.long == "chunks", False, "a text must be one sequence"),
+        ("data.max_examples", data.max_examples, None, "a row less lets another one in"),
         ("data.unlabelled", data.unlabelled, None, "a model without noise would label the texts"),
         ("data.weight_column", data.weight_column, None, "weights are relative to those of other rows"),
         ("data.language_temperature", data.language_temperature, 1, "how often a row is drawn depends on others"),

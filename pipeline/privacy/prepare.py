@@ -11,7 +11,7 @@ from pipeline.data.batching import training_batches
 from pipeline.data.extra_columns import GROUP
 from pipeline.data.split import Split
 from pipeline.errors import UserError
-from pipeline.privacy.layers import let_note
+from pipeline.privacy.layers import let_note, without_dropout
 from pipeline.privacy.model import Mechanism, PrivateClassifier
 from pipeline.privacy.sampling import PoissonSampling, maker, units_of
 from pipeline.privacy.secret import FILE as SECRET
@@ -36,6 +36,8 @@ def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) 
     training, run_dir = run.config.training, Path(str(run.config.run_dir))
     assert isinstance(run.model, PrivateClassifier)
     let_note(run.model.classifier_parts)
+    if without_dropout(run.model):
+        print("private: dropout is off, for its masks would tell which rows are in a batch")
     # Norms and sums are of float32 products, which TensorFlow rounds to 10 bits on newer GPUs.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     if isinstance(run.strategy, tf.distribute.TPUStrategy):

@@ -47,6 +47,9 @@ class Statement:
     library: str
     rdp_epsilon: float | None = None
     """By Rényi differential privacy, to check the claim with: not below it. None: the run is of an older version."""
+    dropout: bool = True
+    """Whether masks of dropout depended on a row's place in its batch, which other rows decide: then the claim does not
+    hold. It is so in runs of older versions, whose records do not name it, if their model had any dropout."""
     mechanism: str = "Gaussian noise on the sum of clipped gradients of one unit each (DP-SGD), in every update"
     sampling: str = "Poisson: each unit is in each batch with probability sampling_rate, by itself"
     neighbours: str = "one unit added or removed"
@@ -115,6 +118,7 @@ def planned(config: PrivacyConfig, unit: str, units: int, batch_size: int, updat
         clip_norm=config.clip_norm,
         trained=trained,
         secret=config.seed is None,
+        dropout=False,
         accountant=ACCOUNTANT,
         library=f"dp-accounting {version('dp-accounting')}",
     )

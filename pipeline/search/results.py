@@ -12,8 +12,8 @@ from pipeline.files import write_text
 from pipeline.search.propose import distribution
 from pipeline.search.report import write_report
 from pipeline.search.study import Study
-from pipeline.search.trials import Trial, best
-from pipeline.search.winner import Repeat, Verdict, metrics_of, of
+from pipeline.search.trials import Trial, best, defined
+from pipeline.search.winner import Repeat, Verdict, of, scores_of
 
 # Fewer say nothing about which setting matters.
 ENOUGH = 8
@@ -49,7 +49,7 @@ def write_results(
                 before["trial"] for before, after in itertools.pairwise(winners) if after.get("test_rows_read", True)
             ],
         },
-        "expected_best": expected_best([trial.score(study.higher) for trial in trials], study.higher),
+        "expected_best": expected_best([defined(trial.score(study.higher)) for trial in trials], study.higher),
         "importance": importance(study, trials),
     }
     write_text(study.folder / RESULTS, json.dumps(results, indent=1, allow_nan=False))
@@ -80,7 +80,7 @@ def importance(study: Study, trials: Sequence[Trial]) -> dict[str, float]:
     made = optuna.create_study(direction="maximize" if study.higher else "minimize")
     distributions = {setting.key: distribution(optuna, setting) for setting in study.space}
     for trial in trials:
-        score = trial.score_at(0, study.higher)
+        score = defined(trial.score_at(0, study.higher))
         inside = all(setting.holds(trial.record.settings[setting.key]) for setting in study.space)
         if score is not None and inside and not trial.failed:
             made.add_trial(
@@ -100,8 +100,8 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "settings": trial.record.settings,
-        "score": trial.score(study.higher),
-        "scores": list(trial.scores),
+        "score": defined(trial.score(study.higher)),
+        "scores": [defined(score) for score in trial.scores],
         "epochs": trial.pauses[-1],
         "complete": trial.complete,
         "failed": trial.record.failed,
@@ -112,16 +112,16 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
 def _again(study: Study, done: Sequence[Repeat]) -> dict[str, Any]:
     """Scores of the trainings with new seeds, and their mean and spread."""
     complete = [each for each in done if each.trial.complete]
-    test = [metrics_of(each.trial.folder).get("test", {}).get(study.monitor) for each in complete]
     return {
         "seeds": [each.seed for each in complete],
         "runs": [str(each.trial.folder.relative_to(study.folder)) for each in complete],
-        "validation": _summary([best(each.trial.scores, study.higher) for each in complete]),
-        "test": _summary([score for score in test if score is not None]),
+        "validation": _summary([defined(best(each.trial.scores, study.higher)) for each in complete]),
+        "test": _summary(scores_of(study, complete)),
     }
 
 
-def _summary(values: list[float]) -> dict[str, Any]:
+def _summary(scores: Sequence[float | None]) -> dict[str, Any]:
+    values = [score for score in scores if score is not None]
     if not values:
         return {}
     spread = statistics.stdev(values) if len(values) > 1 else None

@@ -18,7 +18,7 @@ from pipeline.search.jobs import Job, Worker, claimed, next_trial, reserve, winn
 from pipeline.search.results import write_results
 from pipeline.search.space import Settings
 from pipeline.search.study import Study, open_study
-from pipeline.search.winner import Repeat, fix, next_repeat, of, repeats, run_of, verdict
+from pipeline.search.winner import Repeat, fix, next_repeat, of, repeats, run_of, scores_of, verdict
 from pipeline.search.work import Train, line_of, work
 
 BEST = "best.yaml"
@@ -80,7 +80,10 @@ def search(config: Config, worker: Worker | None = None, train: Train = train_ru
         write_text(study.folder / BEST, _as_yaml(written, keep=not number))
         results = write_results(study, trials, winners, done, found)
         print(found.sentence)
-        model = _export(study, of(done, number), train)
+        before = scores_of(study, done)
+        model = _brought_up_to_date(study, done, number, train)
+        if scores_of(study, done) != before:
+            results = write_results(study, trials, winners, done, found)
     return Search(study.folder, trials[number].record.settings, written, results, model)
 
 
@@ -90,19 +93,24 @@ def _do(study: Study, job: Job, deadline: float | None, train: Train) -> None:
     print(line_of(study, job.name, trial, time.monotonic() - started), flush=True)
 
 
-def _export(study: Study, chosen: list[Repeat], train: Train) -> Path | None:
-    """The model of the settings to take, of their first new seed, which no score has chosen."""
-    first = next((each for each in chosen if each.trial.complete), None)
+def _brought_up_to_date(study: Study, done: list[Repeat], number: int, train: Train) -> Path | None:
+    """Hand the trainings with new seeds to `train` once more, which knows whether anything is left to do: to score them
+    under other settings of evaluation, and to export the model of the settings to take, of their first new seed, which
+    no score has chosen. Returns the folder of that model."""
+    complete = [each for each in done if each.trial.complete]
+    first = next(iter(of(complete, number)), None)
+    for each in complete:
+        config, folder = run_of(study, each), each.trial.folder
+        if each is first:
+            config = replace(config, export=study.config.export)
+        if lock := claimed(folder):
+            try:
+                work(study, Job("again", each.trial, config, None, lock), None, train)
+            finally:
+                lock.release()
     if first is None or not study.config.export.enabled:
         return None
-    folder = first.trial.folder / "saved_model"
-    if not versions_in(folder) and (lock := claimed(first.trial.folder)):
-        config = replace(run_of(study, first), export=study.config.export)
-        try:
-            work(study, Job("export", first.trial, config, None, lock), None, train)
-        finally:
-            lock.release()
-    return next(reversed(versions_in(folder)), None)
+    return next(reversed(versions_in(first.trial.folder / "saved_model")), None)
 
 
 def _as_yaml(settings: Settings, keep: bool) -> str:

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import yaml
@@ -25,6 +26,9 @@ from pipeline.settings.read import require
 
 # With other values of these the same trials would not follow from each other, or their scores be of two kinds.
 DECISIVE = {"search": ("seed", "halving", "space"), "evaluation": ("threshold",)}
+# What names a checkpoint, and what is decided by it where nobody does.
+CHECKPOINT = ("model.backbone", "model.revision")
+DECIDED = ("model.pooling", "model.revision", "text.sequence_length")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Study:
     Attributes:
         folder: of the search.
         config: of its runs, with the search section.
+        given: the same before a checkpoint has decided anything in it, for trials of other checkpoints.
         space: what is searched.
         rungs: shares of a trial's epochs at which it may pause; the last is 1.
         monitor: the validation score by which trials are compared.
@@ -43,6 +48,7 @@ class Study:
 
     folder: Path
     config: Config
+    given: Config
     space: list[Setting]
     rungs: list[float]
     monitor: str
@@ -72,7 +78,7 @@ class Study:
 
     def read(self, number: int, folder: Path, record: Record) -> Trial:
         """A trial, or a training of its settings in another folder, as it stands."""
-        return read_trial(number, folder, record, self.pauses(record.settings), self.monitor)
+        return read_trial(number, folder, record, self.pauses(record.settings), self.monitor, self.higher)
 
     def again(self, trial: Trial) -> Trial:
         """The same as it stands now."""
@@ -84,7 +90,8 @@ class Study:
 
     def run_of(self, settings: Settings, run_dir: Path) -> Config:
         """An ordinary run of the config with other settings."""
-        config = with_settings(self.config, settings)
+        of_checkpoints = any(setting.key in CHECKPOINT for setting in self.space)
+        config = with_settings(self.given if of_checkpoints else self.config, settings)
         return dataclasses.replace(config, run_dir=str(run_dir), search=SearchConfig())
 
     def trial_run(self, settings: Settings, run_dir: Path) -> Config:
@@ -116,6 +123,7 @@ def open_study(config: Config) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
     config.run_dir = str(folder)
     with FileLock(folder / ".lock"):
+        given = {key: attrgetter(key)(config) for key in DECIDED}
         config = settle(pin(config, folder), folder)
         space = space_of(config)
         config.search.space = _written(space)
@@ -124,7 +132,7 @@ def open_study(config: Config) -> Study:
     kind = tasks.kind_of(config.data)
     monitor = kind.monitored(config.training.monitor)
     rungs = shares(config.search.halving, config.training.epochs)
-    return Study(folder, config, space, rungs, monitor, kind.monitors[monitor], settled)
+    return Study(folder, config, with_settings(config, given), space, rungs, monitor, kind.monitors[monitor], settled)
 
 
 def _check_searchable(config: Config) -> None:
@@ -143,6 +151,11 @@ def _check_searchable(config: Config) -> None:
         not config.data.unlabelled,
         "a search goes without data.unlabelled, to which each trial would give other labels: search without it, and "
         "train with best.yaml and it.",
+    )
+    require(
+        config.model.revision is None or "model.backbone" not in (config.search.space or {}),
+        "search.space.model.backbone goes without model.revision, which is of one checkpoint: unset it, and write the "
+        "choices as NAME@COMMIT.",
     )
     require(
         config.training.updates is None and config.training.method in ("fine_tune", "auto"),

@@ -7,6 +7,7 @@ trials/0003.lock   held by the process that works on it; the system lets go of i
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -48,7 +49,8 @@ class Trial:
         folder: of its run.
         record: what is decided.
         pauses: after how many epochs it is at each rung.
-        scores: the monitored validation score of each finished epoch.
+        scores: the monitored validation score of each finished epoch; infinitely bad where it is undefined, as a
+            correlation of equal predictions is.
         seconds: training time of each.
         trained: whether its training is complete.
         evaluated: whether its run is.
@@ -100,7 +102,7 @@ class Trial:
         return best(self.scores[: self.pauses[rung]], higher) if rung in self.rungs_of(len(self.scores)) else None
 
     def score(self, higher: bool) -> float | None:
-        """The best score of all its epochs; None: it has finished none."""
+        """The best score of all its epochs, infinitely bad where none is defined; None: it has finished none."""
         return best(self.scores, higher) if self.scores else None
 
     def rungs_of(self, epochs: int) -> list[int]:
@@ -122,12 +124,18 @@ def best(scores: Sequence[float], higher: bool) -> float:
     return max(scores) if higher else min(scores)
 
 
-def read_trial(number: int, folder: Path, record: Record, pauses: Sequence[int], monitor: str) -> Trial:
+def defined(score: float | None) -> float | None:
+    """A score as people and JSON have it: None where it is undefined."""
+    return score if score is not None and math.isfinite(score) else None
+
+
+def read_trial(number: int, folder: Path, record: Record, pauses: Sequence[int], monitor: str, higher: bool) -> Trial:
     """A trial as it stands.
 
     Args:
         number, folder, record, pauses: as `Trial` has them.
         monitor: the validation score by which trials are compared.
+        higher: whether higher is better.
     """
     evaluated = (folder / "metrics.json").is_file()
     state = _state(folder)
@@ -140,7 +148,7 @@ def read_trial(number: int, folder: Path, record: Record, pauses: Sequence[int],
         folder,
         record,
         pauses,
-        scores=[row[f"validation_{monitor}"] for row in history],
+        scores=[row.get(f"validation_{monitor}", -math.inf if higher else math.inf) for row in history],
         seconds=[row["seconds"] for row in history],
         trained=progress["finished"],
         evaluated=evaluated,

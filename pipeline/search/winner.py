@@ -17,7 +17,7 @@ from pipeline.files import write_text
 from pipeline.search.budget import Clock
 from pipeline.search.jobs import Job, claimed, cost, trainings
 from pipeline.search.study import Study
-from pipeline.search.trials import Record, Trial, best, read_record, write_record
+from pipeline.search.trials import Record, Trial, best, defined, read_record, write_record
 
 CONFIDENCE = 0.95
 WINNERS = "winners.json"
@@ -54,7 +54,7 @@ def fix(study: Study, trial: Trial, trials: int) -> list[dict[str, Any]]:
     path = study.folder / WINNERS
     found = json.loads(path.read_text()) if path.is_file() else []
     if not found or found[-1]["trial"] != trial.number:
-        score = best(trial.scores, study.higher)
+        score = defined(best(trial.scores, study.higher))
         read = any("test" in metrics_of(path.parent) for path in study.folder.glob("final/*/metrics.json"))
         found.append({"trial": trial.number, "validation": score, "trials": trials, "test_rows_read": read})
         write_text(path, json.dumps(found, indent=1))
@@ -115,26 +115,51 @@ def verdict(study: Study, winner: Trial, done: Sequence[Repeat]) -> Verdict:
     """
     if winner.number == 0:
         return Verdict(True, "keep the defaults: no other settings scored better.")
-    broken = next((each for each in of(done, winner.number) if each.trial.failed), None)
-    if broken:
-        return Verdict(True, f"keep the defaults: with seed {broken.seed} the winner's training fails.")
-    sign = 1 if study.higher else -1
-    ours, theirs = (
-        [sign * best(each.trial.scores, study.higher) for each in of(done, number) if each.trial.complete]
-        for number in (winner.number, 0)
-    )
-    if not ours or not theirs:
+    ours, theirs = (_Again.of(study, of(done, number)) for number in (winner.number, 0))
+    for fault, name in ((ours.failed, "fails"), (ours.undefined, f"has no {study.monitor}")):
+        if fault:
+            return Verdict(True, f"keep the defaults: with seed {fault[0]} the winner's training {name}.")
+    if not ours.scores:
         return Verdict(True, "keep the defaults: the winner was not trained again, so its score may be luck.")
-    gain = statistics.mean(ours) - statistics.mean(theirs)
-    noise = _noise(ours, theirs)
+    lost = [*theirs.failed, *theirs.undefined]
+    what = f"fails or has no {study.monitor}" if theirs.undefined else "fails"
+    seeds = f"{len(lost)} of {len(theirs.scores) + len(lost)} new seeds"
+    said = f"with {seeds} the defaults' training {what}" if lost else ""
+    if lost and not theirs.scores:
+        return Verdict(False, f"take trial {winner.number}: {said}, and the winner's with none.")
+    if not theirs.scores:
+        return Verdict(True, "keep the defaults: they were not trained again, so there is nothing to compare with.")
+    more = f" ({said})" if said else ""
+    gain = statistics.mean(ours.scores) - statistics.mean(theirs.scores)
+    noise = _noise(ours.scores, theirs.scores)
     if noise is None:
-        return Verdict(True, "keep the defaults: one seed does not tell how much is luck.", gain)
+        return Verdict(True, f"keep the defaults: one seed does not tell how much is luck{more}.", gain)
     better = gain > noise
-    said = f"{study.monitor} {gain:+.4f} against the defaults, where seeds alone explain {noise:.4f}"
+    compared = f"{study.monitor} {gain:+.4f} against the defaults, where seeds alone explain {noise:.4f}"
     if not study.higher:
-        said = f"{study.monitor} lower by {gain:.4f} than the defaults', where seeds alone explain {noise:.4f}"
+        compared = f"{study.monitor} lower by {gain:.4f} than the defaults', where seeds alone explain {noise:.4f}"
     word = f"take trial {winner.number}" if better else "keep the defaults"
-    return Verdict(not better, f"{word}: {said}.", gain, noise)
+    return Verdict(not better, f"{word}: {compared}{more}.", gain, noise)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """What trainings of the same settings with new seeds came to: scores, the higher the better, and the seeds whose
+    training failed or has no defined score."""
+
+    scores: list[float]
+    failed: list[int]
+    undefined: list[int]
+
+    @classmethod
+    def of(cls, study: Study, done: Sequence[Repeat]) -> "_Again":
+        sign = 1 if study.higher else -1
+        scores = {each.seed: sign * best(each.trial.scores, study.higher) for each in done if each.trial.complete}
+        return cls(
+            [score for score in scores.values() if math.isfinite(score)],
+            [each.seed for each in done if each.trial.failed],
+            [seed for seed, score in scores.items() if not math.isfinite(score)],
+        )
 
 
 def of(done: Sequence[Repeat], number: int) -> list[Repeat]:
@@ -152,6 +177,11 @@ def _noise(one: Sequence[float], other: Sequence[float]) -> float | None:
     squares = sum((len(part) - 1) * statistics.variance(part) for part in (one, other))
     error = math.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
     return float(t.ppf(CONFIDENCE, freedom)) * error
+
+
+def scores_of(study: Study, done: Sequence[Repeat]) -> list[float | None]:
+    """On the test rows, of those that are complete; None: there are none, or it is undefined."""
+    return [metrics_of(each.trial.folder).get("test", {}).get(study.monitor) for each in done if each.trial.complete]
 
 
 def metrics_of(run_dir: Path) -> dict[str, Any]:

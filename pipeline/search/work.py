@@ -12,7 +12,7 @@ from pipeline.search.budget import usual_pace
 from pipeline.search.jobs import Job
 from pipeline.search.space import shown
 from pipeline.search.study import Study
-from pipeline.search.trials import Trial, write_record
+from pipeline.search.trials import Trial, defined, write_record
 from pipeline.training.pause import Pause
 
 Train = Callable[[Config, Pause], object]
@@ -72,7 +72,7 @@ def line_of(study: Study, name: str, trial: Trial, seconds: float) -> str:
         trial: as it stands after it.
         seconds: that it took.
     """
-    score = trial.score(study.higher)
+    score = defined(trial.score(study.higher))
     result = f"{study.monitor} {'-' if score is None else format(score, '.4f')}"
     state = f"{result}  {len(trial.scores)} of {trial.pauses[-1]} epochs  {seconds:.1f} s"
     if trial.failed:

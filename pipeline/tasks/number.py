@@ -177,7 +177,8 @@ class Number(Task):
         """A single number does not say how sure it is."""
 
     def written(self, values: np.ndarray) -> list[str]:
-        return [f"{value:.6g}" for value in values]
+        # The shortest that is read back as the same number.
+        return [str(value).removesuffix(".0") for value in np.asarray(values)]
 
     # To the model.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.config import Config, to_yaml
 from pipeline.errors import TRY_AGAIN, UserError
 from pipeline.files import write_text
+from pipeline.local_paths import SETTINGS, is_here, items
 from pipeline.tpu.target import TpuTarget
 
 MOUNT = "/gcs"
@@ -256,18 +257,15 @@ def _check_places(config: Config) -> None:
     """Refuse sources that only this machine has."""
     if not str(config.run_dir).startswith("gs://"):
         raise UserError(f"run_dir {config.run_dir} would be lost with the slice: give --run_dir gs://BUCKET/FOLDER.")
-    sources = {f"data.{key}": getattr(config.data, key) for key in ("train", "validation", "test")}
-    sources |= {f"corpus.{key}": getattr(config.corpus, key) for key in ("train", "validation")}
-    sources |= {"text.vocabulary": config.text.vocabulary}
-    if config.stage == "pretrain":
-        sources = {key: value for key, value in sources.items() if not key.startswith("data.")}
-    if config.model.backbone and Path(config.model.backbone).exists():
-        sources["model.backbone"] = config.model.backbone
-    for key, value in sources.items():
-        for source in value if isinstance(value, list) else [value]:
-            if source is not None and not source.startswith(REMOTE):
+    for section, key in SETTINGS:
+        if config.stage == "pretrain" and section in ("data", "distillation"):
+            continue
+        for source in items(getattr(getattr(config, section), key)):
+            # A backbone that is no file here is one by its name.
+            if not source.startswith(REMOTE) and (key != "backbone" or is_here(source)):
                 raise UserError(
-                    f"{key} {source} is on this machine: copy it to a bucket (gcloud storage cp) and name it gs://BUCKET/..."
+                    f"{section}.{key} {source} is on this machine: copy it to a bucket (gcloud storage cp) and name it "
+                    "gs://BUCKET/..."
                 )
 
 

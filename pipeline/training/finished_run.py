@@ -1,7 +1,6 @@
 """The classifier of a finished run, from its folder."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pipeline.classifier import build_classifier, head_of, over_chunks, over_col
 from pipeline.config import ModelConfig, TextConfig
 from pipeline.errors import UserError
 from pipeline.identity import Identity
+from pipeline.run_folder import read_metrics
 from pipeline.tasks.task import Task
 from pipeline.training.checkpoint import load_finished
 
@@ -108,7 +108,8 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
     """A finished run as a checkpoint with a classifier's head, in float32, of which every format writes what it can.
 
     Raises:
-        UserError: the run is not finished, its backbone's checkpoint is gone, or its pooling is none that others have.
+        UserError: the run is not finished or not evaluated, its backbone's checkpoint is gone, or its pooling is none
+            that others have.
     """
     settings = read_settings(folder)
     if settings.text.long == "chunks":
@@ -151,9 +152,16 @@ def as_checkpoint(folder: Path) -> LoadedBackbone:
 
 
 def _calibration(folder: Path) -> tuple[Any, Any]:
-    """Scale and shift of the run's logits where it is served (evaluation.calibration); 1 and 0 where it is not."""
-    path = folder / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """Scale and shift of the run's logits where it is served (evaluation.calibration); 1 and 0 where it is not.
+
+    Raises:
+        UserError: it is not known.
+    """
+    metrics = read_metrics(folder)
+    if "task" not in metrics:
+        raise UserError(
+            f"{folder} is not evaluated, which decides the calibration of what is served: take the run to its end."
+        )
     found = metrics.get("calibration", {})
     return found.get("scale", 1 / found.get("temperature", 1.0)), found.get("shift", 0.0)
 

@@ -62,6 +62,12 @@ class Lesson:
             return self.config.batch_size
         return self.plan.passes * len(self.train) / self.plan.steps
 
+    def examples(self, steps: int) -> float:
+        """How many rows so many updates of an epoch see; the last batch of training_batches may be filled up, others
+        draw rows as often as they need them."""
+        drawn = steps * self.rows_a_batch
+        return min(drawn, self.plan.passes * len(self.train)) if self.batches is training_batches else drawn
+
 
 def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress:
     """Train a compiled model, from its newest checkpoint where there is one, and leave it with its best weights.
@@ -158,8 +164,7 @@ def _train_epoch(
     if progress.step < steps:
         model.run_updates(batches, steps - progress.step, [watch])
     row = {"epoch": epoch + 1, **watch.finish()}
-    examples = min(steps * lesson.rows_a_batch, options.passes * len(lesson.train))
-    return row | {"examples_per_second": examples / row["seconds"]}
+    return row | {"examples_per_second": lesson.examples(steps) / row["seconds"]}
 
 
 def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpoints: Checkpoints, row: dict) -> None:
@@ -175,7 +180,7 @@ def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpo
     shown = ["epoch", "loss", "examples_per_second", *(f"validation_{name}" for name in lesson.task.shown)]
     shown.append(f"validation_{lesson.monitor}")
     print("  ".join(f"{name} {value:.4g}" for name, value in row.items() if name in shown), flush=True)
-    patient = config.early_stopping is None or epoch - (progress.best_epoch or 0) < config.early_stopping
+    patient = _patient(progress, lesson)
     if not patient:
         print(f"no better validation {lesson.monitor} for {config.early_stopping} epochs: stopping early")
     progress.epoch, progress.step, progress.sums, progress.seconds = epoch + 1, 0, {}, 0.0
@@ -189,21 +194,35 @@ def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpo
 
 def _best_yet(progress: Progress, lesson: Lesson) -> bool:
     """Whether the last epoch's weights are to be kept: by validation, of equal scores by its loss, else the newest
-    averages."""
-    monitored = f"validation_{lesson.monitor}"
-    last, best = progress.history[-1], {} if progress.best_epoch is None else progress.history[progress.best_epoch]
-    if last.get(monitored) is None:
-        return lesson.config.ema is not None
-    if best.get(monitored) is None:
+    averages. An undefined score is worse than any other."""
+    scores = _monitored(progress, lesson)
+    best = None if progress.best_epoch is None else scores[progress.best_epoch]
+    if scores[-1] is None:
+        return best is None and lesson.config.ema is not None
+    if best is None:
         return True
-    if last[monitored] == best[monitored]:
+    if scores[-1] == best:
         # Few rows have few different scores, and the first epoch that reaches one has learned the least.
-        return last.get("validation_loss", 0.0) < best.get("validation_loss", 0.0)
-    return (last[monitored] > best[monitored]) == lesson.task.monitors[lesson.monitor]
+        losses = [progress.history[epoch].get("validation_loss", 0.0) for epoch in (-1, progress.best_epoch or 0)]
+        return losses[0] < losses[1]
+    return (scores[-1] > best) == lesson.task.monitors[lesson.monitor]
 
 
 def _say_kept(progress: Progress, lesson: Lesson) -> None:
     """Of which epoch the weights are, where validation has chosen one."""
-    best = progress.history[progress.best_epoch] if progress.best_epoch is not None else {}
-    if f"validation_{lesson.monitor}" in best:
-        print(f"the weights of epoch {best['epoch']} are kept: best validation {lesson.monitor}")
+    best = progress.best_epoch
+    if best is not None and _monitored(progress, lesson)[best] is not None:
+        print(f"the weights of epoch {best + 1} are kept: best validation {lesson.monitor}")
+
+
+def _patient(progress: Progress, lesson: Lesson) -> bool:
+    """Whether training goes on, as far as training.early_stopping goes; where there is no score to beat, it does."""
+    epochs, best = lesson.config.early_stopping, progress.best_epoch
+    if epochs is None or best is None or _monitored(progress, lesson)[best] is None:
+        return True
+    return len(progress.history) - 1 - best < epochs
+
+
+def _monitored(progress: Progress, lesson: Lesson) -> list[float | None]:
+    """Of each epoch, the validation score that chooses the best; None: there is none, or it is undefined."""
+    return [row.get(f"validation_{lesson.monitor}") for row in progress.history]

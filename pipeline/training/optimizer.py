@@ -40,6 +40,7 @@ class AdamW(keras.optimizers.AdamW):
 
     def __init__(self, learning_rate, *, clip_norm: float | None = None, lazy: bool = True, **kwargs):
         super().__init__(learning_rate, **kwargs)
+        self.schedule = learning_rate
         self.clip_norm = clip_norm
         self.lazy = lazy
         self.compiled = False

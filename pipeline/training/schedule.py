@@ -25,6 +25,10 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.peak, self.total_steps, self.warmup_steps, self.decay = peak, total_steps, warmup_steps, decay
         self.power = power
 
+    def plan(self, total_steps: int, warmup: float) -> None:
+        """Be that of another number of updates, of which the warm-up takes a share."""
+        self.total_steps, self.warmup_steps = total_steps, round(warmup * total_steps)
+
     def __call__(self, step):
         step = ops.cast(step, "float32")
         # The first update is step 0; with step + 1 it already learns.

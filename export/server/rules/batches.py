@@ -1,10 +1,12 @@
 """Rules on what clients may send: alone, together, cut in pieces and put together again as the server does it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from export.expected import fit_tolerance
 from export.explain import LEAST_DIFFERENCE
 from export.recorded import read_recorded
 from export.server.batching import BatchFails, ServerEnds, serve
@@ -12,11 +14,12 @@ from export.server.questions import ABOUT_INVALID, LENGTHS, MANY, ROWS, about_le
 from export.server.rules.subject import Broken, NotChecked, Subject
 from export.versions import ModelError
 from export.warmup import COSTLY
+from pipeline.tasks.outside import FIT
 
 # Of an output, where the export does not say what its own is.
 USUAL_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 # Outputs that a near tie of the probabilities turns over, and those that follow from them.
-TIED = ("label", "score", "top_labels")
+TIED = ("label", "score", "top_labels", "attributions")
 
 
 def any_bytes(subject: Subject) -> str:
@@ -168,41 +171,75 @@ class _Comparison:
         tolerance, _ = _tolerance(self.subject)
         for place, row in enumerate(rows):
             alone = {key: values[0] for key, values in _outputs(self.subject, self.name, [row]).items()}
-            tie = self._near_tie(row, tolerance)
+            excused = self._excused(row, tolerance)
             for key, wanted in alone.items():
-                fault = _difference(key, wanted, np.asarray(outputs[key][place]), tolerance, tie)
+                fault = _difference(key, wanted, np.asarray(outputs[key][place]), tolerance, excused)
                 if fault:
                     about = self.subject.questions.rows[row].about
                     raise Broken(f"{self.name}'s {key} for {about} {fault}: row {place + 1} of {way}")
 
-    def _near_tie(self, row: int, tolerance: float) -> bool:
-        """Whether rounding may turn the label of a row over: two answers are right then."""
+    def _excused(self, row: int, tolerance: float) -> set[str]:
+        """The outputs of a row that rounding may turn over: two answers are right then."""
         signature = self.subject.signatures.get("serving_default")
         if signature is None or "probabilities" not in signature.outputs:
-            return False
+            return set()
         try:
-            probabilities = np.sort(_outputs(self.subject, "serving_default", [row])["probabilities"][0])
+            answer = {key: values[0] for key, values in _outputs(self.subject, "serving_default", [row]).items()}
             metadata = self.subject.metadata
         except (Broken, NotChecked, ModelError, IndexError):
-            return False
-        thresholds = [metadata[key] for key in ("threshold", "abstain_below") if metadata.get(key)]
-        thresholds += metadata.get("thresholds", [])
-        thresholds += [metadata["decision"]["threshold"]] if metadata.get("decision") else []
-        near = [abs(value - threshold) for threshold in thresholds for value in probabilities]
-        # The best labels that top_k gives, and the next.
-        return min([*near, *np.diff(probabilities[-6:])], default=1.0) <= 2 * tolerance
+            return set()
+        return _turned_over(answer, metadata, tolerance)
 
 
-def _difference(key: str, alone: np.ndarray, found: np.ndarray, tolerance: float, tie: bool) -> str | None:
+def _turned_over(answer: Mapping[str, Any], metadata: Mapping[str, Any], tolerance: float) -> set[str]:
+    """Outputs that another rounding of the numbers behind them may change.
+
+    Args:
+        answer: of serving_default to one row: probabilities [C], and fit where the model has it.
+        metadata: of the export.
+        tolerance: largest difference of a probability.
+    """
+    found: set[str] = set()
+    probabilities = np.asarray(answer["probabilities"])
+    if _near_tie(np.sort(probabilities), metadata, tolerance):
+        found |= {*TIED}
+    below = (metadata.get(FIT) or {}).get("below")
+    if below and FIT in answer and abs(answer[FIT] - below) <= 2 * fit_tolerance(tolerance):
+        found.add("label")
+    if sets := metadata.get("sets"):
+        above = probabilities - np.resize(sets["thresholds"], probabilities.shape)
+        if np.abs(above).min() <= 2 * tolerance:
+            found |= {"set_labels", "set_size"}
+        # The most probable comes first.
+        if np.diff(np.sort(probabilities[above >= 0])).min(initial=1.0) <= 2 * tolerance:
+            found.add("set_labels")
+    return found
+
+
+def _near_tie(probabilities: np.ndarray, metadata: Mapping[str, Any], tolerance: float) -> bool:
+    """Whether rounding may turn over the label that sorted probabilities, [C], decide."""
+    thresholds = [metadata[key] for key in ("threshold", "abstain_below") if metadata.get(key)]
+    thresholds += metadata.get("thresholds", [])
+    thresholds += [metadata["decision"]["threshold"]] if metadata.get("decision") else []
+    near = [abs(value - threshold) for threshold in thresholds for value in probabilities]
+    # The best labels that top_k gives, and the next.
+    return min([*near, *np.diff(probabilities[-6:])], default=1.0) <= 2 * tolerance
+
+
+def _difference(
+    key: str, alone: np.ndarray, found: np.ndarray, tolerance: float, excused: Collection[str] = ()
+) -> str | None:
     """How an output of one row differs from what it is alone, as the end of a sentence; None: it does not."""
     alone = np.asarray(alone)
     if found.shape != alone.shape:
         return f"has shape {list(found.shape)}, and {list(alone.shape)} alone"
-    if tie and (key in TIED or key == "attributions"):
+    if key in excused:
         return None
     if alone.dtype.kind != "f":
         return None if (found == alone).all() else "is another than alone"
     allowed = tolerance * max(1.0, float(np.abs(alone).max(initial=0)))
+    if key == FIT:
+        allowed = fit_tolerance(tolerance)
     if key == "completeness_gap":
         # It is relative to a difference that may be as small as that.
         allowed /= LEAST_DIFFERENCE
