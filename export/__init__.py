@@ -7,11 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.interrupt import end_while_importing
+
 if TYPE_CHECKING:
     from export.loading import Answers, Classifier, Explanation
     from export.versions import ModelError
 
 __all__ = ["Answers", "Classifier", "Explanation", "ModelError", "load"]
+
+
+end_while_importing()
 
 
 def load(path: str | Path) -> "Classifier":

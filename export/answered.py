@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from export.answers import REASON, columns_of, is_share, refuse_late, rounded
+from export.answers import HIGHEST, REASON, columns_of, is_share, refuse_late, rounded
 from export.texts import Row
 from pipeline.data.formats import FORMATS
 from pipeline.errors import UserError
@@ -39,6 +39,7 @@ class Asking:
         ahead: whether the next window is read while one is answered; else a full window is answered before another row
             is read, as whoever sends rows may wait for their answers.
         columns: of the input, to which reading may append.
+        highest: whether rows that are given no label get a column with the most probable one.
         progress: called with the number of rows that are answered, or have no text, since it was called before.
     """
 
@@ -47,6 +48,7 @@ class Asking:
     calls: int | None = None
     ahead: bool = True
     columns: Sequence[str] = ()
+    highest: bool = False
     progress: Callable[[int], Any] = lambda rows: None
 
 
@@ -125,6 +127,10 @@ def _complete(predictor: Any, begun: _Begun, asking: Asking) -> Window:
         cells = iter(column if isinstance(column, list) else [rounded(value, is_share(name)) for value in column])
         answers[name] = [next(cells) if row.texts else None for row in window]
     answers[REASON] = [row.reason or None for row in window]
+    if asking.highest and {"label", "probabilities"} <= outputs.keys():
+        best = iter(zip(outputs["label"], outputs["probabilities"].argmax(axis=1), strict=True))
+        labels = (next(best) if row.texts else (None, 0) for row in window)
+        answers[HIGHEST] = [predictor.task.names[most] if label == "" else None for label, most in labels]
     asking.progress(sum(not row.texts for row in window))
     return Window(window, answers, {**types, REASON: str}, begun.known)
 

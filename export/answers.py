@@ -118,6 +118,10 @@ def prefix_of(columns: Collection[str], added: Collection[str]) -> str:
     return prefix
 
 
+HIGHEST = "highest"
+"""The cell with the most probable class of a row that is given no label, in what is shown to people."""
+
+
 def is_share(name: str) -> bool:
     """Whether an output is of probabilities, by its name; others have any unit."""
     return name in ("score", "probabilities", "fit") or name.startswith("score_")
@@ -147,11 +151,19 @@ def refuse_late(columns: Collection[str], added: Collection[str], place: str) ->
 
 
 def line_of(answer: Mapping[str, Any]) -> str:
-    """One answer, its cells by column, for people."""
+    """One answer, its cells by column, for people; where no label is given, so it says."""
     ranks = [int(name.removeprefix("label_")) for name in answer if name.startswith("label_")]
     if ranks:
         return "  ".join(f"{escaped(answer[f'label_{rank}'])} {answer[f'score_{rank}']:.4f}" for rank in ranks)
-    return " ".join(_shown(name, value) for name, value in answer.items() if name != REASON)
+    if answer.get("label") == "" and "score" in answer:
+        most = answer.get(HIGHEST)
+        named = " score" if most is None else f": {escaped(most)}"
+        none = f"(no label; highest{named} {_shown('score', answer['score'])})"
+        others = {name: value for name, value in answer.items() if name not in ("label", "score")}
+    else:
+        none, others = None, answer
+    cells = [_shown(name, value) for name, value in others.items() if name not in (REASON, HIGHEST)]
+    return " ".join(cells if none is None else [none, *cells])
 
 
 def _shown(name: str, value: Any) -> str:

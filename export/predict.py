@@ -113,7 +113,7 @@ def _write(predictor, rows: Texts, options, file: Any) -> None:
     with ExitStack() as stack:
         # Its rows count batch by batch: a window may take minutes.
         ahead = not _waits(options)
-        asking = Asking(options.batch_size, options.top, None, ahead, rows.columns, progress.add)
+        asking = Asking(options.batch_size, options.top, None, ahead, rows.columns, form == "table", progress.add)
         if options.explain:
             from export.explained import explain
 

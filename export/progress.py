@@ -13,7 +13,7 @@ class Progress:
     def __init__(self):
         self._terminal = sys.stderr.isatty()
         self._begin = self._last = time.monotonic()
-        self._rows, self._shown = 0, False
+        self._rows, self._said, self._shown = 0, 0, False
 
     def add(self, rows: int) -> None:
         """So many more are done."""
@@ -22,14 +22,17 @@ class Progress:
             self._show()
 
     def end(self) -> None:
-        """All are done: the last word, if there was one before."""
+        """All are done: the last word, if there was one before that is not as good."""
         if self._shown:
-            self._show()
+            if self._rows != self._said:
+                self._show()
             if self._terminal:
                 print(file=sys.stderr)
 
     def _show(self) -> None:
-        self._last, self._shown = time.monotonic(), True
-        line = f"{self._rows:,} rows, {self._rows / (self._last - self._begin):,.0f} rows/s"
+        self._last, self._shown, self._said = time.monotonic(), True, self._rows
+        speed = self._rows / (self._last - self._begin)
+        rows = "1 row" if self._rows == 1 else f"{self._rows:,} rows"
+        line = f"{rows}, {speed:,.0f} rows/s" if speed >= 1 or not speed else f"{rows}, {1 / speed:,.0f} s a row"
         begin, end = ("\r", "  ") if self._terminal else ("", "\n")
         print(f"{begin}{line}", end=end, file=sys.stderr, flush=True)

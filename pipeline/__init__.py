@@ -6,6 +6,7 @@ The names below are loaded when they are first used: TensorFlow, which takes sec
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pipeline.interrupt import end_while_importing
 from pipeline.version import __version__
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ _MODULES = {
     "read_config": "pipeline.command_line",
     "train": "pipeline.run",
 }
+
+
+end_while_importing()
 
 
 def __getattr__(name: str):

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pipeline.errors import WORKER_LOST
+from pipeline.interrupt import INTERRUPTED, SAID
 from pipeline.lean_keras import lean_keras
 from pipeline.quiet import quiet
-
-INTERRUPTED = 128 + signal.SIGINT
 
 
 def run_command(main: Callable[[], int], filtered: bool = True) -> NoReturn:
@@ -31,16 +30,16 @@ def run_command(main: Callable[[], int], filtered: bool = True) -> NoReturn:
     # A job that a script starts in the background ignores Ctrl-C, which is meant for others.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, interrupt)
-    if filtered:
-        quiet()
-    lean_keras()
     try:
+        if filtered:
+            quiet()
+        lean_keras()
         status = main()
     except BaseException as error:
         # Libraries that are interrupted while they start may turn it into an error of their own.
         if not interrupted and not isinstance(error, KeyboardInterrupt):
             raise
-        print("stopped by Ctrl-C.", file=sys.stderr)
+        print(SAID, file=sys.stderr)
         status = INTERRUPTED
     if status in (WORKER_LOST, INTERRUPTED):
         # Python's own end waits for threads, and TensorFlow's for workers that are gone.

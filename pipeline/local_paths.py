@@ -38,15 +38,18 @@ def absolute(config: Config) -> Config:
     return dataclasses.replace(config, run_dir=config.run_dir and os.path.abspath(config.run_dir))
 
 
-def local_files(config: Config) -> set[Path]:
-    """The files of this machine that a config names, alone, by a glob or by their folder; absolute."""
-    found: set[Path] = set()
+def local_files(config: Config) -> dict[str, set[Path]]:
+    """The files of this machine that a config names, alone, by a glob or by their folder, by what names them; absolute.
+    None for what is not found, or is no file here."""
+    found: dict[str, set[Path]] = {}
     for section, key in SETTINGS:
         for item in items(getattr(getattr(config, section), key)):
-            item = os.path.expanduser(item)
-            for path in map(Path, [item] if os.path.exists(item) else glob.glob(item, recursive=True)):
-                found |= {inner for inner in path.rglob("*") if inner.is_file()} if path.is_dir() else {path}
-    return {path.absolute() for path in found if path.is_file()}
+            files = found.setdefault(item, set())
+            place = os.path.expanduser(item)
+            for path in map(Path, [place] if os.path.exists(place) else glob.glob(place, recursive=True)):
+                inner = path.rglob("*") if path.is_dir() else [path]
+                files |= {one.absolute() for one in inner if one.is_file()}
+    return found
 
 
 def remote_files(config: Config) -> dict[str, str]:

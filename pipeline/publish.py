@@ -22,7 +22,7 @@ from pipeline.classifier import rescale_logits, serving_copy
 from pipeline.data.sources import read_metadata
 from pipeline.data.split import Split
 from pipeline.errors import UserError
-from pipeline.evaluation.calibration import Calibration, find_calibration
+from pipeline.evaluation.calibration import FEWEST_ROWS, Calibration, find_calibration
 from pipeline.evaluation.made_texts import made_texts
 from pipeline.evaluation.predict import BatchPredictor
 from pipeline.evaluation.transformers_judge import judge
@@ -113,6 +113,11 @@ def _calibrate(
     predictions = predict(rows)
     found = find_calibration(run.data.task, rows.targets(), predictions, run.config.training.seed)
     if found is None:
+        if run.data.task.labelled and len(rows) < FEWEST_ROWS:
+            print(
+                f"note: {len(rows)} validation rows are too few to calibrate probabilities by, which takes "
+                f"{FEWEST_ROWS}: they stay as they were trained"
+            )
         return None, predictions
     rescale_logits(model, found.line.scale, found.line.shift)
     print(f"calibrated: {found}")

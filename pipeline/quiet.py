@@ -26,6 +26,8 @@ NOISE = [
         # No driver, or no GPU that this process may see. Other failures of cuInit are real.
         _PREFIX % b"[WE]" + rb".*failed call to cuInit: .*(UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE)",
         _PREFIX % b"W" + rb".*Could not find TensorRT",
+        # oneDNN leaves an operation to TensorFlow's own implementation.
+        _PREFIX % b"E" + rb".*oneDNN supports DT_INT\d+ only on platforms with AVX-512\. Falling back to the default",
         # XLA's programs on disk are first tried as text.
         _PREFIX % b"E" + rb".*Error parsing text-format tensorflow.XlaSerializedCacheEntry",
     )

@@ -25,6 +25,8 @@ from pipeline.training.cluster import Cluster
 def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Config, str]]:
     """The run folder, made where it is missing, locked and holding the config as config.yaml until the context ends.
 
+    A folder in which nothing has come further than its rows is taken over by other settings.
+
     Args:
         config: checked, with run_dir set.
         cluster: of which this process is a worker. The chief alone writes; each worker has a lock of its own.
@@ -48,8 +50,12 @@ def held(config: Config, cluster: Cluster | None = None) -> Iterator[tuple[Confi
     except Timeout:
         raise UserError(f"another process is working in {config.run_dir}.") from None
     try:
-        config = settle(pin(config, run_dir), run_dir)
-        yield (taken_up if follower else claim)(run_dir, config), fingerprint(config)
+        settled = settle(pin(config, run_dir), run_dir)
+        # Workers of a cluster read the stored config while the chief may write it: they have to agree as it is.
+        if cluster is None and _only_read(run_dir) and _changed(run_dir, settled):
+            _forget(run_dir)
+            settled = settle(pin(config, run_dir), run_dir)
+        yield (taken_up if follower else claim)(run_dir, settled), fingerprint(settled)
     finally:
         lock.release()
 
@@ -67,6 +73,26 @@ def taken_up(run_dir: Path, config: Config) -> Config:
     """The config with the paths of the run that the folder holds, where it is started from another folder."""
     stored = run_dir / "config.yaml"
     return reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)[1] if stored.is_file() else config
+
+
+def _only_read(run_dir: Path) -> bool:
+    """Whether a run has come no further than its rows, as after an error that names the setting to change."""
+    known = {path.name for path in run_dir.iterdir() if not path.name.startswith(".lock")}
+    return "config.yaml" in known and known <= {"config.yaml", "data"}
+
+
+def _changed(run_dir: Path, config: Config) -> bool:
+    old, config = reconcile(yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")), config)
+    return bool(differences(old, config))
+
+
+def _forget(run_dir: Path) -> None:
+    """The settings, and which rows were read: where a source is not found those of another would take its place. The
+    rows themselves are kept by where they are from and how they were read."""
+    from pipeline.data.recall import MANIFEST
+
+    (run_dir / "data" / MANIFEST).unlink(missing_ok=True)
+    (run_dir / "config.yaml").unlink()
 
 
 def claim(run_dir: Path, config: Config) -> Config:

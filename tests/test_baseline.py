@@ -10,10 +10,11 @@ from tiny import write_rows
 
 from export.config import ExportConfig
 from pipeline.config import DataConfig, EvaluationConfig
+from pipeline.data.folds import fold_numbers
 from pipeline.data.load import load
 from pipeline.evaluation import baseline
 from pipeline.evaluation import evaluate as evaluate_module
-from pipeline.evaluation.baseline import NAME, Tfidf, baselines, unspaced
+from pipeline.evaluation.baseline import NAME, Baseline, Tfidf, baselines, out_of_fold_baseline, unspaced
 from pipeline.evaluation.evaluate import evaluate
 
 CHINESE = [("今天 天气很好", "good"), ("服务太差了", "bad"), ("非常满意", "good"), ("再也不来了", "bad")]
@@ -37,6 +38,21 @@ def test_it_learns_what_words_tell(tmp_path):
     assert by == pytest.approx(right.mean() - found.scores["test"]["accuracy"]) and low < by < high < 0
     assert found.warning("test").startswith(f"The model is worse than {NAME} on the test rows: the difference is -0.")
     assert found.line(data.task, "test").startswith(f"{NAME} on the same rows: accuracy 1.000, macro f1 1.000")
+
+
+def test_rows_of_a_fold_are_not_learned_from_where_it_is_asked_about(tmp_path):
+    data = rows_of(tmp_path, {"test_fraction": 0.0})
+    rows, always = replace(data.train, name="folds"), np.tile(np.eye(3)[0], (120, 1))
+    found = out_of_fold_baseline(always, rows, fold_numbers(rows, 3, 0), None, data.task)
+    assert found.scores["folds"]["accuracy"] > 0.9 and found.better["folds"][0] < -0.3
+    kept = Baseline.of_metrics(found.metrics(data.task))
+    assert kept.line(data.task, "folds") == found.line(data.task, "folds") and kept.better == found.better
+    lines = [f"word{row},{random.Random(row).choice('ab')}" for row in range(120)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]))
+    data = rows_of(tmp_path, {"test_fraction": 0.0})
+    rows, always = replace(data.train, name="folds"), np.tile(np.eye(2)[0], (120, 1))
+    found = out_of_fold_baseline(always, rows, fold_numbers(rows, 3, 0), None, data.task)
+    assert found.scores["folds"]["accuracy"] < 0.75
 
 
 def test_it_learns_no_more_of_texts_than_the_model_reads(tmp_path):

@@ -56,7 +56,7 @@ def test_train_gives_what_the_run_has_made(finished):
     assert run.saved_model == run_dir / "saved_model" / "1"
 
 
-@pytest.mark.parametrize("what", ["a setting", "the data's time", "the report", "the model", "the code"])
+@pytest.mark.parametrize("what", ["a setting", "the data", "the report", "the model", "the code"])
 def test_whatever_changes_is_done_again(finished, monkeypatch, what):
     from pipeline import complete
     from pipeline.command_line import parse
@@ -67,12 +67,12 @@ def test_whatever_changes_is_done_again(finished, monkeypatch, what):
     with held(parse(command[3:])) as (config, _):
         assert complete.metrics_of_complete(config, complete.state_of(config)) is not None
     source = Path(str(config.data.train))
-    about = source.stat()
+    rows = source.read_bytes()
     moved = {"the report": run_dir / "report.html", "the model": run_dir / "saved_model" / "1"}.get(what)
     if moved:
         moved.rename(moved.with_suffix(".away"))
-    if what == "the data's time":
-        os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    if what == "the data":
+        source.write_bytes(rows[:-3] + b"x\r\n")
     if what == "the code":
         monkeypatch.setattr(complete, "version", lambda name: "3.0")
     try:
@@ -81,7 +81,28 @@ def test_whatever_changes_is_done_again(finished, monkeypatch, what):
     finally:
         if moved:
             moved.with_suffix(".away").rename(moved)
-        os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))
+        source.write_bytes(rows)
+
+
+@pytest.mark.parametrize("what", ["saved again", "away"])
+def test_a_source_that_is_saved_again_or_away_is_no_change(finished, what):
+    from pipeline import complete
+    from pipeline.command_line import parse
+    from pipeline.run_folder import held
+
+    _, _, command = finished
+    with held(parse(command[3:])) as (config, _):
+        source = Path(str(config.data.train))
+    if what == "away":
+        source.rename(source.with_suffix(".away"))
+    else:
+        os.utime(source, ns=(0, 0))
+    try:
+        with held(parse(command[3:])) as (config, _):
+            assert complete.metrics_of_complete(config, complete.state_of(config)) is not None
+    finally:
+        if what == "away":
+            source.with_suffix(".away").rename(source)
 
 
 def test_a_run_that_ends_halfway_under_other_settings_leaves_nothing_complete(finished, tmp_path, monkeypatch, capsys):

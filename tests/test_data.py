@@ -211,6 +211,16 @@ def test_broken_files(tmp_path, name, content, message):
         load_text(tmp_path, content, name)
 
 
+def test_rows_that_are_skipped_are_said_once_a_source(tmp_path):
+    lines = [f"text {i},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", ",a", ",b", "lonely,", *lines]))
+    splits = load(DataConfig(train=str(tmp_path / "rows.csv"), bad_rows="skip"), tmp_path / "cache")
+    said = [warning for warning in splits.warnings if "skipped" in warning]
+    assert said == ["skipped 3 rows of the train source: 2 have no text, 1 has no label."]
+    assert splits.summary["test"]["split_off"] == splits.summary["validation"]["split_off"]
+    assert "split_off" not in splits.summary["train"]
+
+
 def test_bad_rows_can_be_skipped_and_are_counted(tmp_path):
     splits = load_text(tmp_path, "text,label\na,x\n,x\nb,y\nc\n", bad_rows="skip")
     assert rows_of(splits) == [("a", "x"), ("b", "y")]

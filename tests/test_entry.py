@@ -46,6 +46,15 @@ def test_one_line_no_traceback_and_what_was_begun_is_tidied_up(after):
     assert (output, error) == ("tidied up\n", "stopped by Ctrl-C.\n")
 
 
+@pytest.mark.parametrize("package", ["pipeline", "export"])
+@pytest.mark.parametrize(("handler", "status"), [(signal.SIG_DFL, 130), (signal.SIG_IGN, 0)])
+def test_a_command_that_still_imports_ends_with_one_line(package, handler, status):
+    program = f"import os, signal, sys; sys.argv[0] = '-m'; import {package}; os.kill(os.getpid(), signal.SIGINT)"
+    process = start(["-c", program], handler)
+    assert process.communicate(timeout=50) == ("", "stopped by Ctrl-C.\n" if status else "")
+    assert process.returncode == status
+
+
 def test_a_job_in_the_background_does_not_hear_of_it():
     process = start(["-c", COMMAND.format(seconds=0, after="pass")], signal.SIG_IGN)
     assert process.communicate(timeout=50) == ("tidied up\n", "")

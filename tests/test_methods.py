@@ -18,6 +18,7 @@ from pipeline.classifier import parts_of
 from pipeline.command_line import parse
 from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
+from pipeline.data.few import few_labels
 from pipeline.data.folds import fold_numbers, inner_fold_numbers
 from pipeline.data.load import load
 from pipeline.errors import TRY_AGAIN, UserError
@@ -457,6 +458,23 @@ def test_a_monitored_loss_does_not_take_the_place_of_the_calibrated_one(data, tm
     assert calibrated < 1.2 and f"contrastive {calibrated:.3f}" in chosen.reason
 
 
+def test_a_simpler_method_of_more_loss_is_said_to_be_the_simpler_one(data, tmp_path, monkeypatch):
+    own = np.random.default_rng(0).normal(0, 1, (60, 3)).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)[data.train.targets()]
+    better = own + 1e-4 * targets * np.arange(60)[:, None]
+    logits = {"head": own + targets, "contrastive": better + targets}
+    monkeypatch.setattr(auto, "METHODS", tuple(logits))
+    monkeypatch.setattr(auto, "_fits", lambda *_: True)
+    monkeypatch.setattr(auto, "_clearly_less", lambda *_: False)
+    monkeypatch.setattr(auto.Trials, "out_of_fold", lambda _, name, *more: (np.ones(60, bool), logits[name]))
+    config = SimpleNamespace(
+        training=TrainingConfig(method="auto"), distillation=DistillationConfig(), run_dir=str(tmp_path)
+    )
+    chosen = auto._choose(SimpleNamespace(config=config, data=data), data.train, Workers())
+    assert chosen.method == "head"
+    assert chosen.reason.endswith("); contrastive is not clearly better, so the simpler one is taken")
+
+
 def test_auto_says_what_it_tried_and_why_it_chose(chosen):
     found = json.loads((chosen[1] / "method.json").read_text())
     assert set(found["tried"]) == {"head", "contrastive", "fine_tune"}
@@ -464,6 +482,9 @@ def test_auto_says_what_it_tried_and_why_it_chose(chosen):
     assert found["reason"].startswith("by the calibrated loss on held-out training rows (head ")
     scores = metrics_of(chosen[1])["cross_validation"]
     assert (scores["rows"], scores["folds"], scores["method"]) == (30, 2, found["method"])
+    assert "training.method auto has chosen by held-out rows among these" in scores["note"]
+    beside = metrics_of(chosen[1])["cross_validation_baseline"]
+    assert beside["scores"]["cross_validation"].keys() == {"accuracy", "macro_f1"}
 
 
 @pytest.mark.slow
@@ -514,3 +535,10 @@ def test_few_rows_are_remarked(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "updates, too few to learn all weights by: set training.method auto" in said
     assert "the best epoch is chosen by 8 validation rows, which is mostly chance" in said
+    assert "note: 8 validation rows are too few to calibrate probabilities by, which takes 200" in said
+
+
+def test_updates_that_were_given_are_said_to_be_too_few(data):
+    for updates, wanted in ((20, "training.updates 20 is too few"), (None, "60 training rows give 20 updates")):
+        (said,) = few_labels(TrainingConfig(updates=updates), replace(data, validation=None), 20)
+        assert said.startswith(wanted) and "100 or more" in said

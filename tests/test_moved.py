@@ -12,6 +12,7 @@ from pipeline.data.load import load
 from pipeline.errors import UserError
 from pipeline.local_paths import absolute, reconcile
 from pipeline.run import main
+from pipeline.run_folder import held
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,39 @@ def test_another_file_of_the_same_relative_name_is_refused(copied, tmp_path, mon
     assert again(copied, "--config", str(copied / "tiny.yaml")) == 2
     assert "data.train" in capsys.readouterr().err
     assert (copied / "run" / "config.yaml").read_text() == before
+
+
+def test_a_run_that_could_not_read_its_rows_takes_the_setting_that_its_error_names(tmp_path, capsys):
+    config = write_config(tmp_path, rows=60, training={"epochs": 1})
+    source = tmp_path / "train.csv"
+    source.write_text(source.read_text().replace(",", ";"))
+    words = ["--config", str(config), "--run_dir", str(tmp_path / "run")]
+    assert main(words) == 2 and "set data.delimiter" in capsys.readouterr().err
+    words += ["--data.delimiter", ";"]
+    assert main([*words, "--data.label_column", "subject"]) == 2
+    assert "no column 'subject'" in capsys.readouterr().err
+    assert main([*words, "--data.label_column", "label", "--data.max_examples", "1"]) == 2
+    assert "holds a run" not in capsys.readouterr().err
+
+
+def settings(tmp_path, source, **model):
+    data = DataConfig(train=str(source), validation_fraction=0, test_fraction=0)
+    return Config(data=data, model=ModelConfig(**model), run_dir=str(tmp_path / "run"))
+
+
+def test_what_was_decided_or_stored_for_other_settings_is_forgotten(tmp_path):
+    source = tmp_path / "rows.csv"
+    source.write_text("text,label\nx,a\ny,b\n")
+    with held(settings(tmp_path, source, backbone=str(tmp_path), pooling="mean")) as (config, _):
+        load(config.data, tmp_path / "run" / "data")
+    gone = settings(tmp_path, tmp_path / "another.csv", backbone="elsewhere")
+    with held(gone) as (config, _):
+        assert config.model.pooled_by != "mean"
+        with pytest.raises(UserError, match=r"another\.csv: no such file"):
+            load(config.data, tmp_path / "run" / "data")
+    (tmp_path / "run" / "method.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run with other settings"), held(settings(tmp_path, source)):
+        pass
 
 
 def test_a_run_without_stored_rows_needs_its_source(tmp_path):

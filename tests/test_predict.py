@@ -13,7 +13,7 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_export import export_tiny
+from tiny_export import LABELS, export_tiny
 
 from export import answered, answers, at_once, client, compare, predict, progress
 from export.loading import Classifier
@@ -22,6 +22,7 @@ from export.signatures import SignatureOptions
 from pipeline.config import DataConfig
 from pipeline.data.formats import ReadOptions, open_table
 from pipeline.data.sources import read_metadata
+from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.number import Number
 
 TEXTS = ["the team and the coach", "bank", "a rocket in orbit"]
@@ -66,6 +67,19 @@ def test_quotes_of_a_tsv_are_text_as_in_training(model, tmp_path, capsys):
     found = rows_of(capsys, model, "--input", write(tmp_path / "a.tsv", content))
     assert [row["text"] for row in found] == ['"the team', "bank", 'a new star "', '"He said ""goal"" twice"']
     assert [row["id"] for row in found] == ["1", "2", "3", "4"]
+
+
+def test_a_row_without_a_label_says_so_to_people_alone(tmp_path, capsys):
+    several = export_tiny(tmp_path, task=MultiLabel(LABELS, 0.999999))
+    answers = Classifier(several)(TEXTS)
+    most = [LABELS[best] for best in answers.probabilities.argmax(axis=1)]
+    _, output, _ = ask(capsys, several, *TEXTS)
+    assert answers.labels == [""] * len(TEXTS)
+    assert output.splitlines() == [
+        f"(no label; highest: {label} {score:.4f})\t{text}"
+        for label, score, text in zip(most, answers.scores, TEXTS, strict=True)
+    ]
+    assert all(row["label"] == "" and "highest" not in row for row in rows_of(capsys, several, *TEXTS))
 
 
 def test_all_columns_and_rows_are_kept_in_order(model, labels, tmp_path, capsys):
@@ -305,6 +319,15 @@ def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
     shown.add(1000)
     shown.end()
     assert capsys.readouterr().err == "4,000 rows, 500 rows/s\n"
+
+
+def test_progress_of_a_slow_row_is_said_once(capsys, monkeypatch):
+    clock = iter([0.0, 12.0, 12.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    shown = progress.Progress()
+    shown.add(1)
+    shown.end()
+    assert capsys.readouterr().err == "1 row, 12 s a row\n"
 
 
 def compared(capsys, model, source, *options):

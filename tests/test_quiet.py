@@ -21,6 +21,8 @@ NOISE = [
     "W0000 00:00:1730000000.123456    1234 computation_placer.cc:177] computation placer already registered.",
     "E0000 00:00:1795789937.230298    3186 text_format.cc:378] Error parsing text-format "
     "tensorflow.XlaSerializedCacheEntry: 2:1: Expected identifier, got: 6",
+    "E0000 00:00:1795902319.578012   10740 util.cc:131] oneDNN supports DT_INT64 only on platforms with AVX-512. "
+    "Falling back to the default Eigen-based implementation if present.",
 ]
 CUDA = (
     "E0000 00:00:1795753961.183466 6294 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed call "

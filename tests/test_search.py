@@ -726,5 +726,5 @@ def test_a_search_halves_by_epochs_of_fine_tuning(config, capsys):
     for name, value in (("method", "head"), ("updates", 60)):
         other = read_config(write_config(Path(str(config.run_dir)) / name, training={"epochs": 9, name: value}))
         other.run_dir, other.model.pooling = str(Path(str(config.run_dir)) / name / "run"), "mean"
-        with pytest.raises(UserError, match=r"halves trials by their epochs: unset training\.updates"):
+        with pytest.raises(UserError, match=r"halves trials by their epochs: give --training\.updates null"):
             open_study(other)

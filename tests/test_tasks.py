@@ -249,3 +249,8 @@ def test_a_served_model_that_is_not_the_trained_one_is_refused():
         require_equal(trained, np.array([[0.2, 0.8], [0.2, 0.8]], np.float32), 1e-3)
     with pytest.raises(UserError, match="differs"):
         require_equal(trained, np.full((2, 2), np.nan), 1e-3)
+
+
+def test_one_label_is_one_label():
+    assert MultiLabel(("joy",)).describe() == "1 label, any number a row"
+    assert [SingleLabel(names).describe() for names in (("a",), ("a", "b"))] == ["1 label", "2 labels"]

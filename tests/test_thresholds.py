@@ -154,6 +154,16 @@ def test_what_macro_averages_are_over_is_said():
     assert "averages such as macro F1 (1.000) say nothing about it" in " ".join(task.findings(scores, "test", None)[0])
 
 
+def test_what_is_shown_of_a_prediction_is_what_would_be_answered():
+    task = MultiLabel(("joy", "love", "neutral"), thresholds=(0.3, 0.4, 0.6))
+    assert task.shown_prediction(np.array([0.31, 0.45, 0.5], np.float32)) == "joy 0.310, love 0.450"
+    assert task.shown_prediction(np.array([0.1, 0.1, 0.5], np.float32)) == "(no label; highest: neutral 0.500)"
+    sure, unsure = np.array([0.1, 0.9], np.float32), np.array([0.4, 0.6], np.float32)
+    for label, shown in (("", "(no label; highest: b 0.600)"), ("unsure", "unsure 0.600")):
+        one = SingleLabel(("a", "b"), abstain_below=0.7, abstain_label=label)
+        assert [one.shown_prediction(row) for row in (sure, unsure)] == ["b 0.900", shown]
+
+
 @pytest.fixture(scope="module")
 def rare_run(tmp_path_factory):
     """A run of two labels, of which one row in twelve has the rarer, some of them with no sign of it."""

@@ -18,7 +18,7 @@ from pipeline.tasks.number import Number
 from pipeline.tasks.single_label import SingleLabel
 from pipeline.training.averaging import averaged_weights
 from pipeline.training.checkpoint import Checkpoints, Progress
-from pipeline.training.fit import Lesson, _finish_epoch
+from pipeline.training.fit import Lesson, _best_yet, _finish_epoch, _say_kept
 from pipeline.training.model import TrainableClassifier
 from pipeline.training.optimizer import AdamW, layer_scales, make_optimizer
 from pipeline.training.plan import Plan
@@ -282,6 +282,29 @@ def test_class_weights_count_a_row_as_often_as_its_weight():
 
     for a, b in zip(gradients([0, 1, 1], [1, 1, 1]), gradients([0, 1], [1, 2]), strict=True):
         np.testing.assert_allclose(tf.convert_to_tensor(a), tf.convert_to_tensor(b), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "scores", "losses", "kept"),
+    [
+        ("macro_f1", [0.5, 0.7, 0.6], [0.9, 0.8, 0.7], 2),
+        ("macro_f1", [0.7, 0.7, 0.7], [0.9, 0.7, 0.8], 2),
+        ("macro_f1", [0.7, 0.7, 0.7], [0.9, 0.9, 0.9], 1),
+        ("loss", [0.9, 0.7, 0.8], [0.9, 0.7, 0.8], 2),
+        ("macro_f1", [None, 0.1, 0.1], [0.9, 0.9, 0.8], 3),
+    ],
+)
+def test_equal_scores_are_told_apart_by_their_loss(capsys, monitor, scores, losses, kept):
+    unused: Any = None
+    lesson = Lesson(unused, unused, TASK, TrainingConfig(monitor=monitor), unused, unused, None)
+    progress = Progress()
+    for epoch, (score, loss) in enumerate(zip(scores, losses, strict=True)):
+        found = {} if score is None else {f"validation_{monitor}": score}
+        progress.history.append({"epoch": epoch + 1, "validation_loss": loss, **found})
+        if _best_yet(progress, lesson):
+            progress.best_epoch = epoch
+    _say_kept(progress, lesson)
+    assert capsys.readouterr().out == f"the weights of epoch {kept} are kept: best validation {monitor}\n"
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,13 @@ def few_labels(training: TrainingConfig, data: DataSplits, updates: int) -> list
         return []
     found = []
     if training.method == "fine_tune" and updates < FEW_UPDATES:
+        given = training.updates is not None
         found.append(
-            f"{len(data.train)} training rows give {updates} updates, too few to learn all weights by: set "
-            "training.method auto, as the recipe few_shot does, or training.updates."
+            f"training.updates {updates} is too few to learn all weights by, which takes some {FEW_UPDATES} or more: "
+            "give more, or set training.method auto, as the recipe few_shot does."
+            if given
+            else f"{len(data.train)} training rows give {updates} updates, too few to learn all weights by: set "
+            f"training.method auto, as the recipe few_shot does, or training.updates, to {FEW_UPDATES} or more."
         )
     if training.method == "fine_tune" and data.validation is not None and len(data.validation) < FEW_ROWS:
         found.append(

@@ -25,6 +25,9 @@ from pipeline.features.columns import wanted_features
 from pipeline.redaction.kinds import NOTHING, Redaction
 from pipeline.tasks.task import Task
 
+# Of the verbs with which it is said why a row cannot be used.
+PLURALS = {"has": "have", "is": "are", "does": "do", "holds": "hold"}
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -180,14 +183,14 @@ def _describe(splits: DataSplits) -> None:
         numbers["sources"] = split.store.meta.sources
         if split.store.meta.skipped:
             numbers["skipped"] = split.store.meta.skipped
-            total = sum(split.store.meta.skipped.values())
-            reasons = ", ".join(f"{count} {reason}" for reason, count in split.store.meta.skipped.items())
-            rows = "1 row" if total == 1 else f"{total} rows"
-            splits.warnings.append(f"skipped {rows} of the {split.name} source: {reasons}.")
         if split.store.meta.notices:
             numbers["notices"] = dict(split.store.meta.notices)
-            # A split that was taken off the training rows shares their store.
-            if train is None or split.store is not train.store or split is train:
+        # A split that was taken off the training rows shares their store.
+        if train is not None and split is not train and split.store is train.store:
+            numbers["split_off"] = "a share of the train source"
+        else:
+            splits.warnings += _skipped_warning(split)
+            if split.store.meta.notices:
                 splits.warnings += [f"{split.name} source: {line}" for line in split.store.meta.notices.sentences()]
         hashes = split.hashes()
         numbers["repeated_texts"] = len(split) - len(np.unique(hashes))
@@ -204,6 +207,22 @@ def _describe(splits: DataSplits) -> None:
         fingerprints.append(":".join([split.name, split.store.meta.fingerprint, str(len(split)), *digests]))
     splits.warnings += splits.task.data_warnings()
     splits.fingerprint = " ".join(fingerprints)
+
+
+def _skipped_warning(split: Split) -> list[str]:
+    """How many rows of a split's source were left out, and why."""
+    skipped = split.store.meta.skipped
+    if not skipped:
+        return []
+    total = sum(skipped.values())
+    reasons = ", ".join(f"{count} {_of_many(reason, count)}" for reason, count in skipped.items())
+    return [f"skipped {'1 row' if total == 1 else f'{total} rows'} of the {split.name} source: {reasons}."]
+
+
+def _of_many(reason: str, count: int) -> str:
+    """What is said of one row ("has no text"), said of several."""
+    verb, _, rest = reason.partition(" ")
+    return reason if count == 1 else f"{PLURALS.get(verb, verb)} {rest}"
 
 
 def _warn_of_labels(splits: DataSplits) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from pipeline.data.folds import part
 from pipeline.data.split import Split
 from pipeline.evaluation.boosting import column_matrix, with_texts
 from pipeline.evaluation.interval import interval_of
@@ -51,6 +52,12 @@ class Baseline:
         found = {name: task.headline(scores) for name, scores in self.scores.items()}
         better = {name: dict(zip(("by", "from", "to"), values, strict=True)) for name, values in self.better.items()}
         return {"name": self.name, "scores": found, "model_is_better": better}
+
+    @classmethod
+    def of_metrics(cls, found: dict[str, Any]) -> "Baseline":
+        """What `metrics` has given, with no other scores than these."""
+        better = {name: (one["by"], one["from"], one["to"]) for name, one in found["model_is_better"].items()}
+        return cls(found["scores"], better, found["name"])
 
     def line(self, task: Task, name: str) -> str:
         """For the terminal, of one split."""
@@ -106,6 +113,36 @@ def baselines(
             made = task.baseline_predictions(rows, train.targets(), others, boosted=True)
         found.append(_scored(name, made, of_model, splits, task))
     return found
+
+
+def out_of_fold_baseline(
+    predicted: np.ndarray,
+    rows: Split,
+    folds: np.ndarray,
+    taught: np.ndarray | None,
+    task: Task,
+    redacted: Redacted | None = None,
+) -> Baseline:
+    """The linear model over TF-IDF, learned without each fold in turn, compared with a model's predictions.
+
+    Args:
+        predicted: the model's, float32 [n, K].
+        rows: n of them; their name is that of the scores.
+        folds: int [n], from 0.
+        taught: bool [folds, n], the rows that may be learned from where a fold is asked about; None: all others.
+        task: with the settings of its answers.
+        redacted: what the baseline reads of texts, as the model does; None: all.
+    """
+    made, name = np.zeros((len(rows), predicted.shape[1])), NAME
+    for fold in np.unique(folds):
+        out = folds == fold
+        known = ~out if taught is None else ~out & taught[fold]
+        if known.any():
+            learned, asked = part(rows, known), part(rows, out)
+            vectors = Tfidf(learned, MOST_WEIGHTS // task.baseline_outputs, redacted)
+            made[out] = task.baseline_predictions(vectors(learned), learned.targets(), [vectors(asked)])[0]
+            name = f"{NAME}, of fewer features" if vectors.cut else name
+    return _scored(name, [made], {rows.name: task.row_scores(rows.targets(), predicted)}, [rows], task)
 
 
 def headline(task: Task, scores: dict[str, Any]) -> str:

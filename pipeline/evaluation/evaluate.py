@@ -69,7 +69,7 @@ def evaluate(
         by_length = scores_by_length(task, shown.targets(), predictions[shown.name], lengths(shown))
         found.scores[shown.name] |= {"by_length": by_length} if by_length else {}
     train = data.train
-    if train is not None and splits and _compares(config, train, task):
+    if train is not None and splits and compares(config, train, task):
         columns = data.features.columns if _boosts(config, train, task) else ()
         found.baseline, *found.boosted = baselines(predictions, train, splits, asked, columns, redacted)
     return found
@@ -81,8 +81,8 @@ def _shown(split: Split, row: int, redacted: Callable[[np.ndarray], Any] | None)
     return [(column if redacted is None else redacted(column).numpy())[0].decode() for column in columns]
 
 
-def _compares(config: EvaluationConfig, train: Split, task: Task) -> bool:
-    """Whether a linear model is asked too."""
+def compares(config: EvaluationConfig, train: Split, task: Task) -> bool:
+    """Whether a linear model is to learn from these rows too."""
     if config.baseline == "auto":
         return len(train) < MOST_ROWS and len(train) * task.outputs < MOST_DECISIONS
     return config.baseline == "tfidf"

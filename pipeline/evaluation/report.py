@@ -77,6 +77,8 @@ class ReportContent:
         """What is known once a model is evaluated."""
         self.task, self.mistakes = found.task, found.mistakes
         self.baselines = [*([found.baseline] if found.baseline else []), *found.boosted]
+        if crossed := self.metrics.get(f"{CROSS_VALIDATION}_baseline"):
+            self.baselines.append(Baseline.of_metrics(crossed))
         self.data_summary, self.warnings = data_summary, warnings
         if found.baseline is not None:
             self.metrics["baseline"] = found.baseline.metrics(found.task)
@@ -110,13 +112,12 @@ class ReportContent:
         if self.task is None or self.shown is None:
             return []
         lines = [one.line(self.task, self.shown) for one in self.baselines if self.shown in one.scores]
-        crossed = self.metrics.get(CROSS_VALIDATION)
+        crossed = self.metrics.get(CROSS_VALIDATION, {})
         if crossed and self.shown != CROSS_VALIDATION:
-            lines.append(
-                f"cross-validation of the {crossed['rows']} training rows in {crossed['folds']} folds: "
-                f"{headline(self.task, crossed)}"
-            )
-        return lines
+            title = f"cross-validation of the {crossed['rows']} training rows in {crossed['folds']} folds"
+            lines.append(f"{title}: {headline(self.task, crossed)}")
+            lines += [one.line(self.task, CROSS_VALIDATION) for one in self.baselines if CROSS_VALIDATION in one.scores]
+        return [*lines, crossed["note"]] if "note" in crossed else lines
 
 
 def write_report(path: Path | str, content: ReportContent) -> list[str]:

@@ -97,7 +97,9 @@ def _choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
         if name != best and _clearly_less(of_rows[name], of_rows[best]):
             best = name
     said = ", ".join(f"{name} {scores['loss']:.3f}" for name, scores in tried.items())
-    return Choice(best, f"by the calibrated loss on held-out training rows ({said})", tried)
+    least = min(tried, key=lambda name: tried[name]["loss"])
+    simpler = "" if least == best else f"; {least} is not clearly better, so the simpler one is taken"
+    return Choice(best, f"by the calibrated loss on held-out training rows ({said}){simpler}", tried)
 
 
 def _fits(name: str, run: Assembly, rows: Split) -> bool:

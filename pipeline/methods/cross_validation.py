@@ -1,19 +1,28 @@
 """evaluation.cross_validation: scores on rows that were each held out once, where a split would leave a handful."""
 
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 
 from pipeline.assemble import Assembly
+from pipeline.data.folds import fold_numbers
+from pipeline.evaluation.baseline import out_of_fold_baseline
+from pipeline.evaluation.evaluate import compares
 from pipeline.evaluation.report import CROSS_VALIDATION
-from pipeline.methods.auto import chosen_method
+from pipeline.methods.auto import choose, chosen_method
 from pipeline.methods.trials import Trials
 from pipeline.tasks.task import Task
 from pipeline.training.workers import Workers
 
+BY_THE_SAME_ROWS = (
+    "the scores of cross-validation are a little too good: training.method auto has chosen by held-out rows among these"
+)
+
 
 def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
-    """Scores of the training rows by models that have not seen them, as "cross_validation"; {} where nobody asks.
+    """Scores of the training rows by models that have not seen them, as "cross_validation", and of the
+    linear baseline as "cross_validation_baseline"; {} where nobody asks.
 
     The model that is served learns from all of these rows, and is a little better. Where it also learns from texts that
     a model has given labels (data.unlabelled), what is scored is a training without them. Rows that
@@ -35,4 +44,13 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     rows, taught = (train, None) if judged is None else (judged.rows, judged.taught)
     _, logits = Trials(run, rows, workers, taught).out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
-    return {CROSS_VALIDATION: {"folds": folds, "method": name} | task.scores(rows.targets(), predictions)}
+    about: dict[str, Any] = {"folds": folds, "method": name}
+    if run.config.training.method == "auto" and choose(run, train, workers).tried:
+        about["note"] = BY_THE_SAME_ROWS
+    found = {CROSS_VALIDATION: about | task.scores(rows.targets(), predictions)}
+    if compares(run.config.evaluation, rows, task):
+        numbers = fold_numbers(rows, folds, run.config.training.seed)
+        named = replace(rows, name=CROSS_VALIDATION)
+        baseline = out_of_fold_baseline(predictions, named, numbers, taught, task, run.encoder.redacted)
+        found[f"{CROSS_VALIDATION}_baseline"] = baseline.metrics(task)
+    return found

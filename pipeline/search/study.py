@@ -159,7 +159,7 @@ def _check_searchable(config: Config) -> None:
     )
     require(
         config.training.updates is None and config.training.method in ("fine_tune", "auto"),
-        "a search halves trials by their epochs: unset training.updates, and training.method but for fine_tune.",
+        "a search halves trials by their epochs: give --training.updates null, and fine_tune as training.method.",
     )
     require(
         config.data.validation or config.data.validation_fraction,

@@ -84,6 +84,9 @@ class LabelTask(Task):
         """
         return cls(names)
 
+    def describe(self) -> str:
+        return "1 label" if len(self.names) == 1 else f"{len(self.names)} labels"
+
     def fitted(self, values: np.ndarray) -> Self:
         return replace(self, train_counts=tuple(self.class_counts(values).tolist()))
 

@@ -103,7 +103,7 @@ class MultiLabel(LabelTask):
         return replace(self, thresholds=thresholds, tuned_on=tuple(counts))
 
     def describe(self) -> str:
-        return f"{len(self.names)} labels, any number a row"
+        return f"{super().describe()}, any number a row"
 
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(values.sum(axis=1).astype(np.int64), np.nonzero(values)[1], self.names)
@@ -302,6 +302,13 @@ class MultiLabel(LabelTask):
             for row in self.decide(predictions)
         ]
         return {"label": labels, "score": predictions.max(axis=1), "probabilities": predictions}
+
+    def shown_prediction(self, prediction: np.ndarray) -> str:
+        """The labels that are given, or that none is and which comes nearest to it by its probability."""
+        given = np.flatnonzero(self.decide(prediction[np.newaxis])[0])
+        if not len(given):
+            return f"(no label; highest: {super().shown_prediction(prediction)})"
+        return ", ".join(f"{self.names[label]} {prediction[label]:.3f}" for label in given)
 
     def contribution(self, logits, about):
         """The log-odds of a class, which with independent classes is its logit."""

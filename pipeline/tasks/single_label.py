@@ -108,9 +108,6 @@ class SingleLabel(LabelTask):
         known = counts if self.train_counts is None else np.array(self.train_counts)
         return len(known) - 1 - int(np.argmin(known[::-1]))
 
-    def describe(self) -> str:
-        return f"{len(self.names)} labels"
-
     def groups(self, values: np.ndarray) -> Groups:
         return Groups(np.ones(len(values), np.int64), values, self.names)
 
@@ -395,8 +392,12 @@ class SingleLabel(LabelTask):
         )
 
     def shown_prediction(self, prediction: np.ndarray) -> str:
-        decided = int(self.decide(prediction[np.newaxis])[0])
-        return f"{self.names[decided]} {prediction[decided]:.3f}"
+        """The label, also the one that stands for none; where that is empty, which one was not sure enough."""
+        answer = self.answer_of(prediction[np.newaxis])
+        label, score = answer["label"][0], answer["score"][0]
+        if label:
+            return f"{label} {score:.3f}"
+        return f"(no label; highest: {self.names[int(self.decide(prediction[np.newaxis])[0])]} {score:.3f})"
 
     def contribution(self, logits, about):
         """The log-odds of a class, log p / (1 - p): its logit minus the logsumexp of the others'."""

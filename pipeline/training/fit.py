@@ -118,6 +118,7 @@ def fit(model: ExactModel, lesson: Lesson, checkpoints: Checkpoints) -> Progress
         # The others may be here before the chief has written them.
         workers.barrier()
         checkpoints.restore_weights(progress.best_weights)
+        _say_kept(progress, lesson)
     return progress
 
 
@@ -192,15 +193,26 @@ def _finish_epoch(model: ExactModel, lesson: Lesson, progress: Progress, checkpo
 
 
 def _best_yet(progress: Progress, lesson: Lesson) -> bool:
-    """Whether the last epoch's weights are to be kept: by validation, else the newest averages. An undefined score is
-    worse than any other."""
+    """Whether the last epoch's weights are to be kept: by validation, of equal scores by its loss, else the newest
+    averages. An undefined score is worse than any other."""
     scores = _monitored(progress, lesson)
     best = None if progress.best_epoch is None else scores[progress.best_epoch]
     if scores[-1] is None:
         return best is None and lesson.config.ema is not None
     if best is None:
         return True
-    return scores[-1] > best if lesson.task.monitors[lesson.monitor] else scores[-1] < best
+    if scores[-1] == best:
+        # Few rows have few different scores, and the first epoch that reaches one has learned the least.
+        losses = [progress.history[epoch].get("validation_loss", 0.0) for epoch in (-1, progress.best_epoch or 0)]
+        return losses[0] < losses[1]
+    return (scores[-1] > best) == lesson.task.monitors[lesson.monitor]
+
+
+def _say_kept(progress: Progress, lesson: Lesson) -> None:
+    """Of which epoch the weights are, where validation has chosen one."""
+    best = progress.best_epoch
+    if best is not None and _monitored(progress, lesson)[best] is not None:
+        print(f"the weights of epoch {best + 1} are kept: best validation {lesson.monitor}")
 
 
 def _patient(progress: Progress, lesson: Lesson) -> bool:
