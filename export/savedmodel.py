@@ -56,6 +56,7 @@ class ExportSettings:
         warmup_batch_sizes: of the requests that a server warms up with (see export.warmup).
         recorded_examples: texts kept beside the model with their answers (see export.recorded).
         typicality: what `fit` follows from, of a task whose answers have it.
+        above: a number that the version's is above, besides those in its folder.
     """
 
     signatures: SignatureOptions = field(default_factory=SignatureOptions)
@@ -64,6 +65,7 @@ class ExportSettings:
     warmup_batch_sizes: Sequence[int] = ()
     recorded_examples: int = 16
     typicality: Typicality | None = None
+    above: int = 0
 
 
 HIDDEN = ".new-"
@@ -79,7 +81,6 @@ def export_verified(
     held_out: HeldOut,
     features: Features = ONE_TEXT,
     settings: ExportSettings = DEFAULT_SETTINGS,
-    above: int = 0,
 ) -> Path:
     """Write the next version of a model, if and only if a fresh process gets the same answers out of it.
 
@@ -89,7 +90,6 @@ def export_verified(
     Args:
         model, encoder, task, directory, features, settings: as `export_model`.
         held_out: with which it is compared; the first are kept beside it.
-        above: a number that the version's is above, besides those of the folder.
 
     Returns:
         The numbered folder.
@@ -111,7 +111,7 @@ def export_verified(
         write_warmup(folder, texts, settings.warmup_batch_sizes, encoder)
         require(folder)
 
-    return export_model(model, encoder, task, directory, features, settings, above=above, check=check)
+    return export_model(model, encoder, task, directory, features, settings, check=check)
 
 
 def export_model(
@@ -123,7 +123,6 @@ def export_model(
     settings: ExportSettings = DEFAULT_SETTINGS,
     *,
     version: int | None = None,
-    above: int = 0,
     check: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a model as a numbered SavedModel that answers strings.
@@ -138,7 +137,6 @@ def export_model(
         features: one text a row, or two.
         settings: what is written.
         version: number of the folder; None: the next free one.
-        above: a number that the next free one is above.
         check: called with the complete folder while it is still hidden; if it raises, nothing is left behind.
 
     Returns:
@@ -166,7 +164,7 @@ def export_model(
         (hidden / SCHEMA).write_text(schema, encoding="utf-8")
         if check is not None:
             check(hidden)
-        return _publish(hidden, directory, version, above)
+        return _publish(hidden, directory, version, settings.above)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -277,7 +275,7 @@ def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[
     }
 
 
-def _publish(hidden: Path, directory: Path, version: int | None, above: int = 0) -> Path:
+def _publish(hidden: Path, directory: Path, version: int | None, above: int) -> Path:
     """Rename to the wanted or the next free number; os.rename fails where another process has taken it."""
     while True:
         taken = [number for path in directory.iterdir() if (number := version_number(path)) is not None]

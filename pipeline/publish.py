@@ -244,9 +244,9 @@ def export(run: Assembly, served: Served, task: Task, scores: dict[str, Any]) ->
             options.warmup_batch_sizes,
             options.recorded_examples,
             served.fitting and served.fitting.typicality,
+            # One number for both places: others may publish to the same address.
+            highest_at(options.publish) if options.publish else 0,
         ),
-        # One number for both places: others may publish to the same address.
-        above=highest_at(options.publish) if options.publish else 0,
     )
     print(f"exported and verified: {version}")
     if options.onnx != "none":

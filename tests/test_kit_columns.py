@@ -90,7 +90,7 @@ def test_the_guides_client_gets_the_answer_that_is_shown(run, double, capsys, mo
     [
         (CELLS[:2], "the model takes text, price, a_colour, image, brand, not 2 examples"),
         ([CELLS[0], "dear", *CELLS[2:]], "--example has no number in the column 'price': 'dear'"),
-        ([*CELLS[:3], "1", CELLS[4]], "1 numbers in place of 2"),
+        ([*CELLS[:3], "1", CELLS[4]], "a list of another length in the column 'image' than others: 1 in place of 2"),
     ],
 )
 def test_examples_that_are_none_are_one_sentence(run, cells, message, capsys, tmp_path):
