@@ -169,10 +169,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     content = ReportContent(run_dir.name, metrics, to_yaml(config), environment())
     if config.stage == "pretrain":
         if workers.chief:
-            # What the folder has of a fine-tuned model stands: its calibration is part of the model.
-            if "task" not in read_metrics(run_dir):
-                write_results(run_dir, content)
-            print(f"next:\n  python -m pipeline.run --model.backbone {start.model.backbone} --data.train FILE")
+            end_pretraining(run_dir, content, start.model.backbone)
         return metrics
 
     # ---- Data: any source to rows on disk, split; what is to be predicted, and how it is answered.
@@ -204,6 +201,16 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
         export(run, served, found.task, found.scores)
         next_steps(run_dir)
     return metrics
+
+
+def end_pretraining(run_dir: Path, content, backbone: str | None) -> None:
+    """Write the results of a stage, and say what comes next."""
+    from pipeline.evaluation.results import write_results
+
+    # What the folder has of a fine-tuned model stands: its calibration is part of the model.
+    if "task" not in read_metrics(run_dir):
+        write_results(run_dir, content)
+    print(f"next:\n  python -m pipeline.run --model.backbone {backbone} --data.train FILE")
 
 
 def read_rows(config: Config, run_dir: Path, workers):
