@@ -76,7 +76,7 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
     from pipeline.backbone.load import load_backbone
     from pipeline.classifier import build_classifier
     from pipeline.command_line import read_config
-    from pipeline.privacy.layers import let_note
+    from pipeline.privacy.layers import let_note, without_dropout
     from pipeline.privacy.model import Mechanism, PrivateClassifier
     from pipeline.privacy.optimizer import PrivateAdamW
     from pipeline.tasks.single_label import SingleLabel
@@ -97,6 +97,7 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
     training.embedding_update = "lazy" if name == "ordinary" else "dense"
     if isinstance(model, PrivateClassifier):
         let_note(model.classifier_parts)
+        without_dropout(model)
         training.clip_norm = None
     if name == "loop":
         model.accumulation = rows

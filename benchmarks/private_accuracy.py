@@ -5,7 +5,8 @@ python benchmarks/private_accuracy.py --train train.csv --test dev.csv --output 
 The checkpoint is the quickstart's. Gradients, clipping, noise, batches and claims are the pipeline's own; what lies
 below all trained weights is computed once, without dropout, and a batch is worked through in parts of rows of like
 length, which changes no sum. The rows are the first of one shuffled order; a seed is that of new weights, batches,
-dropout and noise. What the output has already is not trained again; without --arms its table is printed.
+noise and, where it is not private, dropout. What the output has already is not trained again; without --arms its table
+is printed.
 """
 
 import argparse
@@ -189,7 +190,7 @@ class Bench:
         """Compiled; of the layers that are trained and those above them."""
         from pipeline.classifier import build_classifier
         from pipeline.config import TrainingConfig
-        from pipeline.privacy.layers import let_note
+        from pipeline.privacy.layers import let_note, without_dropout
         from pipeline.privacy.model import Mechanism, PrivateClassifier
         from pipeline.privacy.optimizer import PrivateAdamW
         from pipeline.tasks.single_label import SingleLabel
@@ -208,6 +209,7 @@ class Bench:
         freeze(model, training)
         if trial.private:
             let_note(model.classifier_parts)
+            without_dropout(model)
         model = above(model, trial.arm, kind)
         task = SingleLabel(("0", "1"))
         optimizer = make_optimizer(training, model, trial.updates, PrivateAdamW if trial.private else AdamW)
