@@ -168,6 +168,15 @@ def test_what_is_left_of_two_groups_is_learned_from(tmp_path, method):
     assert metrics_of(tmp_path / "run")["cross_validation"]["rows"] == 40
 
 
+def test_thresholds_of_cross_validation_are_said(tmp_path):
+    config = settings(tmp_path, "head", data={"validation_fraction": 0.3, "test_fraction": 0.0},
+                      evaluation={"cross_validation": 2, "threshold": "tuned"}, export={"enabled": False})  # fmt: skip
+    text = (tmp_path / "train.csv").read_text()
+    (tmp_path / "train.csv").write_text(text.replace(",space", ",money"))
+    assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert metrics_of(tmp_path / "run")["cross_validation"]["note"].startswith("thresholds are 0.5 in cross-validation")
+
+
 @pytest.mark.parametrize("asked", [None, 1])
 def test_rows_of_one_text_are_not_scored_by_a_model_that_nobody_trained(data, tmp_path, asked):
     rows = replace(data.train, rows=np.repeat(data.train.rows[:1], 12))

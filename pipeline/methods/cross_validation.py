@@ -18,6 +18,7 @@ from pipeline.training.workers import Workers
 BY_THE_SAME_ROWS = (
     "the scores of cross-validation are a little too good: training.method auto has chosen by held-out rows among these"
 )
+AT_ONE_HALF = "thresholds are 0.5 in cross-validation: those of evaluation.threshold tuned are of the validation rows"
 
 
 def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
@@ -45,8 +46,10 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     _, logits = Trials(run, rows, workers, taught).out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
     about: dict[str, Any] = {"folds": folds, "method": name}
-    if run.config.training.method == "auto" and choose(run, train, workers).tried:
-        about["note"] = BY_THE_SAME_ROWS
+    chosen = run.config.training.method == "auto" and bool(choose(run, train, workers).tried)
+    notes = ((BY_THE_SAME_ROWS, chosen), (AT_ONE_HALF, run.config.evaluation.threshold == "tuned"))
+    if said := [note for note, needed in notes if needed]:
+        about["note"] = "; ".join(said)
     found = {CROSS_VALIDATION: about | task.scores(rows.targets(), predictions)}
     if compares(run.config.evaluation, rows, task):
         numbers = fold_numbers(rows, folds, run.config.training.seed)
