@@ -8,6 +8,7 @@ from keras import ops
 
 from pipeline.backbone.architecture import copy_weights, last_embedding_layer, like
 from pipeline.backbone.classifier_head import ClassifierHead
+from pipeline.backbone.dropout import Dropout
 from pipeline.backbone.first_token import first_token_outputs
 from pipeline.backbone.loaded import LoadedBackbone
 from pipeline.chunk_pooling import ChunkPooling, Kind
@@ -98,7 +99,7 @@ def build_classifier(
     chosen.check(loaded)
     backbone = loaded.backbone
     pooler = chosen(backbone, seed, dtype)
-    before = keras.layers.Dropout(dropout, seed=seed, dtype=dtype, name="classifier_dropout")
+    before = Dropout(dropout, seed=seed, dtype=dtype, name="classifier_dropout")
     initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed + 1)
     # The last layer in float32: a softmax over bfloat16 logits would round probabilities to 3 digits.
     head = keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name="logits")

@@ -12,6 +12,7 @@ from tiny import VOCABULARY as WORDS
 from tiny import write_long_config
 
 from pipeline import read_config, train
+from pipeline.backbone.dropout import counters
 from pipeline.classifier import over_chunks
 from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions, shaped, training_batches
@@ -76,6 +77,22 @@ def test_workers_have_the_texts_of_one_and_any_batch_can_be_the_first(tmp_path):
         np.testing.assert_array_equal(inputs["chunks"], np.concatenate([half[0]["chunks"] for half in halves]))
         tokens = [part["token_ids"][part["padding_mask"] > 0] for part in (inputs, *(half[0] for half in halves))]
         np.testing.assert_array_equal(tokens[0], np.concatenate(tokens[1:]))
+
+
+@pytest.mark.parametrize("devices", ["one", "mirrored"])
+def test_dropout_counts_alike_however_many_parts_a_device_has_made(devices):
+    """Else a run that is taken up would go on with masks of one device for all."""
+    strategy = choose_strategy(devices)
+    with strategy.scope():
+        model = over_chunks(tiny_model(layers=1, dropout=0.3), "mean", seed=1)
+        model.chunks_at_once = 7
+        model.compile(make_optimizer(TrainingConfig(), model, 3), loss=TASK.loss(), jit_compile=False)
+    drawn = counters(model)
+    model.run_updates(batches(), 3, [])
+    of_devices = [strategy.experimental_local_results(state.value) for state in drawn]
+    # Three updates, of as many texts as a device may divide into parts.
+    texts = 8 // strategy.num_replicas_in_sync
+    assert len(drawn) > 3 and {int(count) for values in of_devices for _, count in values} == {3 * texts}
 
 
 def gradients(model, each):

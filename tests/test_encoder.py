@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 
 from pipeline.backbone.architecture import like
+from pipeline.backbone.dropout import Dropout, dropout_mask
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.first_token import first_token_outputs
+from pipeline.training.strategy import choose_strategy
 
 INPUTS = ("token_ids", "segment_ids", "padding_mask")
 
@@ -130,17 +132,32 @@ def test_training_gradients_are_of_the_function_with_its_dropout(form):
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
-    from pipeline.backbone.encoder import _dropout_mask
-
     layer = keras.layers.Dropout(0.1, seed=1)
-    mask = _dropout_mask(layer, [301, 333], tf.float32, training=True).numpy()
+    mask = dropout_mask(layer, [301, 333], tf.float32, training=True).numpy()
     assert (mask == 0).mean() == pytest.approx(0.1, abs=0.004)
     assert mask.mean() == pytest.approx(1, abs=0.005)
     assert mask.max() == pytest.approx(1 / 0.9, rel=1e-4)
-    again = _dropout_mask(layer, [301, 333], tf.float32, training=True).numpy()
+    again = dropout_mask(layer, [301, 333], tf.float32, training=True).numpy()
     assert np.mean((mask == 0) & (again == 0)) == pytest.approx(0.01, abs=0.002)
-    assert _dropout_mask(layer, [3, 3], tf.float32, training=False) is None
-    assert _dropout_mask(keras.layers.Dropout(0.0), [3, 3], tf.float32, training=True) is None
+    assert dropout_mask(layer, [3, 3], tf.float32, training=False) is None
+    assert dropout_mask(keras.layers.Dropout(0.0), [3, 3], tf.float32, training=True) is None
+
+
+def test_each_device_drops_values_of_its_own():
+    strategy = choose_strategy("mirrored")
+    with strategy.scope():
+        _, backbone = make_backbones(dropout=0.5)
+        embeddings = keras.Model(backbone.input, backbone.get_layer("embeddings_dropout").output)
+        head = Dropout(0.5, seed=3)
+    inputs = {name: tf.ones([4, 8], tf.int32) for name in backbone.input}
+
+    def step():
+        return embeddings(inputs, training=True) == 0, head(tf.ones([4, 12]), training=True) == 0
+
+    for found in tf.function(lambda: strategy.run(step))():
+        one, other = (dropped.numpy() for dropped in strategy.experimental_local_results(found))
+        # A quarter of the values on both, not half of them.
+        assert one.mean() == pytest.approx(0.5, abs=0.17) and (one != other).any()
 
 
 def test_stays_keras_nlps_layer_and_compiles_with_xla():

@@ -4,14 +4,18 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
+from pipeline.backbone.dropout import Dropout, dropout_mask
 from pipeline.backbone.low_rank import LowRankUpdates
 from pipeline.backbone.notes import DenseNote, NormNote, note
 from pipeline.backbone.transformer_parts import parts_of
 
 
 def speed_up(backbone: keras_nlp.models.BertBackbone) -> None:
-    """Let the layers of a backbone compute as `EncoderLayer` and `WordEmbedding` do; their variables stay."""
+    """Let a backbone's layers compute as `EncoderLayer`, `WordEmbedding` and `Dropout` do; their variables stay."""
     # BertBackbone builds its layers itself, and takes no classes for them.
+    for layer in backbone._flatten_layers():
+        if type(layer) is keras.layers.Dropout:
+            layer.__class__ = Dropout
     for layer in backbone.transformer_layers:
         layer.__class__ = EncoderLayer
     backbone.get_layer("token_embedding").__class__ = WordEmbedding
@@ -76,7 +80,7 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
         if padding_mask is not None:
             ignored = tf.cast(tf.where(tf.cast(padding_mask, tf.bool), 0.0, -1e9), inputs.dtype)[:, None, None]
         shape = [batch, heads, 1 if first_only else length, length]
-        context = _attend(query, key, value, ignored, _dropout_mask(parts.score_dropout, shape, inputs.dtype, training))
+        context = _attend(query, key, value, ignored, dropout_mask(parts.score_dropout, shape, inputs.dtype, training))
         context = tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, hidden])
         y = self._apply("attention_output", parts.attention_output, context)
         x = tf.reshape(asking, [-1, hidden])
@@ -98,23 +102,6 @@ class EncoderLayer(keras_nlp.layers.TransformerEncoder):
         y = _dense(x, kernel, tf.convert_to_tensor(layer.bias))
         note(DenseNote(y, x, [layer.kernel], [layer.bias]))
         return y + self.low_rank.of[name](x) if name in self.low_rank.of else y
-
-
-def _dropout_mask(layer, shape: list, dtype: tf.DType, training: bool | None) -> tf.Tensor | None:
-    """Factors of inverted dropout, 0 or 1 / (1 - rate); None where nothing is dropped."""
-    dropped = round(layer.rate * 65536)
-    if not training or not dropped:
-        return None
-    count = tf.reduce_prod(shape)
-    seed = layer.seed_generator.next()
-    device = tf.distribute.get_replica_context()
-    if device is not None and device.num_replicas_in_sync > 1:
-        # All devices count alike; each draws for its own rows.
-        seed += tf.cast([device.replica_id_in_sync_group, 0], seed.dtype) * 0x01000193
-    bits = tf.random.stateless_uniform([(count + 1) // 2], seed, None, None, tf.int32)
-    bits = tf.reshape(tf.bitcast(bits, tf.int16), [-1])[:count]
-    keep = bits >= tf.constant(dropped - 32768, tf.int16)
-    return tf.reshape(tf.cast(keep, dtype) * tf.constant(65536 / (65536 - dropped), dtype), shape)
 
 
 @tf.custom_gradient
@@ -167,7 +154,7 @@ def _attend(query, key, value, ignored, mask):
 
 def _add_and_normalize(x, y, dropout, norm, training):
     """Layer normalisation (Ba et al., 2016) of x + dropout(y), in float32; [rows, hidden] to the same."""
-    mask = _dropout_mask(dropout, tf.shape(y), y.dtype, training)
+    mask = dropout_mask(dropout, tf.shape(y), y.dtype, training)
 
     @tf.custom_gradient
     def compute(x, y, gamma, beta):

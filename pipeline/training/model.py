@@ -1,11 +1,13 @@
 """Models that fit() trains: one update over the whole batch, however it is divided among devices and parts."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
 
+from pipeline.backbone.dropout import counters
 from pipeline.backbone.low_rank import LowRank
 from pipeline.data.documents import equal_parts, is_ragged, parts_within, share
 from pipeline.data.untuned import untuned
@@ -166,7 +168,8 @@ class ExactModel(keras.Model):
             texts = data[-1].shape[0]
             if is_ragged(inputs):
                 count = parts_within(inputs[CHUNKS], self.chunks_at_once, texts, count)
-                return self._accumulated_gradients(lambda i: share(data, i, count), count, totals)
+                with _counting_alike(counters(self), texts):
+                    return self._accumulated_gradients(lambda i: share(data, i, count), count, totals)
             count = equal_parts(inputs["token_ids"].shape[0] // texts, self.chunks_at_once, texts, count)
         if count == 1:
             return self._gradients(data, totals)
@@ -236,6 +239,21 @@ class ExactModel(keras.Model):
             tf.IndexedSlices(joined(s[0]), joined(s[1]), g.dense_shape) if rows else s
             for s, g, rows in zip(sums, gradients, sparse, strict=True)
         ]
+
+
+@contextmanager
+def _counting_alike(drawn: Sequence[keras.Variable], most: int) -> Iterator[None]:
+    """Let the counters of dropout be the same on all devices behind an update, however many parts each has made: a
+    checkpoint holds those of one.
+
+    Args:
+        drawn: from `counters`.
+        most: parts that any device may make.
+    """
+    before = [tf.identity(state.value) for state in drawn]
+    yield
+    for state, start in zip(drawn, before, strict=True):
+        state.assign(start + tf.constant([0, most], start.dtype))
 
 
 class TrainableClassifier(ExactModel):
