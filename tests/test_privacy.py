@@ -299,12 +299,16 @@ def test_no_dropout_tells_who_is_in_a_batch(run):
     assert not statement_of(run.run_dir).dropout
 
 
-def test_a_run_of_older_versions_is_known_by_its_records(tmp_path):
+def test_a_run_of_older_versions_is_known_by_its_records(tmp_path, capsys):
     pytest.importorskip("dp_accounting")
     told = planned(PrivacyConfig(epsilon=8.0), "row", 400, 40, 10, "all").metadata()
     del told["dropout"]
     (tmp_path / "privacy.json").write_text(json.dumps(told))
     assert statement_of(tmp_path).dropout
+    assert "NOT as claimed unless its model had no dropout" in statement_of(tmp_path).sentence()
+    (tmp_path / "config.yaml").write_text("{}")
+    assert privacy(["audit", str(tmp_path)]) == 2
+    assert "is of an older version, which trained otherwise" in capsys.readouterr().err
 
 
 def draws(run_dir: Path) -> int:

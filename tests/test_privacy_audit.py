@@ -1,6 +1,7 @@
 """python -m pipeline.privacy audit: lower bounds of epsilon, in theory and by an attack on a training."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ import pipeline
 from pipeline.command_line import parse
 from pipeline.privacy import audit, prepare
 from pipeline.privacy.__main__ import main as privacy
+from pipeline.privacy.config import PrivacyConfig
 from pipeline.privacy.model import Mechanism
 from pipeline.privacy.one_run import lower_bound, p_value
+from pipeline.privacy.statement import planned
 
 
 def randomized_response(chance: np.random.Generator, epsilon: float, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,3 +96,13 @@ def test_canaries_are_read_alike_in_any_encoding_and_without_language_or_time(tm
     assert [json.loads(line)["text"] for line in lines] == [one.text for one in canaries if one.included]
     data = audit._with_canaries(config, tmp_path / audit.INCLUDED).data
     assert data.language_column is None and data.time_column is None and data.encoding == "latin-1"
+
+
+def test_an_encoding_that_reads_no_ascii_is_refused(tmp_path, capsys):
+    pytest.importorskip("dp_accounting")
+    path = private_config(tmp_path, data={"encoding": "utf-16"})
+    (tmp_path / "run").mkdir()
+    shutil.copy(path, tmp_path / "run" / "config.yaml")
+    planned(PrivacyConfig(epsilon=8.0), "row", 400, 40, 10, "all").save(tmp_path / "run")
+    assert privacy(["audit", str(tmp_path / "run")]) == 2
+    assert "data.encoding utf-16: the canaries are a file in ASCII" in capsys.readouterr().err

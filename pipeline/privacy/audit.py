@@ -58,8 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def audit(run_dir: Path, count: int, seed: int | None = None) -> int:
     """Train with canaries, attack, and compare with the claim; see `main`."""
-    if statement_of(run_dir) is None or not (run_dir / "config.yaml").is_file():
+    claimed = statement_of(run_dir)
+    if claimed is None or not (run_dir / "config.yaml").is_file():
         raise UserError(f"{run_dir} is no private run: training.privacy.epsilon makes one.")
+    if claimed.dropout:
+        raise UserError(f"{run_dir} is of an older version, which trained otherwise (see account): train it again.")
     if count < 20:
         raise UserError(f"--canaries {count}: with fewer than 20 nothing can be told.")
     config = parse(["--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir / FOLDER / "training")])
@@ -99,6 +102,8 @@ def _check(config: Config) -> None:
     ):
         if value != wanted:
             raise UserError(f"an audit is of rows with one label each, and goes without {setting}.")
+    if "a".encode(data.encoding) != b"a":
+        raise UserError(f"data.encoding {data.encoding}: the canaries are a file in ASCII, which it does not read.")
     if data.format not in (None, "jsonl"):
         raise UserError(f"data.format {data.format}: the canaries are a jsonl file; name files so that none is needed.")
 
@@ -125,7 +130,7 @@ def _canaries(folder: Path, run_dir: Path, config: Config, count: int, seed: int
         for one in chosen
         if one.included
     ]
-    # In ASCII, as which any encoding that the other files may have (data.encoding) reads it.
+    # In ASCII, which the encodings that the other files may have (data.encoding) read alike.
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     write_text(folder / INCLUDED, lines)
     write_text(path, json.dumps([asdict(one) for one in chosen], ensure_ascii=False))

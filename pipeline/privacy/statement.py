@@ -76,6 +76,8 @@ class Statement:
             f"clip norm {self.clip_norm:g}, {self.accountant} of {self.library}"
         )
         warning = "" if self.secret else "; NOT private, for training.privacy.seed was set"
+        if self.dropout:
+            warning += "; NOT as claimed unless its model had no dropout, for an older version began it"
         return f"{claim}: {how}{warning}"
 
     def save(self, run_dir: Path) -> None:
