@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import write_config
 
+from pipeline import interrupt
 from pipeline.training.watch import StopRequest
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,8 @@ def test_one_line_no_traceback_and_what_was_begun_is_tidied_up(after):
 @pytest.mark.parametrize("package", ["pipeline", "export"])
 @pytest.mark.parametrize(("handler", "status"), [(signal.SIG_DFL, 130), (signal.SIG_IGN, 0)])
 def test_a_command_that_still_imports_ends_with_one_line(package, handler, status):
-    program = f"import os, signal, sys; sys.argv[0] = '-m'; import {package}; os.kill(os.getpid(), signal.SIGINT)"
+    names = f"sys.argv = ['-m']; sys.orig_argv = ['python', '-m', '{package}.run']"
+    program = f"import os, signal, sys; {names}; import {package}; os.kill(os.getpid(), signal.SIGINT)"
     process = start(["-c", program], handler)
     assert process.communicate(timeout=50) == ("", "stopped by Ctrl-C.\n" if status else "")
     assert process.returncode == status
@@ -93,3 +95,35 @@ def test_a_second_one_does_not_wait_for_the_batch():
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "ours"),
+    [
+        ("-m pipeline.run --config x", True),
+        ("-W error -m export.predict", True),
+        ("-mpipeline.run x", True),
+        ("-m theirs.go pipeline.run", False),
+        ("-m pytest -m slow", False),
+    ],
+)
+def test_only_a_command_of_ours_has_its_ctrl_c_looked_after_at_import(monkeypatch, words, ours):
+    """sys.argv and sys.orig_argv as Python has them while it imports the package of a module to run."""
+    given = words.split()
+    behind = next(i for i, word in enumerate(given) if word.startswith("-m")) + (2 if "-m" in given else 1)
+    monkeypatch.setattr(sys, "argv", ["-m", *given[behind:]])
+    monkeypatch.setattr(sys, "orig_argv", ["python", *given])
+    assert interrupt._is_command() == ours
+
+
+def test_a_program_of_others_that_imports_the_package_keeps_its_ctrl_c(tmp_path):
+    package = tmp_path / "theirs"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"import sys\nsys.path.append({str(ROOT)!r})\nimport pipeline\n")
+    lines = ["import signal", "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"]
+    (package / "go.py").write_text("\n".join(lines) + "\n")
+    found = subprocess.run(
+        [sys.executable, "-m", "theirs.go", "--config", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert found.stdout == "True\n", found.stderr
