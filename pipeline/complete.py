@@ -6,8 +6,8 @@ large one, by its content; what a setting names and is not found at all is no ch
 """
 
 import hashlib
+import itertools
 import json
-import os
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +21,8 @@ from pipeline.local_paths import local_files, remote_files
 from pipeline.run_folder import fingerprint, read_metrics
 
 FILE = "complete.json"
-# Bytes of a file up to which its content is compared too.
-MOST_BYTES = 1 << 26
+# Bytes of all files up to which contents are compared too, the smallest files first.
+MOST_BYTES = 1 << 28
 MADE = ("metrics.json", "report.html", "config.yaml")
 
 
@@ -41,8 +41,12 @@ def mark(config: Config, state: State) -> None:
     """Note in the run's folder that all is done, of what `state_of` gave when it was begun."""
     run_dir = Path(str(config.run_dir))
     newest = next(reversed(versions_in(run_dir / "saved_model")), None)
+    read = _to_be_read(state)
     files = {
-        item: {path: [*about, _digest(path) if _about(path) == about else None] for path, about in inner.items()}
+        item: {
+            path: [*about, _digest(path) if path in read and _about(path) == about else None]
+            for path, about in inner.items()
+        }
         for item, inner in state.files.items()
     }
     noted = {"state": state.key, "files": files, "exported": newest.name if newest and config.export.enabled else None}
@@ -92,6 +96,14 @@ def state_of(config: Config) -> State:
     return State(found.hexdigest(), files)
 
 
+def _to_be_read(state: State) -> set[str]:
+    """The files whose contents are compared too."""
+    found = {path: about[0] for inner in state.files.values() for path, about in inner.items()}
+    smallest_first = sorted(found, key=lambda path: (found[path], path))
+    totals = itertools.accumulate(found[path] for path in smallest_first)
+    return {path for path, total in zip(smallest_first, totals, strict=True) if total <= MOST_BYTES}
+
+
 def _same_files(noted: dict[str, dict[str, list]], found: dict[str, dict[str, list]]) -> bool:
     """Whether all that is found is as it was noted."""
     for item, inner in found.items():
@@ -115,7 +127,7 @@ def _about(path: Path | str) -> list[int] | None:
     return [about.st_size, about.st_mtime_ns]
 
 
-def _digest(path: str) -> str | None:
-    """Of a file's content; None of a large one."""
+def _digest(path: str) -> str:
+    """Of a file's content."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if os.path.getsize(path) <= MOST_BYTES else None
+        return hashlib.file_digest(file, "sha256").hexdigest()

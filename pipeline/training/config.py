@@ -86,7 +86,7 @@ class TrainingConfig:
     """Stop after this many epochs without a better validation score."""
     monitor: str | None = None
     """Validation score that chooses the best epoch, whose weights are kept: accuracy, macro_f1, micro_f1, weighted_f1
-    or loss; of a number mae, rmse, r2, spearman or loss; none: macro_f1, or mae."""
+    or loss; of a number mae, rmse, r2, spearman or loss; none: macro_f1, or mae. Of equal scores that of less loss."""
     dtype: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     """Numerics; auto: mixed_bfloat16 where the hardware multiplies bfloat16, else float32."""
     xla: Literal["auto"] | bool = "auto"

@@ -216,11 +216,14 @@ def _say_kept(progress: Progress, lesson: Lesson) -> None:
 
 
 def _patient(progress: Progress, lesson: Lesson) -> bool:
-    """Whether training goes on, as far as training.early_stopping goes; where there is no score to beat, it does."""
-    epochs, best = lesson.config.early_stopping, progress.best_epoch
-    if epochs is None or best is None or _monitored(progress, lesson)[best] is None:
+    """Whether training goes on, as far as training.early_stopping goes; where there is no score to beat, it does. An
+    equal score is no better one, whatever its loss."""
+    epochs, scores = lesson.config.early_stopping, _monitored(progress, lesson)
+    known = [score for score in scores if score is not None]
+    if epochs is None or not known:
         return True
-    return len(progress.history) - 1 - best < epochs
+    best = (max if lesson.task.monitors[lesson.monitor] else min)(known)
+    return len(scores) - 1 - scores.index(best) < epochs
 
 
 def _monitored(progress: Progress, lesson: Lesson) -> list[float | None]:
