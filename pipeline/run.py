@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,8 @@ def end_pretraining(run_dir: Path, content, backbone: str | None) -> None:
     # What the folder has of a fine-tuned model stands: its calibration is part of the model.
     if "task" not in read_metrics(run_dir):
         write_results(run_dir, content)
-    print(f"next:\n  python -m pipeline.run --model.backbone {backbone} --data.train FILE")
+    print("next:")
+    print(f"  python -m pipeline.run --config own_csv --model.backbone {backbone} --data.train FILE --run_dir FOLDER")
 
 
 def read_rows(config: Config, run_dir: Path, workers):
@@ -256,7 +258,10 @@ def warn(data, found: list[str], keep: bool) -> None:
 def next_steps(run_dir: Path) -> None:
     """Print what can be done with a finished run."""
     print(f'next:\n  python -m export.predict {run_dir} "some text"\n  open {run_dir / "report.html"}')
-    print(f"  tensorboard --logdir {run_dir / 'logs'}\n  python -m export.kit {run_dir}")
+    # An extra: TensorFlow does not bring it any more.
+    if find_spec("tensorboard"):
+        print(f"  tensorboard --logdir {run_dir / 'logs'}")
+    print(f"  python -m export.kit {run_dir}")
 
 
 if __name__ == "__main__":

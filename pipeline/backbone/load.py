@@ -181,4 +181,7 @@ def _check(loaded: LoadedBackbone, text: TextConfig) -> None:
     check_vocabulary(loaded)
     longest = loaded.backbone.max_sequence_length
     if text.length > longest:
-        raise UserError(f"text.sequence_length {text.length} exceeds the {longest} positions of {loaded.source}.")
+        raise UserError(
+            f"text.sequence_length {text.length} exceeds the {longest} positions of {loaded.source}: set it to "
+            f"{longest} or less."
+        )

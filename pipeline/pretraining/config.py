@@ -29,7 +29,8 @@ class PretrainingConfig:
     vocabulary_size: Count = 30_522
     """Pieces to learn from the corpus where neither text.vocabulary nor model.backbone brings a vocabulary."""
     vocabulary_min_count: Count = 2
-    """A word or character seen less often is not counted for the vocabulary."""
+    """Characters, and pairs of pieces that would become one, are left out of the vocabulary where they are seen less
+    often."""
     phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig()])
     """One after the other, under one learning-rate schedule."""
     objective: Literal["nsp", "sop", "none"] = "nsp"
