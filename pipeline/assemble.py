@@ -115,6 +115,11 @@ class Assembly:
         found = {"data": self.data.fingerprint, "tokenization": self.encoder.fingerprint}
         return found | ({"teacher": self.teacher.fingerprint} if self.teacher else {})
 
+    @property
+    def labelled_identity(self) -> dict[str, str]:
+        """The same without the texts that a model has given labels."""
+        return self.resume_identity | {"data": self.data.labelled_fingerprint or self.data.fingerprint}
+
     def warnings(self) -> list[str]:
         """What is to be said of the rows before they are learned from."""
         found = read_splits(self.data, self.encoder, self.loaded.backbone.max_sequence_length)
@@ -319,8 +324,8 @@ def _finish(model: TrainableClassifier, loaded: LoadedBackbone) -> None:
 def _fusion(config: Config, data: DataSplits) -> dict[str, Any]:
     """Identity.fusion."""
     method = config.training.method
-    # Then auto tries nothing.
-    method = "fine_tune" if method == "auto" and len(data.to_learn or ()) >= MANY_ROWS else method
+    # Then auto, which chooses by the labelled rows, tries nothing.
+    method = "fine_tune" if method == "auto" and len(data.train or ()) >= MANY_ROWS else method
     width = data.features.width
     if not width:
         return {}

@@ -177,7 +177,7 @@ def road(config: Config, strategy, workers, pause: Pause) -> dict:
     start = without_releases(start)
     start, data = with_fusion(start, read_rows(start, run_dir, workers), workers)
     task = task_of_answers(config, data)
-    start, data = self_trained(start, data, Place(strategy, workers, pause))
+    data = self_trained(start, data, Place(strategy, workers, pause))
 
     # ---- Model: a backbone from its checkpoint, a pooling, a head (fresh, if it is trained); the checkpoint's tokens.
     run = assemble(start, data, strategy, pause)

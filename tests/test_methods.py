@@ -527,7 +527,8 @@ def test_methods_that_draw_no_languages_are_refused_with_a_temperature(tmp_path,
 
 def test_auto_takes_the_method_that_draws_languages(tmp_path):
     config = settings(tmp_path, "auto", data={"language_column": "lang", "language_temperature": 5})
-    assembly = SimpleNamespace(config=parse(["--config", str(config), "--run_dir", str(tmp_path)]), resume_identity={})
+    parsed = parse(["--config", str(config), "--run_dir", str(tmp_path)])
+    assembly = SimpleNamespace(config=parsed, labelled_identity={})
     choice = choose(cast(Any, assembly), cast(Any, SimpleNamespace(temperature=5)), Workers())
     assert choice.method == "fine_tune" and "data.language_temperature" in choice.reason
 

@@ -11,7 +11,7 @@ from tiny import FILLER, SUBJECTS, write_config
 
 from pipeline import run
 from pipeline.assemble import Assembly
-from pipeline.methods import self_training, trials
+from pipeline.methods import auto, self_training, trials
 
 
 def texts(count: int, seed: int) -> list[tuple[str, str]]:
@@ -85,6 +85,39 @@ def test_the_surest_texts_of_each_answer_are_learned_from(begun, tmp_path, capsy
     assert np.mean([truth[text] == label for text, label in given.items()]) > 0.6
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["test"]["rows"] == 30
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_few_labels_keep_the_updates_of_auto_in_every_training(begun, tmp_path, monkeypatch, rounds):
+    """It chooses once, for the labelled rows; folds and the last training are no shorter than the first."""
+    made, asked = [], []
+
+    def trial(run, rows, *others):
+        true_method("fine_tune")(run, rows, *others)
+        made.append((len(rows), int(run.model.optimizer.iterations)))
+
+    def fit(run, *others):
+        progress = true_fit(run, *others)
+        made.append((len(run.data.to_learn), int(run.model.optimizer.iterations)))
+        return progress
+
+    def choose(run, rows, workers):
+        asked.append(len(rows))
+        return auto.Choice("fine_tune", "by what was tried", {"head": {"loss": 1.0}, "fine_tune": {"loss": 0.5}})
+
+    true_method, true_fit = trials.method, Assembly.fit
+    monkeypatch.setattr(trials, "method", lambda _: trial)
+    monkeypatch.setattr(Assembly, "fit", fit)
+    monkeypatch.setattr(auto, "_choose", choose)
+    words = ["--training.method", "auto", "--training.epochs", "1", "--training.self_training", f"{rounds}"]
+    assert run.main([*begun, *words, "--evaluation.cross_validation", "2"]) == 0
+    *first, one, other, last = made
+    assert asked == [18] and first[0] == (18, 40) and len(first) == rounds
+    assert one == other == (9, 40) and last[0] > 40
+    assert {updates for _, updates in made} == {40}
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "training.method auto has chosen by held-out rows" in metrics["cross_validation"]["note"]
+    assert json.loads((tmp_path / "run" / "method.json").read_text())["method"] == "fine_tune"
 
 
 class Killed(Exception):

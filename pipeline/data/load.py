@@ -56,6 +56,7 @@ class DataSplits:
         fingerprint: changes when any text, target or split changes, and any column that decides splits or weights.
         learned: the training rows and texts that a model has given labels, where there are any; scores, folds and
             baselines are of the training rows alone.
+        labelled_fingerprint: the fingerprint without these texts; empty: there are none.
         judged: where rows were taken from the training rows as their labels are doubted: all of them, to be scored.
         asked: rows that the fractions ask for, of the splits that were split off.
         first_notes: those that do not depend on which training rows are left.
@@ -71,6 +72,7 @@ class DataSplits:
     summary: dict = field(default_factory=dict)
     fingerprint: str = ""
     learned: Split | None = None
+    labelled_fingerprint: str = ""
     judged: Judged | None = None
     asked: dict[str, float] = field(default_factory=dict)
     first_notes: list[str] = field(default_factory=list)

@@ -39,7 +39,8 @@ class Choice:
 
 def train(run: Assembly, rows: Split, checkpoints: Checkpoints, score: Callable[[], dict] | None = None) -> Progress:
     """See pipeline.methods.Train."""
-    return method(choose(run, rows, checkpoints.workers).method)(run, rows, checkpoints, score)
+    labelled = rows if run.data.learned is None or run.data.train is None else run.data.train
+    return method(choose(run, labelled, checkpoints.workers).method)(run, rows, checkpoints, score)
 
 
 def chosen_method(run: Assembly, rows: Split, workers: Workers) -> str:
@@ -49,22 +50,23 @@ def chosen_method(run: Assembly, rows: Split, workers: Workers) -> str:
 
 
 def choose(run: Assembly, rows: Split, workers: Workers) -> Choice:
-    """The method for these rows; what was chosen before, where a run is taken up again.
+    """The method for these rows; what was chosen before, where a run is taken up again or has chosen in the first round
+    of data.unlabelled.
 
     Args:
         run: its model as it was made.
-        rows: the training rows.
+        rows: the training rows, without texts that a model has given labels.
         workers: of the run, who all choose alike.
 
     Raises:
         UserError: the rows have one text, or one group, between them; or what a method raises.
     """
-    path = Path(str(run.config.run_dir)) / FILE
+    path, identity = Path(str(run.config.run_dir)) / FILE, identity_of(run.labelled_identity)
     with workers.chief_first():
         known = path.is_file()
-    if known and (earlier := Choice(**json.loads(path.read_text()))).identity == identity_of(run):
+    if known and (earlier := Choice(**json.loads(path.read_text()))).identity == identity:
         return earlier
-    choice = replace(_choose(run, rows, workers), identity=identity_of(run))
+    choice = replace(_choose(run, rows, workers), identity=identity)
     if workers.chief:
         write_text(path, json.dumps(asdict(choice), indent=1))
     workers.barrier()

@@ -53,8 +53,8 @@ class Place:
     pause: Pause
 
 
-def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config, DataSplits]:
-    """The rounds before the last: the config, with the method that was chosen, and the data with `learned`.
+def self_trained(config: Config, data: DataSplits, place: Place) -> DataSplits:
+    """The rounds before the last: the data with `learned`.
 
     A killed run goes on in the round that it was in; what it has kept of other rows or texts does not count. Texts that
     are also validation or test rows are left out.
@@ -69,7 +69,7 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
         Stopped: see `train`.
     """
     if not config.data.unlabelled or data.train is None:
-        return config, data
+        return data
     folder = Path(str(config.run_dir)) / FOLDER
     rows = _Rows(config, data, folder)
     with place.workers.chief_first():
@@ -79,8 +79,7 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
     print(f"self-training on {len(pool)} texts of {config.data.unlabelled}", flush=True)
     for number in range(1, config.training.self_training + 1):
         target = folder / f"rows-{number}.jsonl"
-        method, answers = _round(config, data, pool, folder / f"{number}", place)
-        config = replace(config, training=replace(config.training, method=method))
+        answers = _round(config, data, pool, folder / f"{number}", place)
         with place.workers.chief_first():
             if place.workers.chief:
                 rows.write(target, [*rows.labelled(), *rows.chosen(pool, answers)])
@@ -89,33 +88,34 @@ def self_trained(config: Config, data: DataSplits, place: Place) -> tuple[Config
         print(f"self-training {number}: {rows.summary(learned)}", flush=True)
     # What follows begins as a run does that finds the rounds done.
     seed_all(config.training)
-    return config, data
+    return data
 
 
-def _round(config: Config, data: DataSplits, pool: Split, folder: Path, place: Place) -> tuple[str, np.ndarray]:
-    """The method by which one round trains, and its predictions for the pool, float32 [m, K]."""
+def _round(config: Config, data: DataSplits, pool: Split, folder: Path, place: Place) -> np.ndarray:
+    """Of the model of one round its predictions for the pool, float32 [m, K]."""
     kept, asked = folder / "answers.npz", f"{data.fingerprint} about:{pool.store.meta.fingerprint}"
     with place.workers.chief_first():
         done = kept.is_file()
     if done:
         with np.load(kept) as found:
             if "asked" in found and str(found["asked"]) == asked:
-                return str(found["method"]), found["answers"]
+                return found["answers"]
     seed_all(config.training)
-    run = assemble(replace(config, run_dir=str(folder)), data, place.strategy)
+    run = assemble(config, data, place.strategy)
     # It ends, wherever the run itself is to pause; but not after its deadline.
     run.pause = replace(place.pause, epochs=None)
     assert data.train is not None
+    # Kept in the run's own folder, where all rounds and the run find it; auto still, for its many updates.
     method = chosen_method(run, data.train, place.workers)
-    run.config = replace(run.config, training=replace(run.config.training, method=method))
+    run.config = replace(config, run_dir=str(folder), training=replace(config.training, method=method))
     run.fit(data.task, place.workers)
     answers = data.task.activation(tf.constant(run.forward("logits", place.workers)(pool))).numpy()
     if place.workers.chief:
         partial = folder / "partial.npz"
-        np.savez(partial, method=method, answers=answers, asked=asked)
+        np.savez(partial, answers=answers, asked=asked)
         partial.rename(kept)
     place.workers.barrier()
-    return method, answers
+    return answers
 
 
 class _Rows:
@@ -232,7 +232,10 @@ class _Rows:
     def with_learned(self, learned: Split) -> DataSplits:
         """The data of the next round, or of the run."""
         digest = hashlib.sha256(learned.store.meta.fingerprint.encode()).hexdigest()[:16]
-        return replace(self.data, learned=learned, fingerprint=f"{self.data.fingerprint} and:{digest}")
+        labelled = self.data.fingerprint
+        return replace(
+            self.data, learned=learned, fingerprint=f"{labelled} and:{digest}", labelled_fingerprint=labelled
+        )
 
     def _written(self, split: Split, labels: list[str]) -> Iterator[Line]:
         rows = zip(*split.cells(slice(None)), strict=True)

@@ -41,7 +41,7 @@ class Trials:
     @property
     def folder(self) -> Path:
         """Where the outcomes are kept: those of other rows or tokens lie elsewhere."""
-        return Path(str(self.run.config.run_dir)) / "trials" / identity_of(self.run)
+        return Path(str(self.run.config.run_dir)) / "trials" / identity_of(self.run.resume_identity)
 
     @cached_property
     def updates(self) -> int:
@@ -117,9 +117,9 @@ class Trials:
         return [*model.variables, *model.optimizer.variables]
 
 
-def identity_of(run: Assembly) -> str:
-    """A name that changes with the rows and the tokens of a run."""
-    return hashlib.sha256(json.dumps(run.resume_identity, sort_keys=True).encode()).hexdigest()[:12]
+def identity_of(rows_and_tokens: dict[str, str]) -> str:
+    """A name that changes with them."""
+    return hashlib.sha256(json.dumps(rows_and_tokens, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def calibrated_losses(run: Assembly, rows: Split, logits: np.ndarray) -> np.ndarray:
