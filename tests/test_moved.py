@@ -169,6 +169,47 @@ def test_a_run_without_stored_rows_needs_its_source(tmp_path):
         load(config, tmp_path / "other")
 
 
+def with_vectors(folder, *sizes):
+    """The config and cache of rows with vectors, train and validation, whose manifest is from before sizes were kept,
+    and whose sources are gone."""
+    paths = [folder / f"{name}.csv" for name in ("train", "validation")]
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_text("text,label,v\n" + "".join(f"row {i},{'ab'[i % 2]},{'1 ' * size}\n" for i in range(4)))
+    config = DataConfig(*map(str, paths), test_fraction=0, vector_columns=["v"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.features.columns._READERS", {"vector": lambda _, cell: cell.strip()})
+        load(config, folder / "cache")
+    manifest = folder / "cache" / "manifest.json"
+    entries = json.loads(manifest.read_text())
+    for entry in entries.values():
+        del entry["settings"]["sizes"]
+        meta = folder / "cache" / entry["store"] / "meta.json"
+        about = json.loads(meta.read_text())
+        del about["sizes"]
+        meta.write_text(json.dumps(about))
+    manifest.write_text(json.dumps(entries))
+    for path in paths:
+        path.unlink()
+    return config, folder / "cache"
+
+
+def test_a_run_of_before_vectors_were_counted_goes_on_without_its_source(tmp_path):
+    config, cache = with_vectors(tmp_path, 3, 3)
+    for _ in range(2):
+        found = load(config, cache, begun=True)
+        assert [len(split) for split in found.splits] == [4, 4] and found.features.sizes == {"v": 3}
+    # Settings that decide more than sizes are still other settings.
+    config.vector_columns = ["w"]
+    with pytest.raises(UserError, match=r"train\.csv: no such file"):
+        load(config, cache, begun=True)
+
+
+def test_vectors_of_several_sizes_from_before_they_were_counted_do_not_count(tmp_path):
+    config, cache = with_vectors(tmp_path, 3, 2)
+    with pytest.raises(UserError, match=r"validation\.csv: no such file"):
+        load(config, cache, begun=True)
+
+
 def test_changed_rows_are_read_anew_before_a_model_has_seen_them(tmp_path):
     source = tmp_path / "rows.csv"
     config = DataConfig(train=str(source), validation_fraction=0, test_fraction=0)
