@@ -31,6 +31,7 @@ from pipeline import UserError, read_config, train
 from pipeline.classifier import over_chunks, over_columns, serving_copy
 from pipeline.command_line import checked
 from pipeline.config import DataConfig, TrainingConfig
+from pipeline.data import store
 from pipeline.data.load import load as load_data
 from pipeline.features import Features, input_names
 from pipeline.features.column_values import all_numbers, spec_of, value_of, words_of
@@ -169,7 +170,22 @@ def test_a_vector_of_another_size_is_a_bad_row_of_any_source(tmp_path, split):
     config.bad_rows = "skip"
     loaded = load_data(config, tmp_path / "cache")
     assert {part.name: len(part) for part in loaded.splits} == {name: 2 if name == split else 4 for name in sizes}
-    assert any(f"skipped 2 rows of the {split} source: 2 has a list of another length" in w for w in loaded.warnings)
+    assert any(f"skipped 2 rows of the {split} source: 2 have a list of another length" in w for w in loaded.warnings)
+
+
+@pytest.mark.parametrize(("sizes", "odd"), [([1, 3, 3, 3, 3], [2]), ([0, 3, 1, 3, 1, 1, 1, 1], [4, 6, 7, 8, 9])])
+def test_the_size_of_vectors_is_that_of_most_of_the_first(tmp_path, monkeypatch, sizes, odd):
+    """Where the first alone decided, an odd one threw all others away, and they were called odd."""
+    monkeypatch.setattr(store, "FIRST_VECTORS", 3)
+    cells = [json.dumps([0.5] * size) if size else "" for size in sizes]
+    rows = [f'some text {i},{"ab"[i % 2]},"{cell}"' for i, cell in enumerate(cells)]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label,v", *rows, ""]))
+    config = DataConfig(train=str(tmp_path / "train.csv"), vector_columns=["v"], validation_fraction=0, test_fraction=0)
+    with pytest.raises(UserError, match=rf"train\.csv, line {odd[0]}: .* than others: 1 in place of 3"):
+        load_data(config, tmp_path / "cache")
+    config.bad_rows = "skip"
+    loaded = load_data(config, tmp_path / "cache")
+    assert len(loaded.train) == len(sizes) - len(odd) and loaded.features.sizes == {"v": 3}
 
 
 def test_a_row_encoder_reads_what_a_signature_takes_and_what_a_run_keeps():

@@ -41,7 +41,8 @@ class DataConfig:
     date."""
     vector_columns: list[str] = field(default_factory=list)
     """Columns of lists of numbers, always as many, such as what another model makes of an image: JSON, or numbers with
-    spaces between; an empty cell is a missing one."""
+    spaces between; an empty cell is a missing one. Most of a column's first 1,000 in the training rows decide how many
+    numbers; a row with another number of them is one that cannot be used (bad_rows)."""
     task: str | None = None
     """What is predicted, by the name of a file in pipeline/tasks: one label a row, any number of labels, or a number;
     none: labels, one a row, or several where label_separator or label_columns is set."""

@@ -8,8 +8,11 @@ import hashlib
 import json
 import mmap
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,7 +25,7 @@ from pipeline.data.extra_columns import EXTRA, Column, ExtraColumn, ExtraReader
 from pipeline.data.formats import Notices
 from pipeline.data.rows import clean_texts
 from pipeline.errors import UserError
-from pipeline.features.columns import wanted_features
+from pipeline.features.columns import FeatureColumn, Vector, wanted_features
 from pipeline.files import replaced_folder
 from pipeline.redaction.kinds import NOTHING, RULES, Redaction
 from pipeline.redaction.rows import redacted_rows
@@ -35,6 +38,8 @@ TARGET = "target_"
 READ_SETTINGS = ("format", "text_columns", "task", "label_column", "label_separator", "label_columns", "labels",
                  "column_names", "encoding", "encoding_fallback", "delimiter", "quote", "escape", "bad_rows",
                  "max_examples", "data_dir")  # fmt: skip
+# So many vectors of a column decide how many numbers one has.
+FIRST_VECTORS = 1000
 COLUMN_SETTINGS = ("numeric_columns", "categorical_columns", "date_columns", "vector_columns")
 
 
@@ -133,7 +138,7 @@ def convert(
         split: "train", "validation" or "test": the default tfds split, and part of the store's name.
         wanted: columns beside texts and targets.
         redaction: what is replaced in texts before they are stored.
-        sizes: of the training rows' vectors, by column; where a column has none, the first one decides for the others.
+        sizes: of the training rows' vectors, by column; where a column has none, that of most of its first vectors.
 
     Raises:
         UserError: a row that cannot be used (with bad_rows: error), or no usable row at all.
@@ -254,6 +259,7 @@ def _write(
     meta = _Meta(sources=items, columns=count + len(beside), beside=len(beside), format=config.format)
     reader, extra = kind.reader(config), ExtraReader(wanted)
     writer = _Writer(folder, meta, reader, extra)
+    beside = [replace(one, size=size) for one, size in zip(beside, _sizes(beside, items, config, split), strict=True)]
     for origin, item in enumerate(items):
         taken = 0
         rows = sources.read(item, config, columns, split, notices=meta.notices)
@@ -275,11 +281,29 @@ def _write(
                 meta.skipped[reason] = meta.skipped.get(reason, 0) + 1
                 continue
             taken += 1
-            beside = [one.sized(cell) for one, cell in zip(beside, kept, strict=True)]
             writer.add(texts + kept, target, others, (number, origin))
     writer.close()
     meta.sizes = {one.column: one.size for one in beside if one.size is not None}
     _close(meta, writer, folder)
+
+
+def _sizes(beside: list[FeatureColumn], items: list[str], config: DataConfig, split: str) -> list[int | None]:
+    """How many numbers a vector of each column has: where it is not given, as many as most of its first FIRST_VECTORS,
+    so that a single odd one, such as the first, decides nothing; None: it has no vectors."""
+    counts = {place: Counter() for place, one in enumerate(beside) if one.kind is Vector and one.size is None}
+    columns = [*config.text_columns, *dict.fromkeys(one.column for one in beside)]
+    places = {place: columns.index(beside[place].column) for place in counts}
+    for item in items:
+        for _, cells in islice(sources.read(item, config, columns, split), config.max_examples):
+            if all(found.total() >= FIRST_VECTORS for found in counts.values()):
+                break
+            for place, found in counts.items():
+                # What is wrong with rows is said when they are stored.
+                with suppress(ValueError):
+                    kept = b"" if isinstance(cells, str) else beside[place].read(cells[places[place]])
+                    found.update([len(kept.split())] if kept else [])
+    usual = {place: found.most_common(1)[0][0] for place, found in counts.items() if found}
+    return [usual.get(place, one.size) for place, one in enumerate(beside)]
 
 
 def _close(meta: _Meta, writer: _Writer, folder: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -213,10 +213,6 @@ class FeatureColumn:
         if is_missing(cell):
             return b""
         return _READERS[self.kind.kind](self, cell).encode()
-
-    def sized(self, kept: bytes) -> Self:
-        """The column whose further vectors have as many numbers as a cell that it has read."""
-        return replace(self, size=len(kept.split())) if self.kind is Vector and self.size is None and kept else self
 
 
 def wanted_features(data: "DataConfig", sizes: Mapping[str, int] = MappingProxyType({})) -> list[FeatureColumn]:
