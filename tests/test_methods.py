@@ -16,16 +16,19 @@ from export import load as load_model
 from pipeline import run
 from pipeline.classifier import parts_of
 from pipeline.command_line import parse
-from pipeline.config import DataConfig, DistillationConfig, TrainingConfig
+from pipeline.config import DataConfig, DistillationConfig, EvaluationConfig, TrainingConfig
 from pipeline.data.batching import BatchOptions
 from pipeline.data.few import few_labels
 from pipeline.data.folds import fold_numbers, inner_fold_numbers
 from pipeline.data.load import load
 from pipeline.errors import TRY_AGAIN, UserError
+from pipeline.evaluation import baseline, evaluate
+from pipeline.evaluation.baseline import Tfidf
 from pipeline.methods import auto
 from pipeline.methods.auto import choose
 from pipeline.methods.balanced import BalancedRows, balanced_batches, rows_by_class
 from pipeline.methods.contrastive import TEMPERATURE, ContrastiveModel, pair_losses
+from pipeline.methods.cross_validation import cross_validate
 from pipeline.methods.linear import Examples, LinearFit, choose_strength
 from pipeline.methods.trials import Trials, calibrated_losses
 from pipeline.tasks.multi_label import MultiLabel
@@ -175,6 +178,36 @@ def test_thresholds_of_cross_validation_are_said(tmp_path):
     (tmp_path / "train.csv").write_text(text.replace(",space", ",money"))
     assert run.main(["--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
     assert metrics_of(tmp_path / "run")["cross_validation"]["note"].startswith("thresholds are 0.5 in cross-validation")
+
+
+def test_the_baseline_of_cross_validation_is_learned_once_by_the_chief(data, tmp_path, monkeypatch):
+    """Not at every start, not by every worker, and not where its folds together are more rows than are waited for."""
+    learned = []
+    config = SimpleNamespace(
+        run_dir=str(tmp_path), training=TrainingConfig(method="head"), evaluation=EvaluationConfig(cross_validation=3)
+    )
+    encoder = SimpleNamespace(redacted=None)
+    assembly: Any = SimpleNamespace(config=config, data=data, updates=1, encoder=encoder, resume_identity={})
+    logits = np.zeros([60, 3], np.float32)
+    monkeypatch.setattr(Trials, "out_of_fold", lambda *_: (np.ones(60, bool), logits))
+    monkeypatch.setattr(baseline, "Tfidf", lambda *rows: learned.append(1) or Tfidf(*rows))
+
+    def made(chief=True):
+        workers = Workers()
+        workers.chief = chief
+        return cross_validate(assembly, data.task, workers)
+
+    assert "cross_validation_baseline" not in made(chief=False) and not learned
+    folder = Trials(assembly, data.train, Workers()).folder
+    folder.mkdir(parents=True)
+    found = made()
+    assert len(learned) == 3 and found["cross_validation_baseline"]["scores"]["cross_validation"]["accuracy"] > 0.5
+    assert made() == found and len(learned) == 3
+    assert [path.name for path in folder.iterdir()] == ["baseline-of-3.npz"]
+    monkeypatch.setattr(evaluate, "MOST_ROWS", 180)
+    assert "cross_validation_baseline" not in made()
+    monkeypatch.setattr(evaluate, "MOST_ROWS", 181)
+    assert made() == found
 
 
 @pytest.mark.parametrize("asked", [None, 1])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,7 @@ def out_of_fold_baseline(
     taught: np.ndarray | None,
     task: Task,
     redacted: Redacted | None = None,
+    kept: Path | None = None,
 ) -> Baseline:
     """The linear model over TF-IDF, learned without each fold in turn, compared with a model's predictions.
 
@@ -132,8 +134,25 @@ def out_of_fold_baseline(
         taught: bool [folds, n], the rows that may be learned from where a fold is asked about; None: all others.
         task: with the settings of its answers.
         redacted: what the baseline reads of texts, as the model does; None: all.
+        kept: file of its predictions, for the next time; None: they are not kept.
     """
-    made, name = np.zeros((len(rows), predicted.shape[1])), NAME
+    if kept is not None and kept.is_file():
+        with np.load(kept) as found:
+            made, name = found["made"], str(found["name"])
+    else:
+        made, name = _out_of_fold(rows, folds, taught, task, redacted, predicted.shape[1])
+        if kept is not None:
+            partial = kept.with_suffix(".partial.npz")
+            np.savez(partial, made=made, name=name)
+            partial.rename(kept)
+    return _scored(name, [made], {rows.name: task.row_scores(rows.targets(), predicted)}, [rows], task)
+
+
+def _out_of_fold(
+    rows: Split, folds: np.ndarray, taught: np.ndarray | None, task: Task, redacted: Redacted | None, outputs: int
+) -> tuple[np.ndarray, str]:
+    """Predictions of models that have not seen a row, float64 [n, outputs], and what they are called."""
+    made, name = np.zeros((len(rows), outputs)), NAME
     for fold in np.unique(folds):
         out = folds == fold
         known = ~out if taught is None else ~out & taught[fold]
@@ -142,7 +161,7 @@ def out_of_fold_baseline(
             vectors = Tfidf(learned, MOST_WEIGHTS // task.baseline_outputs, redacted)
             made[out] = task.baseline_predictions(vectors(learned), learned.targets(), [vectors(asked)])[0]
             name = f"{NAME}, of fewer features" if vectors.cut else name
-    return _scored(name, [made], {rows.name: task.row_scores(rows.targets(), predicted)}, [rows], task)
+    return made, name
 
 
 def headline(task: Task, scores: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ class EvaluationConfig:
     """Score beside the model a linear one over TF-IDF that learns from the same rows, and warn where the model is not
     clearly better; where there are columns beside the text, gradient boosting on them too. auto: where there are under
     50,000 training rows, and rows times labels are under 5,000,000, for boosting no more than 100,000. tfidf: both,
-    however long they take."""
+    however long they take. Each fold of cross_validation counts its rows again."""
     cross_validation: CountOrZero = 0
     """Score the training rows too, each by a model that has not seen it, of two or more that are trained beside; 0: do
     not. Rows that training.drop_suspicious leaves out are scored as well; which, each model's own rows decide. None

@@ -81,10 +81,11 @@ def _shown(split: Split, row: int, redacted: Callable[[np.ndarray], Any] | None)
     return [(column if redacted is None else redacted(column).numpy())[0].decode() for column in columns]
 
 
-def compares(config: EvaluationConfig, train: Split, task: Task) -> bool:
-    """Whether a linear model is to learn from these rows too."""
+def compares(config: EvaluationConfig, train: Split, task: Task, times: int = 1) -> bool:
+    """Whether a linear model is to learn from these rows too, so many times."""
     if config.baseline == "auto":
-        return len(train) < MOST_ROWS and len(train) * task.outputs < MOST_DECISIONS
+        rows = len(train) * times
+        return rows < MOST_ROWS and rows * task.outputs < MOST_DECISIONS
     return config.baseline == "tfidf"
 
 

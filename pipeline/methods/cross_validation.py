@@ -23,7 +23,8 @@ AT_ONE_HALF = "thresholds are 0.5 in cross-validation: those of evaluation.thres
 
 def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dict[str, Any]]:
     """Scores of the training rows by models that have not seen them, as "cross_validation", and of the
-    linear baseline as "cross_validation_baseline"; {} where nobody asks.
+    linear baseline, which the chief alone makes and keeps beside the trials, as "cross_validation_baseline"; {} where
+    nobody asks.
 
     The model that is served learns from all of these rows, and is a little better. Where it also learns from texts that
     a model has given labels (data.unlabelled), what is scored is a training without them. Rows that
@@ -43,7 +44,8 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
         return {}
     name = chosen_method(run, train, workers)
     rows, taught = (train, None) if judged is None else (judged.rows, judged.taught)
-    _, logits = Trials(run, rows, workers, taught).out_of_fold(name, folds)
+    trials = Trials(run, rows, workers, taught)
+    _, logits = trials.out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
     about: dict[str, Any] = {"folds": folds, "method": name}
     chosen = run.config.training.method == "auto" and bool(choose(run, train, workers).tried)
@@ -51,9 +53,10 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     if said := [note for note, needed in notes if needed]:
         about["note"] = "; ".join(said)
     found = {CROSS_VALIDATION: about | task.scores(rows.targets(), predictions)}
-    if compares(run.config.evaluation, rows, task):
+    if workers.chief and compares(run.config.evaluation, rows, task, folds):
         numbers = fold_numbers(rows, folds, run.config.training.seed)
         named = replace(rows, name=CROSS_VALIDATION)
-        baseline = out_of_fold_baseline(predictions, named, numbers, taught, task, run.encoder.redacted)
+        kept = trials.folder / f"baseline-of-{folds}{trials.of_which_rows}.npz"
+        baseline = out_of_fold_baseline(predictions, named, numbers, taught, task, run.encoder.redacted, kept)
         found[f"{CROSS_VALIDATION}_baseline"] = baseline.metrics(task)
     return found

@@ -49,6 +49,13 @@ class Trials:
         train, learned = self.run.data.train, self.run.data.learned
         return self.run.updates if train is None or learned is None else self.run.updates_of(train)
 
+    @property
+    def of_which_rows(self) -> str:
+        """Part of the names of outcomes: which rows are learned from, and how they are dealt to folds."""
+        doubted = "" if self.taught is None else "-with-doubted-rows"
+        # Rows without groups were always dealt as they are now.
+        return doubted + ("-of-groups" if GROUP in self.rows.store.columns else "")
+
     def out_of_fold(self, name: str, folds: int, asked: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Train by a method without each fold in turn, and ask about that fold.
 
@@ -70,10 +77,7 @@ class Trials:
                 "nothing to hold out, for evaluation.cross_validation or training.method auto."
             )
         logits = np.zeros([len(self.rows), self.run.data.task.outputs], np.float32)
-        more = "" if self.taught is None else "-with-doubted-rows"
-        # Rows without groups were always dealt as they are now.
-        more += "-of-groups" if GROUP in self.rows.store.columns else ""
-        more += "" if self.updates == self.run.updates else f"-in-{self.updates}-updates"
+        more = self.of_which_rows + ("" if self.updates == self.run.updates else f"-in-{self.updates}-updates")
         for fold in range(folds if asked is None else asked):
             out = numbers == fold
             known = ~out if self.taught is None else ~out & self.taught[fold]
