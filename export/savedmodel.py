@@ -275,7 +275,7 @@ def _describe(served: ServedModel, features: Features, used: list[str]) -> dict[
     }
 
 
-def _publish(hidden: Path, directory: Path, version: int | None, above: int) -> Path:
+def _publish(hidden: Path, directory: Path, version: int | None, above: int = 0) -> Path:
     """Rename to the wanted or the next free number; os.rename fails where another process has taken it."""
     while True:
         taken = [number for path in directory.iterdir() if (number := version_number(path)) is not None]

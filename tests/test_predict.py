@@ -367,12 +367,15 @@ class _Served:
     """A client in front of nothing."""
 
     inputs = ["text"]  # noqa: RUF012
+    outputs = ("label", "score")
+    order = (("text",), 1, True)
     columns = ()
 
     def pinned(self):
         return self
 
-    def __call__(self, texts):
+    def predict(self, columns):
+        texts = columns["text"]
         labels, scores = np.array([t.upper() for t in texts], object), np.full(len(texts), 0.5, np.float32)
         return answers.Answers({"label": labels, "score": scores})
 

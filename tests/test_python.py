@@ -83,6 +83,8 @@ def test_a_folder_that_is_taken_is_refused(tmp_path):
     config.run_dir = str(tmp_path / "run")
     with held(config), pytest.raises(UserError, match="another process is working in"):
         train(config)
+    # Of a run that has learned something.
+    (tmp_path / "run" / "checkpoints").mkdir()
     config.training.seed = 9
     with pytest.raises(UserError, match=r"training.seed: 0 -> 9"):
         train(config)

@@ -88,14 +88,9 @@ def pretrain(
     if workers.chief:
         write_text(scores, json.dumps(summary, indent=1, allow_nan=False))
         # The head of a finished classifier is of the encoder that it was trained with.
-        own = {
-            "has_pooler": loaded.has_pooler or model.next_sentence,
-            "heads": heads_of(model),
-            "classifier": None,
-        }
-        loaded = dataclasses.replace(loaded, lowercase=encoder.lowercase, **own)
+        own = {"has_pooler": loaded.has_pooler or model.next_sentence, "heads": heads_of(model), "classifier": None}
         # Fine-tuning and other programs load it. Its existence says that pre-training is complete.
-        huggingface.save(loaded, target)
+        huggingface.save(dataclasses.replace(loaded, lowercase=encoder.lowercase, **own), target)
         print(f"pre-trained: {target}")
     workers.barrier()
     return target, summary
