@@ -1,5 +1,6 @@
 """Rows, text and models in buckets: read as if they lay here, by way of a double of S3 and fsspec's own in memory."""
 
+import contextlib
 import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -254,7 +255,7 @@ def test_publishing(bucket, model, monkeypatch):
     from pipeline.publish import publish
 
     publish(model, f"{bucket.address}/models/")
-    with pytest.raises(UserError, match="is there already, though"):
+    with pytest.raises(UserError, match="is taken by another run"):
         publish(model, f"{bucket.address}/models")
     (folder,) = remote.fetch_all(f"{bucket.address}/models/{model.name}")
     names = sorted(path.relative_to(model) for path in model.rglob("*") if path.is_file())
@@ -266,11 +267,55 @@ def test_publishing(bucket, model, monkeypatch):
 def test_what_makes_a_model_of_a_folder_comes_last(model, monkeypatch):
     from pipeline.publish import publish
 
-    placed = []
-    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.put_file",
-                        lambda self, here, there, **more: placed.append(there))  # fmt: skip
+    placed, system = [], fsspec.filesystem("memory")
+    put = type(system).put_file
+    monkeypatch.setattr(type(system), "put_file",
+                        lambda self, here, there, **more: placed.append(there) or put(self, here, there))  # fmt: skip
     publish(model, "memory://last")
     assert len(placed) > 3 and placed.index(f"/last/{model.name}/saved_model.pb") == len(placed) - 1
+
+
+def test_nothing_is_published_where_another_run_has_begun(bucket, model):
+    from pipeline.publish import publish
+
+    bucket.write(f"models/{model.name}/variables/variables.index", "half")
+    with pytest.raises(UserError, match="nothing was uploaded; start the same command again"):
+        publish(model, f"{bucket.address}/models")
+    assert remote.names_in(f"{bucket.address}/models/{model.name}") == ["variables"]
+
+
+@pytest.mark.parametrize("meets", ["at the look", "at the claim"])
+def test_of_two_that_publish_at_once_at_most_one_does(bucket, model, monkeypatch, meets):
+    from pipeline.publish import publish
+
+    names_in, upload, done = remote.names_in, remote.upload, []
+
+    def other():
+        monkeypatch.setattr(remote, "names_in", names_in)
+        monkeypatch.setattr(remote, "upload", upload)
+        with contextlib.suppress(UserError):
+            publish(model, f"{bucket.address}/models")
+            done.append("other")
+
+    def looked(address):
+        found = names_in(address)
+        other()
+        return found
+
+    def claimed(*given):
+        upload(*given)
+        other()
+
+    hook = ("names_in", looked) if meets == "at the look" else ("upload", claimed)
+    monkeypatch.setattr(remote, *hook)
+    with contextlib.suppress(UserError):
+        publish(model, f"{bucket.address}/models")
+        done.append("one")
+    assert done == (["other"] if meets == "at the look" else ["one"])
+    # No claim is left.
+    names = sorted(path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file())
+    found = remote.matches(f"{bucket.address}/models/{model.name}")
+    assert [address.partition(f"/models/{model.name}/")[2] for address in found] == names
 
 
 def test_the_next_number_is_that_of_the_address_and_of_the_folder(bucket):
@@ -310,6 +355,15 @@ def test_runs_that_publish_to_one_address_take_numbers_in_turn(tmp_path, capsys,
     assert sorted(path.name for path in (tmp_path / "run" / "saved_model").iterdir()) == ["2", "3"]
     with fsspec.open(f"{address}/1/saved_model.pb") as file:
         assert file.read() == b"of another run"
+    # Another run takes the number meanwhile: as the message says, the same command takes the next.
+    with fsspec.open(f"{address}/4/variables/half", "wb") as file:
+        file.write(b"of another run")
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "highest_at", lambda _: 0)
+        assert main([*given, "--export.force", "true"]) == 2
+    assert "start the same command again" in capsys.readouterr().err
+    assert main(given) == 0
+    assert f"published: {address}/5" in capsys.readouterr().out
 
 
 def test_a_run_stays_here(capsys):
