@@ -587,6 +587,29 @@ def test_bytes_in_a_log_of_the_proxy_are_their_texts(finished, logged, tmp_path)
     assert record.inputs == {"": ["\ufffd", "plain"]}
 
 
+@pytest.mark.parametrize("rows", [1, 8192])
+def test_a_request_without_a_time_is_counted_wherever_it_stands(finished, logged, tmp_path, capsys, rows, monkeypatch):
+    monkeypatch.setattr("export.monitor.logs.CHUNK", rows)
+    lines = [json.loads(line) for line in logged["same"].read_text().splitlines()]
+    without = len(lines[3]["inputs"]["text"])
+    lines[3]["time"] = ""
+    log = tmp_path / "requests.jsonl"
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert report(finished, log, "--window", "day", "--json", tmp_path / "found.json") == 0, capsys.readouterr().err
+    assert json.loads((tmp_path / "found.json").read_text())["without_time"] == without
+    log.write_text("".join(f"{json.dumps(line | {'time': ''})}\n" for line in lines))
+    assert report(finished, log, "--window", "day") == 2
+    error = capsys.readouterr().err
+    assert "have no time, which --window day needs" in error and "time_column" not in error
+
+
+def test_a_file_of_rows_needs_the_name_of_its_times(finished, tmp_path, capsys):
+    log = tmp_path / "answers.csv"
+    log.write_text("text,label,score\na,sport,0.5\n")
+    assert report(finished, log, "--since", "7d") == 2
+    assert "which --since needs; set --time_column" in capsys.readouterr().err
+
+
 def test_times_that_are_none(finished, logged, tmp_path, capsys):
     log = tmp_path / "requests.jsonl"
     log.write_text(logged["same"].read_text().replace('"time": "', '"time": "March '))

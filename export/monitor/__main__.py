@@ -10,9 +10,9 @@ has whole, labels, scores and every other number of an answer, for the validatio
 often answers of each score were right: no texts. Of a private run there is none but with --from.
 
 A LOG has requests with answers as lines of JSON (export.request_log, or the kit's proxy), rows with answers as
-`export.predict --output` writes them (csv, parquet, ...), or PredictionLogs in a .tfrecord. Only texts and answers are
-watched, not what columns stand beside a text. Days, hours and --since are of UTC, which a time without an offset is
-taken to be in; rows without a time are then passed over, and counted.
+`export.predict --output` writes them (csv, parquet, ...), or PredictionLogs in a .tfrecord. Watched are texts, the
+columns beside them that the model reads, and answers. Days, hours and --since are of UTC, which a time without an
+offset is taken to be in; rows without a time are then passed over, and counted.
 
 Each window is compared with the reference by two-sample tests that are corrected for the number of features: while
 nothing moves, fewer than one window in 1,000 says that something has (--false_alarms). A feature counts as moved where

@@ -18,7 +18,8 @@ class Rows:
     Attributes:
         texts: a list of n texts for each input that is text.
         outputs: by name, n values each: strings or numbers, None where there is none.
-        times: when each was answered, as ISO writes it, None where it is not known; None: of none it is.
+        times: when each was answered, as ISO writes it, None where it is not known; None: of a file of rows whose
+            column of times is not known.
         place: of the first, for messages and for people.
         columns: cells beside the texts by the name of the column, n each.
     """

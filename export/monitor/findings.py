@@ -34,7 +34,8 @@ def find(reference: Reference, watch: Watch, limits: Limits) -> dict[str, Any]:
     windows = watch.in_order()
     if not windows:
         before = f", and {watch.passed_over} are before --since" if watch.passed_over else ""
-        untimed = f", and {watch.without_time} have no time" if watch.without_time else ""
+        count = watch.without_time
+        untimed = f", and {count} have no time, which {watch.needs_time} needs" if count else ""
         raise ValueError(f"the logs hold no row to look at{before}{untimed}.")
     compared = _compared(reference, windows)
     if not compared:

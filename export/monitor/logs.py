@@ -147,8 +147,7 @@ class _Gathered:
     def taken(self) -> Rows:
         """The rows so far, which are forgotten."""
         outputs = {name: values for name, values in self._outputs.items() if any(v is not None for v in values)}
-        times = [time or None for time in self._times] if any(self._times) else None
-        rows = Rows(self._texts, outputs, times, self._place, self._columns)
+        rows = Rows(self._texts, outputs, [time or None for time in self._times], self._place, self._columns)
         self._begin()
         return rows
 

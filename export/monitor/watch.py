@@ -49,13 +49,16 @@ class Watch:
         windows: by number of the window, or day or hour.
         rows: that were counted.
         passed_over: rows before `since`.
-        without_time: rows that are passed over too, as windows or `since` need their time.
+        without_time: rows that are passed over too, as `needs_time` does.
+        needs_time: the option that needs the time of a row; None: none does.
     """
 
     def __init__(self, reference: Reference, size: int | str, since: str | None = None, shown: int = 0):
         self._features, self._sketches = Features.like(reference), reference.sketches
         self._redacted = redacting(reference.redaction)
         self._size, self._since = size, since
+        windows = f"--window {size}" if isinstance(size, str) else None
+        self.needs_time = "--since" if since else windows
         self.least = LeastFitting(reference, shown)
         self.windows: dict[Any, Window] = {}
         self.rows = self.passed_over = self.without_time = 0
@@ -64,11 +67,11 @@ class Watch:
         """Count the rows of a part of a log.
 
         Raises:
-            ValueError: none has a time and it is needed, one has no ISO time, or an answer is no number.
+            ValueError: times are needed and are of no known column, one is no ISO time, or an answer is no number.
         """
         times, kept = rows.times, np.ones(len(rows), bool)
-        if self._since or isinstance(self._size, str):
-            times = self._in_utc(rows)
+        if self.needs_time:
+            times = _in_utc(rows, self.needs_time)
             kept = np.array([time is not None for time in times], bool)
             self.without_time += int((~kept).sum())
         rows = self._redacted(rows)
@@ -94,12 +97,6 @@ class Watch:
                     total, count = window.sums.get(name, (0.0, 0))
                     window.sums[name] = total + float(known.sum()), count + len(known)
         self.least.add(rows, values, kept)
-
-    def _in_utc(self, rows: Rows) -> list[str | None]:
-        option = "--since" if self._since else f"--window {self._size}"
-        if rows.times is None:
-            raise ValueError(f"{rows.place} or below: a row has no time, which {option} needs; set --time_column.")
-        return [time and utc(time, f"{rows.place} or below", option) for time in rows.times]
 
     def _parts(self, times: Sequence[str | None] | None, chosen: np.ndarray) -> Iterator[tuple[Any, np.ndarray]]:
         """Windows with the numbers of their rows."""
@@ -164,6 +161,12 @@ def window_size(word: str) -> int | str:
     if word.isdigit() and int(word) >= 50:
         return int(word)
     raise ValueError(f"--window {word}: give a number of rows, at least 50, or day, or hour.")
+
+
+def _in_utc(rows: Rows, option: str) -> list[str | None]:
+    if rows.times is None:
+        raise ValueError(f"{rows.place} or below: a row has no time, which {option} needs; set --time_column.")
+    return [time and utc(time, f"{rows.place} or below", option) for time in rows.times]
 
 
 def utc(time: str, place: str, option: str) -> str:
