@@ -128,9 +128,9 @@ def is_share(name: str) -> bool:
 
 
 def rounded(value: float, share: bool) -> float:
-    """A number as it is written: of a probability six digits behind the point; of what has any unit seven significant
-    ones, which is what float32 holds."""
-    return round(float(value), 6) if share else float(f"{value:.7g}")
+    """A number as it is written: of a probability six digits behind the point; of what has any unit the
+    fewest that are read back as the same float32."""
+    return round(float(value), 6) if share else float(str(np.float32(value)))
 
 
 def refuse_late(columns: Collection[str], added: Collection[str], place: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from letters import LABELS, LETTERS, TASK, TEXTS, ask, live, make_model
 
+from export.answers import rounded
 from export.loading import Classifier
 from export.savedmodel import ExportSettings, export_model
 from export.signatures import SignatureOptions
@@ -128,3 +129,10 @@ def test_command_line_errors_are_one_sentence(exported, tmp_path, capsys, monkey
         assert status == 2
         assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert not list(tmp_path.glob("*x.csv*"))
+
+
+@pytest.mark.parametrize("value", [12345678.0, 16777216.0, 0.1, -3.4e38, 1e-7, float("inf")])
+def test_a_number_with_a_unit_is_written_as_the_same_float32(value):
+    held = np.float32(value)
+    assert np.float32(rounded(float(held), share=False)) == held
+    assert len(repr(rounded(float(np.float32(0.1)), share=False))) == 3
