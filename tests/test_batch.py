@@ -169,7 +169,9 @@ def test_what_is_kept_beside_a_model_does_not_make_it_another(model, here, tmp_p
     assert batch(version, source, tmp_path / "out") == 0, capsys.readouterr().err
     metadata = version / "assets.extra" / "metadata.json"
     metadata.write_text(metadata.read_text() + "\n")
-    assert "answers of another model" in refused(capsys, version, source, tmp_path / "out")
+    assert f"was begun by another version of {version}, or of this program" in refused(
+        capsys, version, source, tmp_path / "out"
+    )
 
 
 def test_a_file_that_changes_while_it_is_answered(model, here, tmp_path, capsys, monkeypatch):

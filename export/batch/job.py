@@ -122,6 +122,8 @@ def _claim(job: Job) -> None:
         return
     then = json.loads(path.read_text(encoding="utf-8"))
     advice = "give another --output, or delete it"
+    if then["model"] != now["model"] and then["version"] == str(job.model):
+        raise UserError(f"{job.folder} was begun by another version of {job.model}, or of this program: {advice}.")
     if then["model"] != now["model"]:
         raise UserError(f"{job.folder} holds answers of another model, {then['version']}: {advice}.")
     for name, value in options.items():
