@@ -97,9 +97,10 @@ def _compare(options: argparse.Namespace) -> dict:
         asked = len(next(iter(outputs[0].values())))
         texts, truth = texts[:asked], None if truth is None else truth[:asked]
     same = new.task.same_answers(*outputs)
+    keys = _keys(old.task, new.task, new.inputs)
     changed = []
     for row in np.flatnonzero(~same).tolist():
-        found = {"row": numbers[row], **dict(zip(new.inputs, texts[row], strict=True))}
+        found = {"row": numbers[row], **dict(zip(keys["inputs"], texts[row], strict=True))}
         if truth is not None:
             found["label"] = truth[row][0] if isinstance(truth[row], list) and len(truth[row]) == 1 else truth[row]
         changed.append(found | _shown("old", old.task, outputs[0], row) | _shown("new", new.task, outputs[1], row))
@@ -110,6 +111,7 @@ def _compare(options: argparse.Namespace) -> dict:
         "rows": len(texts),
         "agreement": float(same.mean()),
         **new.task.compare(old.task, outputs, truth),
+        "keys": keys,
         "changed": changed,
     }
     if options.latency_requests:
@@ -181,11 +183,28 @@ def _check(options: argparse.Namespace) -> None:
     check_text_arguments(options, "data")
 
 
-def _shown(side: str, task, outputs: dict, row: int) -> dict:
-    """The answer of one side: its first part under the side's name, the others behind it."""
+def _keys(old, new, inputs: list[str]) -> dict[str, list[str]]:
+    """The keys of a changed row's texts and answers, of models of the tasks `old` and `new`: an input is called
+    otherwise where its name is taken."""
+    sides = {side: list(_names(side, task)) for side, task in (("old", old), ("new", new))}
+    taken, found = {"row", "label", *sides["old"], *sides["new"]}, []
+    for name in inputs:
+        while name in taken:
+            name = f"input_{name}"
+        taken.add(name)
+        found.append(name)
+    return {"inputs": found, **sides}
+
+
+def _names(side: str, task) -> dict[str, str]:
+    """Outputs by the key of a side's answer: the first under the side's name, the others behind it."""
     first, *others = task.answer_names
-    names = {side: first, **{f"{side}_{name}": name for name in others}}
-    values = {key: outputs[name][row] for key, name in names.items()}
+    return {side: first, **{f"{side}_{name}": name for name in others}}
+
+
+def _shown(side: str, task, outputs: dict, row: int) -> dict:
+    """The answer of one side."""
+    values = {key: outputs[name][row] for key, name in _names(side, task).items()}
     return {key: value if isinstance(value, str) else round(float(value), 4) for key, value in values.items()}
 
 
@@ -259,7 +278,8 @@ def _gates(found: dict, options: argparse.Namespace) -> list[dict]:
         sides = found["scores"]
         if score not in sides["new"]:
             raise ValueError(f"--{option}: these models have no {score} but {', '.join(sides['new'])}.")
-        change = sign * (sides["new"][score] - sides["old"][score])
+        # Of what has not changed, 0 and not -0.
+        change = sign * (sides["new"][score] - sides["old"][score]) + 0.0
         # Differences of shares of few rows are not exact.
         gates.append((gate, change, "at most", limit, change <= limit + 1e-9))
     if options.max_slowdown is not None and "latency_ms" in found:
@@ -287,9 +307,9 @@ def _decided(gate: dict, found: dict, options: argparse.Namespace) -> dict:
 def gate_line(gate: dict) -> str:
     """A gate for the terminal."""
     verdict = gate.get("verdict", "passed" if gate["passed"] else "failed")
-    bounds = f" (in the population {gate['low']:.4f} to {gate['high']:.4f})" if "low" in gate else ""
+    bounds = f" (in the population {gate['low']:z.4f} to {gate['high']:z.4f})" if "low" in gate else ""
     shown = verdict.upper() if verdict == "failed" else verdict
-    return f"{gate['gate']} {gate['value']:.4f}{bounds}, {gate['bound']} {gate['limit']:g}: {shown}"
+    return f"{gate['gate']} {gate['value']:z.4f}{bounds}, {gate['bound']} {gate['limit']:g}: {shown}"
 
 
 def _table(found: dict) -> str:
@@ -304,8 +324,8 @@ def _table(found: dict) -> str:
     if found["changed"]:
         lines += ["", "for example"]
         for row in found["changed"][:SHOWN]:
-            texts = " | ".join(row[name] for name in found["inputs"])
-            sides = (" ".join(str(row[key]) for key in row if key.startswith(side)) for side in ("old", "new"))
+            texts = " | ".join(row[name] for name in found["keys"]["inputs"])
+            sides = (" ".join(str(row[key]) for key in found["keys"][side]) for side in ("old", "new"))
             right = f" (right: {row['label']})" if "label" in row else ""
             lines.append(f"  row {row['row']}: {' -> '.join(sides)}{right}  {' '.join(texts.split())[:70]}")
     lines.append("")

@@ -1,5 +1,6 @@
 """A new version against the old one: what is counted, and the gates."""
 
+import argparse
 import csv
 import json
 from pathlib import Path
@@ -167,3 +168,23 @@ def test_bad_input_is_one_sentence(arguments, message, versions, tmp_path, capsy
     assert compare.main([argument.format(**places) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_what_inputs_are_called_takes_no_answers_place():
+    task = MultiLabel(LABELS)
+    keys = compare._keys(task, task, ["old", "new_title", "label"])
+    assert keys["inputs"] == ["input_old", "new_title", "input_label"]
+    row = {"row": 1, "input_old": "a text", "new_title": "a title", "input_label": "c", "old": "x", "new": "y"}
+    keys = keys | {"old": ["old"], "new": ["new"]}
+    found = {"rows": 1, "old": "m/1", "new": "m/2", "agreement": 0.0, "lines": [], "gates": [], "inputs": []}
+    assert "  row 1: x -> y  a text | a title | c" in compare._table(found | {"changed": [row], "keys": keys})
+
+
+def test_no_gate_is_minus_zero():
+    options = argparse.Namespace(
+        min_agreement=0, max_accuracy_drop=0.1, max_mae_rise=None, max_slowdown=None, error=None
+    )
+    scores = {side: {"accuracy": 0.5} for side in ("old", "new")}
+    gate = compare._gates({"agreement": 1.0, "scores": scores}, options)[1]
+    assert str(gate["value"]) == "0.0"
+    assert "accuracy_drop 0.0000," in compare.gate_line(gate | {"value": -1e-9})
