@@ -125,7 +125,8 @@ def _rows(client: Client, options: argparse.Namespace) -> Texts:
     """What is asked; values without names only in the model's own order."""
     names, texts, known = client.order
     inputs = escaped(", ".join(names))
-    if not known and any(text.count("\t") >= texts for text in options.text):
+    # A text with fewer tabs is one text, as export.predict takes it; the columns beside it are missing.
+    if not known and any(not texts or text.count("\t") >= len(names) - 1 for text in options.text):
         raise RequestFailed(
             f"the model takes {inputs}, in an order that its server does not tell: give --schema, the "
             "request.schema.json of its export, or --input, a file with columns of these names."

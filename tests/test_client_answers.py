@@ -193,3 +193,13 @@ def test_texts_that_are_none_are_not_sent():
     ):
         client(["a", b"\xff", float("nan")])
     assert server.seen == []
+
+
+def test_a_text_with_a_tab_is_one_text_beside_two_columns(capsys):
+    inputs = {"text": spec("DT_STRING", -1), "price": spec("DT_FLOAT", -1), "size": spec("DT_FLOAT", -1)}
+    told = described(SIGNATURE | {"inputs": inputs})
+    with misbehaving(lambda number, texts: http({"outputs": right(1)}), told) as server:
+        status, output, error = command(capsys, server, "a\tb")
+        assert (status, output) == (0, "a 0.5000\ta b |  | \n"), error
+        assert "texts without price, size" in error
+        assert command(capsys, server, "a\t1\t2")[0] == 2
