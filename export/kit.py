@@ -17,6 +17,7 @@ import jinja2
 from export.command_line import command_parser
 from export.kit_quoting import environment
 from export.kit_values import PROXY_IMAGE, SERVER_IMAGE, values_of
+from export.request_schema import FILE as SCHEMA
 from pipeline.files import write_text
 
 ENVIRONMENT = environment(jinja2.FileSystemLoader(Path(__file__).parent / "serving"))
@@ -97,6 +98,8 @@ def make_kit(options: argparse.Namespace) -> Path:
         raise ValueError(f"--memory {options.memory}: the server alone needs more; give MiB.")
     values = values_of(options)
     contents = render(values)
+    if values["schema_text"] is not None:
+        contents[SCHEMA.name] = values["schema_text"]
     out = values["out"]
     for path, content in contents.items():
         write_text(out / path, content)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.kit_quoting import quote_json, quote_shell, text_of
-from export.request_schema import FILE
+from export.request_schema import FILE, request_schema
 from export.versions import find_version, version_number, versions_in
 from pipeline.long_texts import LongTexts
 
@@ -183,9 +183,11 @@ def _example(version: Path, given: list[str] | None, out: Path) -> dict:
     shown = {name: _rounded(value) for name, value in answer.items()}
     # One text as it is; a pair as a line of the client's, with a tab between.
     line = example[0] if len(example) == 1 else "\t".join(map(_in_line, example))
+    schema = None if features.plain else _schema(version, out)
     return {
         "inputs": names,
-        "schema": None if features.plain else _schema(version, out),
+        "schema": schema,
+        "schema_text": None if schema != FILE.name else json.dumps(request_schema(features), indent=1),
         "answer_names": classifier.task.answer_names,
         "answer_notes": classifier.task.answer_notes(),
         "sequence_length": _most_tokens(classifier.metadata),
@@ -222,10 +224,10 @@ def _cells_of(texts: list[str], classifier: "Classifier") -> list[Any]:
     return cells
 
 
-def _schema(version: Path, out: Path) -> str | None:
-    """The schema of requests, as seen from the kit's folder; None: an old export has none."""
+def _schema(version: Path, out: Path) -> str:
+    """The schema of requests, as seen from the kit's folder; of an old export, which has none, one in that folder."""
     path = version / FILE
-    return _relative(path, out) if path.is_file() else None
+    return _relative(path, out) if path.is_file() else FILE.name
 
 
 def _most_tokens(metadata: dict) -> int:

@@ -17,6 +17,7 @@ from export import load
 from export.client import Client
 from export.client import main as client
 from export.kit import main as kit
+from export.request_schema import FILE
 from export.savedmodel import ExportSettings
 from export.signatures import SignatureOptions
 from pipeline.features.columns import Category, Number, Vector
@@ -117,3 +118,14 @@ def test_a_kit_made_from_inside_is_the_one_that_is_made_from_outside(run, folder
     assert {path: path.read_bytes() for path in run.rglob("serving/**/*") if path.is_file()} == files
     assert kit([given, "--memory", "1024", *EXAMPLE, "--out", str(tmp_path / "kit")]) == 0
     assert (tmp_path / "kit" / "deploy.md").read_text().startswith("# Serving `films")
+
+
+def test_the_kit_of_an_old_export_brings_the_schema(run, double, tmp_path, capsys, monkeypatch):
+    shutil.copytree(run / "saved_model", tmp_path / "saved_model")
+    schema = tmp_path / "saved_model" / "1" / FILE
+    content = json.loads(schema.read_text())
+    schema.unlink()
+    assert kit([str(tmp_path), "--name", "films", "--memory", "1024", *EXAMPLE]) == 0
+    assert json.loads((tmp_path / "serving" / FILE.name).read_text()) == content
+    capsys.readouterr()
+    test_the_guides_client_gets_the_answer_that_is_shown(tmp_path, double, capsys, monkeypatch)
