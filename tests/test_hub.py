@@ -58,6 +58,10 @@ def preprocess(saved):
     return tensorflow_hub.load(str(saved[1] / "preprocess"))
 
 
+def test_what_is_no_weight_is_not_left_out(saved):
+    assert hub.load(saved[1]).left_out == ()
+
+
 def hub_inputs():
     inputs = random_inputs(CONFIG)
     return {name: tf.constant(inputs[ours]) for name, ours in NAMES.items()}

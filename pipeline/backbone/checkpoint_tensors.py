@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.files import literal
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
 class CheckpointTensors:
@@ -68,11 +69,19 @@ class CheckpointTensors:
     def others(self, used: set[str], cut_off: tuple[str, ...] = ()) -> tuple[str, ...]:
         """What the checkpoint has beside the variables that are used, with shapes; an optimizer's slots are counted.
 
+        What is no weight is not told: TensorFlow's count of saves, and whether texts are uncased, which is read.
+
         Args:
             used: names.
             cut_off: beginnings of the names of layers that were not asked for.
         """
-        others = [name for name in self if name not in used and not name.startswith(cut_off) and name]
+        # Also of objects in the saved one.
+        no_weights = tuple(f"/{name}/{_VALUE}" for name in ("save_counter", "do_lower_case"))
+        others = [
+            name
+            for name, key in self._keys.items()
+            if name not in used and not name.startswith(cut_off) and name and not f"/{key}".endswith(no_weights)
+        ]
         # Slots are named after their variables: .../kernel/adam_m.
         slots = [name for name in others if name.rpartition("/")[0] in self]
         found = [f"{name} {list(self.shape(name))}" for name in others if name not in slots]
@@ -80,7 +89,7 @@ class CheckpointTensors:
 
     def attribute(self, name: str) -> np.ndarray | None:
         """The variable that the saved object has under a name; None: it has none."""
-        key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+        key = f"{name}/{_VALUE}"
         return self._get(key) if key in self._shapes else None
 
     def _get(self, key: str) -> np.ndarray:
