@@ -162,12 +162,13 @@ def slurm(options: argparse.Namespace, command: list[str]) -> str:
     gpus = f"#SBATCH --gpus-per-node={options.gpus}\n" if options.gpus else ""
     # A search has a worker for each GPU, which picks its own of those that all see.
     tasks = max(options.gpus, 1) if options.search else 1
+    cpus = max(options.cpus // tasks, 1)
     run = shlex.join(command_of(options, command))
     return f"""#!/bin/bash
 #SBATCH --job-name={options.name}
 #SBATCH --nodes={options.nodes}
 #SBATCH --ntasks-per-node={tasks}
-#SBATCH --cpus-per-task={max(options.cpus // tasks, 1)}
+#SBATCH --cpus-per-task={cpus}
 {gpus}#SBATCH --time={options.time}
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
@@ -175,7 +176,8 @@ def slurm(options: argparse.Namespace, command: list[str]) -> str:
 
 # Submit it in the folder of the checkout, on a file system that all nodes share.
 status=0
-srun --kill-on-bad-exit=0 {run} || status=$?
+# Since Slurm 22.05 srun does not take --cpus-per-task over from sbatch.
+srun --kill-on-bad-exit=0 --cpus-per-task={cpus} {run} || status=$?
 # {RESUMABLE[0]}: a worker was lost; {RESUMABLE[1]}: preempted or out of time, the state is saved; {RESUMABLE[2]}: lost
 # before all had connected. Resume, but not for ever.
 if [[ " {" ".join(map(str, RESUMABLE))} " == *" $status "* ]] && (( ${{SLURM_RESTART_COUNT:-0}} < 100 )); then

@@ -20,7 +20,7 @@ def printed(capsys, *arguments):
 
 
 def test_slurm_script(capsys, tmp_path):
-    script = printed(capsys, "slurm", "--nodes", "4", "--gpus", "2")
+    script = printed(capsys, "slurm", "--nodes", "4", "--gpus", "2", "--cpus", "24")
     assert "#SBATCH --nodes=4\n" in script and "#SBATCH --gpus-per-node=2\n" in script
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
     assert "--gpus" not in printed(capsys, "slurm", "--gpus", "0")
@@ -40,6 +40,8 @@ def test_slurm_script(capsys, tmp_path):
         assert subprocess.run(["bash", "-c", script], env=environment).returncode == status
         assert (tmp_path / "scontrol").is_file() == again
     given = (tmp_path / "srun").read_text().splitlines()
+    # srun of Slurm 22.05 and later gives a task one core where it is not told.
+    assert "#SBATCH --cpus-per-task=24\n" in script and "--cpus-per-task=24" in given[: given.index("python")]
     assert given[given.index("pipeline.run") + 1 :] == [*QUOTED, "--training.strategy", "multiworker"]
 
 
@@ -61,7 +63,7 @@ def test_kubernetes_manifest(capsys):
 def test_workers_of_a_search_have_trials_of_their_own(capsys):
     script = printed(capsys, "slurm", "--nodes", "4", "--gpus", "2", "--cpus", "16", "--search")
     assert "#SBATCH --ntasks-per-node=2\n#SBATCH --cpus-per-task=8\n#SBATCH --gpus-per-node=2\n" in script
-    assert "python -m pipeline.search --data.text_columns" in script and "multiworker" not in script
+    assert "--cpus-per-task=8 python -m pipeline.search --data.text_columns" in script and "multiworker" not in script
     text = printed(capsys, "kubernetes", "--gpus", "8", "--search", "--image", "image:1", "--claim", "runs")
     (container,) = list(yaml.safe_load_all(text))[1]["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "-m", "pipeline.search", *QUOTED]
