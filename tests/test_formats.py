@@ -5,9 +5,11 @@ import gzip
 import io
 import json
 import lzma
+import re
 import subprocess
 import sys
 import zipfile
+from datetime import UTC, datetime, timedelta
 
 import openpyxl
 import pyarrow as pa
@@ -347,3 +349,36 @@ def test_texts_decoded_wrongly_are_noticed(tmp_path, text):
     path = tmp_path / "a.csv"
     write(path, f"text,label\n{text},x\nÀ la São Tomé £5 Ångström â,y\n")
     assert "decoded wrongly (Â£, â€™, Ã©): 1, " in trained(path)[1].warnings[0]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_times_that_python_cannot_hold_are_named_where_they_are_wanted(tmp_path, suffix, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # without which Arrow refuses nanoseconds
+    path, far = (
+        str(tmp_path / f"a.{suffix}"),
+        {
+            "moment": pa.array([253_402_300_800_000, 0], pa.timestamp("ms")),
+            "day": pa.array([10**7, 0], pa.int32()).cast(pa.date32()),
+            "long": pa.array([10**18, 0], pa.duration("ms")),
+        },
+    )
+    write_table = pq.write_table if suffix == "parquet" else pyarrow.feather.write_feather
+    write_table(pa.table({"text": ["a", "b"]} | far), path)
+    for name, values in far.items():
+        said = re.escape(f"a.{suffix}: the column {name!r} holds a {values.type} that Python cannot, after row 0")
+        with pytest.raises(UserError, match=said):
+            read(path, ["text", name])
+    with pytest.raises(UserError, match="the column 'moment' holds"):
+        read(path)
+    assert read(path, ["text"])[1] == [["a"], ["b"]]
+
+
+def test_nanoseconds_become_microseconds(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    times = {
+        "at": pa.array([1_700_000_000_123_456_789], pa.timestamp("ns", "UTC")),
+        "took": pa.array([1_001], pa.duration("ns")),
+    }
+    pq.write_table(pa.table(times), tmp_path / "a.parquet")
+    at = datetime(2023, 11, 14, 22, 13, 20, 123_456, UTC)
+    assert read(str(tmp_path / "a.parquet"))[1] == [[at, timedelta(microseconds=1)]]

@@ -23,16 +23,14 @@ def read_parquet(file: File, wanted: list[str] | None, rows: range | None = None
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{file.name} is no parquet file: {error}") from error
         names = table.schema_arrow.names
-        stripped = [name.strip() for name in names]
-        chosen = None
-        if wanted is not None and set(wanted) <= set(stripped) and all(stripped.count(name) == 1 for name in wanted):
-            chosen = [names[stripped.index(name)] for name in wanted]
-        yield stripped if chosen is None else wanted
+        chosen, stripped = _chosen(names, wanted)
+        yield stripped
         rows = range(table.metadata.num_rows) if rows is None else rows
         groups, first = _groups(table.metadata, rows)
-        batches = table.iter_batches(batch_size=BATCH, row_groups=groups, columns=chosen)
-        if chosen is not None:
-            batches = (batch.select(chosen) for batch in batches)
+        columns = None if chosen is None else [names[place] for place in chosen]
+        batches = table.iter_batches(batch_size=BATCH, row_groups=groups, columns=columns)
+        if columns is not None:
+            batches = (batch.select(columns) for batch in batches)
         yield from _rows(_within(batches, first, rows), file, rows.start)
 
 
@@ -46,6 +44,14 @@ def count_parquet(file: File) -> int:
             return pq.ParquetFile(stream).metadata.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{file.name} is no parquet file: {error}") from error
+
+
+def _chosen(names: list[str], wanted: list[str] | None) -> tuple[list[int] | None, list[str]]:
+    """Where the wanted columns stand, None: take all; and the names of the columns that are taken."""
+    stripped = [name.strip() for name in names]
+    if wanted is None or any(stripped.count(name) != 1 for name in wanted):
+        return None, stripped
+    return [stripped.index(name) for name in wanted], wanted
 
 
 def _groups(metadata: Any, rows: range) -> tuple[list[int], int]:
@@ -84,7 +90,10 @@ def read_arrow(file: File, wanted: list[str] | None) -> Iterator:
                 reader = batches = pa.ipc.open_stream(stream)
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{file.name} is no Arrow file: {error}") from error
-        yield [name.strip() for name in reader.schema.names]
+        chosen, names = _chosen(reader.schema.names, wanted)
+        yield names
+        if chosen is not None:
+            batches = (batch.select(chosen) for batch in batches)
         yield from _rows(batches, file)
 
 
@@ -122,11 +131,30 @@ def _rows(batches: Any, file: File, number: int = 0) -> Iterator[tuple[int, list
         for batch in batches:
             for start in range(0, batch.num_rows, BATCH):
                 part = batch.slice(start, BATCH)
-                for cells in zip(*(column.to_pylist() for column in part.columns), strict=True):
+                names = part.schema.names
+                columns = [_values(*column, file, number) for column in zip(names, part.columns, strict=True)]
+                for cells in zip(*columns, strict=True):
                     number += 1
                     yield number, list(cells)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file.name}: the file is damaged after row {number}: {error}") from error
+
+
+def _values(name: str, column: Any, file: File, number: int) -> list:
+    """The cells of a column, which come after so many rows; Python's times have microseconds."""
+    import pyarrow as pa
+
+    kind = column.type
+    try:
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            column = column.cast(pa.timestamp("us", kind.tz), safe=False)
+        elif pa.types.is_duration(kind) and kind.unit == "ns":
+            column = column.cast(pa.duration("us"), safe=False)
+        return column.to_pylist()
+    except (OverflowError, ValueError) as error:  # of Arrow's own errors, ArrowInvalid
+        raise UserError(
+            f"{file.name}: the column {name.strip()!r} holds a {kind} that Python cannot, after row {number}: {error}."
+        ) from error
 
 
 @contextmanager
