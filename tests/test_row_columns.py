@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import tracemalloc
 from datetime import date, datetime, timedelta
 
 import jsonschema
@@ -32,7 +33,9 @@ from pipeline.classifier import over_chunks, over_columns, serving_copy
 from pipeline.command_line import checked
 from pipeline.config import DataConfig, TrainingConfig
 from pipeline.data import store
+from pipeline.data.load import features_of
 from pipeline.data.load import load as load_data
+from pipeline.evaluation.boosting import column_matrix
 from pipeline.features import Features, input_names
 from pipeline.features.column_values import all_numbers, spec_of, value_of, words_of
 from pipeline.features.columns import Category, Date, FeatureColumn, Number, Vector, column_from, metadata_of
@@ -229,6 +232,22 @@ def test_features_come_back_from_their_metadata():
     features = Features(("a", "b"), columns, "gated")
     assert Features.from_metadata(json.loads(json.dumps(features.metadata()))) == features
     assert [column_from(json.loads(json.dumps(metadata_of(column)))) for column in columns] == list(columns)
+
+
+def test_statistics_of_columns_do_not_read_the_texts(tmp_path):
+    rows = [{"text": f"{i} " + "word " * 20_000, "price": i, "label": i % 2} for i in range(100)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataConfig(train=str(tmp_path / "rows.jsonl"), numeric_columns=["price"])
+    splits = load_data(data, tmp_path / "cache")
+    assert splits.train is not None
+    tracemalloc.start()
+    try:
+        (column,) = features_of(data, splits.train).columns
+        matrix = column_matrix(splits.train, (column,))(splits.train)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(matrix) == len(splits.train) and most < 2e6  # of 10 MB of texts
 
 
 def test_statistics_are_of_the_training_rows_alone(tmp_path):

@@ -164,8 +164,7 @@ def features_of(data: DataConfig, train: Split | None) -> Features:
     if not wanted:
         return Features(tuple(data.text_columns))
     assert train is not None, "check_fusion has seen to it"
-    cells = train.cells(slice(None))[len(data.text_columns) :]
-    columns = [one.kind.fitted(one.column, found.tolist()) for one, found in zip(wanted, cells, strict=True)]
+    columns = [one.kind.fitted(one.column, found.tolist()) for one, found in zip(wanted, train.beside(), strict=True)]
     return Features(tuple(data.text_columns), tuple(columns))
 
 

@@ -1,5 +1,6 @@
 """Splits: rows of a store, and rows split off by target, with equal texts together, the same on every machine."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -41,6 +42,10 @@ class Split:
     def texts(self, indices: np.ndarray | slice) -> tuple[np.ndarray, ...]:
         """One object array of UTF-8 bytes a text column."""
         return self.store.texts(self.rows[indices])
+
+    def beside(self) -> Iterator[np.ndarray]:
+        """The columns beside the texts, of all rows: one object array of UTF-8 bytes after the other."""
+        return self.store.beside(self.rows)
 
     def targets(self, indices: np.ndarray | slice = slice(None)) -> np.ndarray:
         """What is to be predicted, as the task gives it: [n] or [n, C]; by default of all rows."""

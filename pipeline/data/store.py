@@ -9,7 +9,7 @@ import json
 import mmap
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -100,20 +100,22 @@ class Store:
     def cells(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """What a model reads of rows: one object array of bytes (UTF-8) a text column, then one for each of the columns
         beside the texts (see pipeline.features.columns)."""
-        return self._bytes(rows, self._texts)
+        return tuple(self._bytes(rows, self._texts))
 
     def texts(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """One object array of bytes (UTF-8) a text column."""
-        return self._bytes(rows, self._texts[: self.meta.columns - self.meta.beside])
+        return tuple(self._bytes(rows, self._texts[: self.meta.columns - self.meta.beside]))
 
-    def _bytes(self, rows: np.ndarray, files: Sequence[tuple[mmap.mmap, np.ndarray]]) -> tuple[np.ndarray, ...]:
-        columns = []
+    def beside(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """One object array of bytes (UTF-8) after the other, of the columns beside the texts alone."""
+        return self._bytes(rows, self._texts[self.meta.columns - self.meta.beside :])
+
+    def _bytes(self, rows: np.ndarray, files: Sequence[tuple[mmap.mmap, np.ndarray]]) -> Iterator[np.ndarray]:
         for data, starts in files:
             values = np.empty(len(rows), object)
             for i, (start, end) in enumerate(zip(starts[rows].tolist(), starts[rows + 1].tolist(), strict=True)):
                 values[i] = data[start:end]
-            columns.append(values)
-        return tuple(columns)
+            yield values
 
     def where(self, row: int) -> str:
         """File and line of a row, for messages."""

@@ -19,7 +19,7 @@ def column_matrix(train: Split, columns: tuple[Column, ...]) -> Callable[[Split]
     rows, by how often they are there.
     """
     codes = {}
-    for column, cells in zip(columns, _cells(train, columns), strict=True):
+    for column, cells in zip(columns, train.beside(), strict=True):
         if isinstance(column, Category):
             names, counts = np.unique(cells[cells != b""], return_counts=True)
             common = names[np.argsort(-counts, kind="stable")][:MOST_CODES]
@@ -38,7 +38,7 @@ def column_matrix(train: Split, columns: tuple[Column, ...]) -> Callable[[Split]
         return np.array([cell.split() if cell else [np.nan] * column.size for cell in cells], np.float64)
 
     def matrix(split: Split) -> np.ndarray:
-        found = zip(columns, _cells(split, columns), strict=True)
+        found = zip(columns, split.beside(), strict=True)
         return np.concatenate([values(*pair).reshape(len(split), -1) for pair in found], axis=1)
 
     return matrix
@@ -59,8 +59,3 @@ def with_texts(columns: list[np.ndarray], texts: list[Any], seed: int = 0) -> li
         return columns
     reduced = TruncatedSVD(size, random_state=seed).fit(texts[0])
     return [np.concatenate([own, reduced.transform(text)], axis=1) for own, text in zip(columns, texts, strict=True)]
-
-
-def _cells(split: Split, columns: tuple[Column, ...]) -> tuple[np.ndarray, ...]:
-    cells = split.cells(slice(None))
-    return cells[len(cells) - len(columns) :]
