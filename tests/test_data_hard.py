@@ -13,6 +13,8 @@ import tensorflow as tf
 from scoring import counts
 
 from pipeline.config import DataConfig
+from pipeline.data.formats import table
+from pipeline.data.formats.folder import files_of
 from pipeline.data.load import load
 from pipeline.data.store import Store
 from pipeline.errors import UserError
@@ -354,3 +356,19 @@ def test_the_summary_is_json_and_counts(tmp_path):
     assert summary["test"] | {"characters": 0, "sources": 0} == {
         "rows": 3, "labels": {"x": 1, "y": 2}, "characters": 0, "sources": 0, "repeated_texts": 1, "also_in_train": 1,
     }  # fmt: skip
+
+
+def test_a_folder_is_listed_once_however_many_rows_are_named(tmp_path, monkeypatch):
+    (tmp_path / "folder" / "pos").mkdir(parents=True)
+    for i in range(9):
+        (tmp_path / "folder" / "pos" / f"{i}.txt").write_text(f"cafÃ© {i}")
+    (tmp_path / "folder" / "neg").mkdir()
+    (tmp_path / "folder" / "neg" / "0.txt").write_text("bad")
+    listed = []
+    monkeypatch.setattr(table, "files_of", lambda folder: listed.append(folder) or files_of(folder))
+    config = DataConfig(train=str(tmp_path / "folder"), validation_fraction=0, test_fraction=0)
+    splits = load(config, tmp_path / "data")
+    assert splits.train is not None and "decoded wrongly (Â£, â€™, Ã©): 9" in splits.warnings[0]
+    assert len(listed) == 1
+    named = {splits.train.store.where(row) for row in range(10)}
+    assert named == set(map(str, files_of(str(tmp_path / "folder")))) and len(listed) == 2

@@ -2,7 +2,7 @@
 
 import dataclasses
 import glob
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.data.formats import (
     format_by_name,
     looks_misread,
     open_table,
-    place_of,
+    placer,
 )
 from pipeline.errors import UserError
 from pipeline.extras import require
@@ -77,11 +77,17 @@ def identity(source: str, config: DataConfig) -> tuple:
     return (str(path), len(files), digest_of(path, files))
 
 
-def place(source: str, number: int, format: str | None = None) -> str:
-    """A row of a source, for messages: its file and line, or what stands for a line in its format."""
+def placer_of(source: str, format: str | None = None) -> Callable[[int], str]:
+    """What names a source's rows by their numbers, for messages: file and line, or what stands for a line in its
+    format. To be kept where several are named: a folder is listed for it."""
     if source.startswith("tfds:"):
-        return f"{source}, example {number}"
-    return place_of(source, number, ReadOptions(format))
+        return lambda number: f"{source}, example {number}"
+    return placer(source, ReadOptions(format))
+
+
+def place(source: str, number: int, format: str | None = None) -> str:
+    """A single row of a source, as `placer_of` names it."""
+    return placer_of(source, format)(number)
 
 
 def bad_row(source: str, number: int, config: DataConfig, error: ValueError) -> UserError:

@@ -9,7 +9,7 @@ import json
 import mmap
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -83,6 +83,7 @@ class Store:
         self.meta = _Meta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
         self.meta.notices = Notices(self.meta.notices)
         self._texts = []
+        self._placers: dict[str, Callable[[int], str]] = {}
         for column in range(self.meta.columns):
             with open(folder / f"text{column}.bin", "rb") as file:
                 # mmap refuses an empty file; the writer puts one byte at its end.
@@ -119,7 +120,10 @@ class Store:
 
     def where(self, row: int) -> str:
         """File and line of a row, for messages."""
-        return sources.place(self.meta.sources[self.origins[row]], int(self.numbers[row]), self.meta.format)
+        source = self.meta.sources[self.origins[row]]
+        if source not in self._placers:
+            self._placers[source] = sources.placer_of(source, self.meta.format)
+        return self._placers[source](int(self.numbers[row]))
 
 
 def convert(

@@ -25,7 +25,7 @@ from pipeline.data.formats.table import (
     format_by_name,
     format_of,
     open_table,
-    place_of,
+    placer,
     suffixes,
 )
 from pipeline.data.formats.whole import whole_file
@@ -49,7 +49,7 @@ __all__ = [
     "open_table",
     "opened",
     "options_of",
-    "place_of",
+    "placer",
     "printable",
     "suffixes",
     "text_of",

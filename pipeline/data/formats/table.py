@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,11 @@ class Table:
 
     def place(self, number: int) -> str:
         """A row, for messages."""
-        return _place(self.source, number, self._unit)
+        return self._placer(number)
+
+    @cached_property
+    def _placer(self) -> Callable[[int], str]:
+        return _placer(self.source, self._unit)
 
     def places(self, wanted: list[str]) -> list[int]:
         """Where the wanted columns stand.
@@ -178,19 +183,20 @@ def suffixes(path: str) -> tuple[str, str]:
     return (found[-1] if found else ""), compression
 
 
-def place_of(source: str, number: int, options: ReadOptions) -> str:
-    """A row of a source that was read, for messages; the source may be gone."""
+def placer(source: str, options: ReadOptions) -> Callable[[int], str]:
+    """What names the rows of a source that was read, for messages; the source may be gone."""
     try:
         unit = "file" if Path(source).is_dir() else _unit(File(source, options, Notices()), format_of(source, options))
     except UserError:
         unit = "row"
-    return _place(source, number, unit)
+    return _placer(source, unit)
 
 
-def _place(source: str, number: int, unit: str) -> str:
+def _placer(source: str, unit: str) -> Callable[[int], str]:
     if unit == "file":
-        return str(files_of(source)[number - 1])
-    return f"{name_of(source)}, {unit} {number}"
+        files = files_of(source)  # listed once, whatever the number of rows
+        return lambda number: str(files[number - 1])
+    return lambda number: f"{name_of(source)}, {unit} {number}"
 
 
 def _unit(file: File, kind: str) -> str:
