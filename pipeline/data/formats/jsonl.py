@@ -1,6 +1,7 @@
 """JSON: an object a line, or one array of objects."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -13,6 +14,8 @@ from pipeline.errors import UserError
 
 # Characters read at a time, and in one item of an array: more means a bracket that is never closed.
 CHUNK, LARGEST_ITEM = 1 << 16, 1 << 26
+# In an array, before its first item and between two.
+_BLANK, _BETWEEN = re.compile(r"\s*"), re.compile(r"[ \t\r\n,]*")
 
 
 def read_jsonl(file: File, wanted: list[str] | None) -> Iterator:
@@ -58,35 +61,40 @@ def _array(file: File, lines: Any) -> Iterator[tuple[int, dict | str]]:
     """Items of an array, with the text of one in memory."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     chunks = lines.chunks(CHUNK)
-    text = next(chunks).lstrip("\ufeff \t\r\n")[1:]
-    number, ended = 0, False
+    text = next(chunks).lstrip("\ufeff \t\r\n")
+    # Where in the text the next item is looked for: what is behind is cut off when more is read, not after each item,
+    # or a large item would make each of those that were read with it as slow as itself.
+    at, number, ended = 1, 0, False
     while True:
-        text = text.lstrip(" \t\r\n,") if number else text.lstrip()
-        if text.startswith("]"):
-            rest = text[1:] + next(chunks, "")
+        blank = (_BETWEEN if number else _BLANK).match(text, at)
+        assert blank is not None  # it matches nothing, too
+        at = blank.end()
+        if text.startswith("]", at):
+            rest = text[at + 1 :] + next(chunks, "")
             if rest.strip():
                 raise UserError(f"{file.name}: there is more after its JSON array, which ends with item {number}.")
             return
         try:
-            _, end = decoder.raw_decode(text)
+            _, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             # Perhaps only its end is not read yet; twice as much each time.
-            more = "" if ended or len(text) > LARGEST_ITEM else "".join(_some(chunks, max(len(text), CHUNK)))
+            size = len(text) - at
+            more = "" if ended or size > LARGEST_ITEM else "".join(_some(chunks, max(size, CHUNK)))
             if not more:
                 message = getattr(error, "msg", error)
                 raise UserError(f"{file.name}, item {number + 1} of its array is not JSON: {message}.") from error
-            text += more
+            text, at = text[at:] + more, 0
             continue
         if end == len(text) and not ended:
             # A number may go on in the next chunk.
             more = next(chunks, "")
-            ended, text = not more, text + more
+            ended, text, end, at = not more, text[at:] + more, end - at, 0
             if more:
                 continue
         number += 1
-        item, problem = lines.mended(text[:end], f"item {number}")
+        item, problem = lines.mended(text[at:end], f"item {number}")
         yield number, problem or _record(item, decoder.decode)
-        text = text[end:]
+        at = end
 
 
 def _some(chunks: Iterator[str], size: int) -> Iterator[str]:
