@@ -4,6 +4,8 @@ import csv
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from test_recipes import TINY
@@ -48,6 +50,18 @@ def test_the_recipe_reads_the_vectors_of_any_format(tmp_path, suffix):
     price, vector = load(config.data, tmp_path / "cache").features.columns
     assert price.missing and vector.missing and vector.size == 3
     assert vector.means[1] == 0 and vector.means[0] + vector.means[2] == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("tiny_network")
+@pytest.mark.parametrize("without", [image_vectors.WINDOW, image_vectors.WINDOW + 1])
+def test_the_first_rows_may_have_no_image(tmp_path, without):
+    rows, made = write_products(tmp_path, 1), tmp_path / "made.parquet"
+    lines = ["photo,title", *[",none"] * without, "red.png,one"]
+    rows.write_text("\n".join(lines) + "\n")
+    assert main([str(rows), "--image_column", "photo", "--output", str(made)]) == 0
+    vectors = pq.read_table(made)["image_vector"]
+    assert vectors.type == pa.list_(pa.float32()) and vectors.to_pylist() == [None] * without + [vectors[-1].as_py()]
+    assert len(vectors[-1]) == 3
 
 
 @pytest.mark.usefixtures("tiny_network")

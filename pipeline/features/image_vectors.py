@@ -66,6 +66,8 @@ def write(options: argparse.Namespace, folder: Path) -> int:
     Raises:
         UserError: a file, column, image, model or file of weights that is none.
     """
+    import pyarrow as pa
+
     make = FORMATS[format_of(str(options.output), ReadOptions())].write
     if make is None:
         raise UserError(f"--output {options.output}: this format is only read: write a .parquet, .jsonl or .csv.")
@@ -75,7 +77,8 @@ def write(options: argparse.Namespace, folder: Path) -> int:
         raise UserError(f"{options.rows} has a column {options.vector_column!r} already: give another --vector_column.")
     vectors, count, rows = network(options.model, options.weights, options.seed), 0, rows_of(table)
     with whole_file(options.output) as file:
-        types = table.types | {options.vector_column: list}
+        # Of the first rows none may have an image, and their cells say nothing of the type.
+        types = table.types | {options.vector_column: pa.list_(pa.float32())}
         with make(file, [*table.columns, options.vector_column], types) as add:
             while window := list(itertools.islice(rows, WINDOW)):
                 paths = [None if is_missing(row[place]) else folder / str(row[place]) for row in window]

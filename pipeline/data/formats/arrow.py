@@ -179,7 +179,7 @@ def write_arrow(stream: BinaryIO, columns: list[str], types: dict) -> Iterator[C
 def _writer(opened: Callable, columns: list[str], types: dict) -> Iterator[Callable]:
     import pyarrow as pa
 
-    known = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_(), list: None}
+    known = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
     names = list(columns)
     writer: Any = None
     schema: Any = None
