@@ -18,7 +18,9 @@ from tiny import VOCABULARY, write_rows
 
 from export.batch.inputs import sources_of
 from pipeline.config import DataConfig
+from pipeline.data import sources
 from pipeline.data.batching import BatchOptions, batch_lengths, prediction_batches, training_batches
+from pipeline.data.corpus import files_of
 from pipeline.data.load import load
 from pipeline.errors import UserError
 from pipeline.tasks.single_label import SingleLabel
@@ -120,6 +122,17 @@ def test_shards_lists_and_folders(tmp_path):
     assert rows_of(listed) == [ROWS[3], ROWS[0]]
     folder = load(DataConfig(train=str(tmp_path / "folder"), **none), tmp_path / "cache")
     assert sorted(rows_of(folder)) == sorted(ROWS[:1] + ROWS[2:])
+
+
+def test_sources_that_overlap_are_read_once(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
+    one, other = str(tmp_path / "a.txt"), str(tmp_path / "b.txt")
+    monkeypatch.chdir(tmp_path)
+    assert sources.expand([other, str(tmp_path / "[ab].txt"), "a.txt", "link.txt"]) == [other, one]
+    assert sources.expand(["tfds:x/train", "tfds:x/test", "tfds:x/train"]) == ["tfds:x/train", "tfds:x/test"]
+    assert files_of([one, str(tmp_path)]) == [one, other]
 
 
 def test_tfds_from_a_local_folder(tmp_path):

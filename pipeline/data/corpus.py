@@ -155,7 +155,8 @@ def numbered(file: str, config: CorpusConfig, part: tuple[int, int]) -> Iterator
 
 
 def files_of(source: str | list[str]) -> list[str]:
-    """The files and tfds: names of a corpus, in order; of a folder all *.txt and wiki_00 below it, packed or not.
+    """The files and tfds: names of a corpus, in order, each once; of a folder all *.txt and wiki_00 below it, packed or
+    not.
 
     Raises:
         UserError: a path or glob that matches no file, or a folder without such files.
@@ -171,7 +172,7 @@ def files_of(source: str | list[str]) -> list[str]:
         found += files
     if not found:
         raise UserError("The corpus names no source: set corpus.train.")
-    return found
+    return sources.once(found)
 
 
 def _is_text(name: str) -> bool:

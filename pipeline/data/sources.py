@@ -33,7 +33,7 @@ In place of the cells: what is wrong with the row, as the end of a sentence.
 
 
 def expand(source: str | list[str]) -> list[str]:
-    """The files, tfds: names in order; globs are sorted, wheels fetched.
+    """The files, tfds: names in order, each once; globs are sorted, wheels fetched.
 
     Raises:
         UserError: a path or glob that matches no file.
@@ -62,7 +62,15 @@ def matches(source: str | list[str]) -> list[str]:
             advice = "; standard input cannot be read again by a run that resumes: name a file" if item == "-" else ""
             raise UserError(f"{item}: no such file (and no file matches it as a pattern){advice}.")
         found += files
-    return found
+    return once(found)
+
+
+def once(items: list[str]) -> list[str]:
+    """Files and tfds: names without those that are there already, under whatever name: patterns may overlap."""
+    first: dict[str, str] = {}
+    for item in items:
+        first.setdefault(item if item.startswith("tfds:") else str(Path(item).resolve()), item)
+    return list(first.values())
 
 
 def identity(source: str, config: DataConfig) -> tuple:
