@@ -62,8 +62,7 @@ def convert_or_recall(
             raise
         store = Store(cache / before["store"])
         if before["settings"] != settings:
-            found = _sizes_in(store, config, sizes)
-            if found is None:
+            if (found := _sizes_in(store, config, sizes)) is None:
                 raise
             store.meta.sizes = found
         return store, True
