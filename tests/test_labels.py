@@ -483,7 +483,7 @@ def test_rows_that_are_left_out_are_scored_and_not_learned(tmp_path, monkeypatch
         return np.zeros((out.sum(), 2), np.float32)
 
     monkeypatch.setattr("pipeline.methods.trials.Trials._fold", fold)
-    settings = SimpleNamespace(evaluation=SimpleNamespace(cross_validation=4, baseline="none"),
+    settings = SimpleNamespace(evaluation=SimpleNamespace(cross_validation=4, baseline="none", threshold=0.5),
                                training=SimpleNamespace(method="head", seed=0))  # fmt: skip
     found = cross_validate(cast(Any, SimpleNamespace(config=settings, data=left, updates=1)), left.task, Workers())
     assert found["cross_validation"]["rows"] == 20 and sorted(np.concatenate(asked).tolist()) == list(range(20))

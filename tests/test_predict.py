@@ -305,7 +305,7 @@ def test_small_numbers_are_written_with_their_digits(tmp_path, capsys):
     _, output, _ = ask(capsys, folder, "bank")
     assert float(output.split()[0]) == pytest.approx(found["value"], rel=1e-3, abs=0)
     assert answers.rounded(0.123456789, share=True) == 0.123457 and answers.rounded(1e-9, share=True) == 0
-    assert client._json(np.float32([2.3456789e-8]), share=False) == [2.345679e-08]
+    assert client._json(np.float32([2.3456789e-8]), share=False) == [2.3456789e-08]
 
 
 def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
