@@ -160,7 +160,7 @@ def test_the_last_group_is_dealt_by_its_texts(tmp_path):
     assert len(set(inner_fold_numbers(replace(one, rows=one.rows[:1].repeat(9)), 5, 0))) == 1
 
 
-@pytest.mark.parametrize("method", ["head", "auto"])
+@pytest.mark.parametrize("method", ["head", pytest.param("auto", marks=pytest.mark.slow)])
 def test_what_is_left_of_two_groups_is_learned_from(tmp_path, method):
     config = settings(tmp_path, method, data={"validation_fraction": 0.0, "test_fraction": 0.0, "group_column": "site"},
                       evaluation={"cross_validation": 2}, export={"enabled": False})  # fmt: skip

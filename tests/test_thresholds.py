@@ -210,6 +210,7 @@ def test_a_tuned_threshold_is_served_scored_and_said(rare_run):
     assert [label.decode() for label in explain["label"].numpy()] == answers.labels[:3]
 
 
+@pytest.mark.slow
 def test_comparisons_are_of_the_answers(rare_run, capsys):
     version = str(find_version(rare_run / "run"))
     assert compare([version, version, "--data", str(rare_run / "train.csv")]) == 0
