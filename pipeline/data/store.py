@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -297,17 +297,19 @@ def _sizes(beside: list[FeatureColumn], items: list[str], config: DataConfig, sp
     """How many numbers a vector of each column has: where it is not given, as many as most of its first FIRST_VECTORS,
     so that a single odd one, such as the first, decides nothing; None: it has no vectors."""
     counts = {place: Counter() for place, one in enumerate(beside) if one.kind is Vector and one.size is None}
+    if not counts:
+        return [one.size for one in beside]
     columns = [*config.text_columns, *dict.fromkeys(one.column for one in beside)]
     places = {place: columns.index(beside[place].column) for place in counts}
-    for item in items:
-        for _, cells in islice(sources.read(item, config, columns, split), config.max_examples):
-            if all(found.total() >= FIRST_VECTORS for found in counts.values()):
-                break
-            for place, found in counts.items():
-                # What is wrong with rows is said when they are stored.
-                with suppress(ValueError):
-                    kept = b"" if isinstance(cells, str) else beside[place].read(cells[places[place]])
-                    found.update([len(kept.split())] if kept else [])
+    of_items = (islice(sources.read(item, config, columns, split), config.max_examples) for item in items)
+    for _, cells in chain.from_iterable(of_items):
+        if all(found.total() >= FIRST_VECTORS for found in counts.values()):
+            break
+        for place, found in counts.items():
+            # What is wrong with rows is said when they are stored.
+            with suppress(ValueError):
+                kept = b"" if isinstance(cells, str) else beside[place].read(cells[places[place]])
+                found.update([len(kept.split())] if kept else [])
     usual = {place: found.most_common(1)[0][0] for place, found in counts.items() if found}
     return [usual.get(place, one.size) for place, one in enumerate(beside)]
 
