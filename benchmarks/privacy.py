@@ -73,10 +73,11 @@ def measured(name: str, rows: int, length: int, updates: int, trainable: Any) ->
     import tensorflow as tf
 
     from pipeline.assemble import seed_all
+    from pipeline.backbone.dropout import without_dropout
     from pipeline.backbone.load import load_backbone
     from pipeline.classifier import build_classifier
     from pipeline.command_line import read_config
-    from pipeline.privacy.layers import let_note, without_dropout
+    from pipeline.privacy.layers import let_note
     from pipeline.privacy.model import Mechanism, PrivateClassifier
     from pipeline.privacy.optimizer import PrivateAdamW
     from pipeline.tasks.single_label import SingleLabel

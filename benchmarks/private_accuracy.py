@@ -188,9 +188,10 @@ class Bench:
 
     def model(self, trial: Trial) -> Any:
         """Compiled; of the layers that are trained and those above them."""
+        from pipeline.backbone.dropout import without_dropout
         from pipeline.classifier import build_classifier
         from pipeline.config import TrainingConfig
-        from pipeline.privacy.layers import let_note, without_dropout
+        from pipeline.privacy.layers import let_note
         from pipeline.privacy.model import Mechanism, PrivateClassifier
         from pipeline.privacy.optimizer import PrivateAdamW
         from pipeline.tasks.single_label import SingleLabel

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tiny import VOCABULARY, write_rows
 
+from pipeline.backbone.dropout import without_dropout
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.fresh import build as fresh_backbone
 from pipeline.classifier import build_classifier
@@ -105,6 +106,7 @@ def _finetune(settings, strategy, workers, folder):
             # What notes its calls.
             speed_up(loaded.backbone)
         model = build_classifier(loaded, data.task.outputs, dropout=0.0, seed=1, dtype=config.dtype, model_class=kind)
+        # Devices draw masks of their own, as they should: nothing to compare there.
         without_dropout(model)
         model.accumulation = config.accumulation
         optimizer = optimizers.make_optimizer(config, model, total_steps=14)
@@ -174,13 +176,6 @@ def _pretrain(settings, strategy, workers, folder):
         "scores": np.array([row["validation_masked_loss"] for row in progress.history]),
         **weights_of(model),
     }
-
-
-def without_dropout(model: keras.Model) -> None:
-    """Devices draw masks of their own, as they should: nothing to compare there."""
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0
 
 
 def weights_of(model: keras.Model) -> dict[str, np.ndarray]:

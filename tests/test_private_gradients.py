@@ -10,12 +10,13 @@ from test_training import CLASSES, LENGTH, ROWS, TASK, batches
 from tiny import SPECIAL, VOCABULARY
 
 import pipeline.poolings
+from pipeline.backbone.dropout import without_dropout
 from pipeline.backbone.encoder import speed_up
 from pipeline.backbone.fresh import build
 from pipeline.classifier import build_classifier
 from pipeline.config import ModelConfig, TrainingConfig
 from pipeline.errors import UserError
-from pipeline.privacy.layers import let_note, without_dropout
+from pipeline.privacy.layers import let_note
 from pipeline.privacy.model import Mechanism, PrivateClassifier, normal
 from pipeline.training.optimizer import make_optimizer
 from pipeline.training.strategy import choose_strategy

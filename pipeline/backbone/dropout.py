@@ -33,5 +33,16 @@ def dropout_mask(layer: keras.layers.Dropout, shape, dtype: tf.DType, training: 
 
 def counters(model: keras.Model) -> list[keras.Variable]:
     """Of the masks that a model has drawn, int [2] each: seed and number."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout) and layer.rate]
-    return [layer.seed_generator.state for layer in layers]
+    return [layer.seed_generator.state for layer in _dropping(model)]
+
+
+def without_dropout(model: keras.Model) -> bool:
+    """Have a model drop nothing from now on; returns whether it would have."""
+    layers = _dropping(model)
+    for layer in layers:
+        layer.rate = 0.0
+    return bool(layers)
+
+
+def _dropping(model: keras.Model) -> list[keras.layers.Dropout]:
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout) and layer.rate]

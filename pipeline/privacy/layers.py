@@ -19,18 +19,6 @@ def let_note(parts: Parts) -> None:
                 inner.__class__ = _NOTED[type(inner)]
 
 
-def without_dropout(model: keras.Model) -> bool:
-    """Have a model drop nothing from now on; returns whether it would have.
-
-    Masks belong to places in a batch, and follow from a seed that is no secret. A row more or less moves the others to
-    other places, and what they add to the sum changes with their masks, by more than the norm of any one of them.
-    """
-    dropping = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout) and layer.rate]
-    for layer in dropping:
-        layer.rate = 0.0
-    return bool(dropping)
-
-
 class NotedDense(keras.layers.Dense):
     """On [batch, ..., in]."""
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbone.dropout import without_dropout
 from pipeline.data.batching import training_batches
 from pipeline.data.extra_columns import GROUP
 from pipeline.data.split import Split
 from pipeline.errors import UserError
-from pipeline.privacy.layers import let_note, without_dropout
+from pipeline.privacy.layers import let_note
 from pipeline.privacy.model import Mechanism, PrivateClassifier
 from pipeline.privacy.sampling import PoissonSampling, maker, units_of
 from pipeline.privacy.secret import FILE as SECRET
@@ -36,6 +37,8 @@ def prepare(run: "Assembly", rows: Split, plan: Plan, checkpoints: Checkpoints) 
     training, run_dir = run.config.training, Path(str(run.config.run_dir))
     assert isinstance(run.model, PrivateClassifier)
     let_note(run.model.classifier_parts)
+    # Masks belong to places in a batch, and follow from a seed that is no secret. A row more or less moves the others
+    # to other places, and what they add to the sum changes with their masks, by more than the norm of any one of them.
     if without_dropout(run.model):
         print("private: dropout is off, for its masks would tell which rows are in a batch")
     # Norms and sums are of float32 products, which TensorFlow rounds to 10 bits on newer GPUs.
