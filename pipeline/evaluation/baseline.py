@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.data.folds import part
+from pipeline.data.formats import whole_file
 from pipeline.data.split import Split
 from pipeline.evaluation.boosting import column_matrix, with_texts
 from pipeline.evaluation.interval import interval_of
@@ -142,9 +143,8 @@ def out_of_fold_baseline(
     else:
         made, name = _out_of_fold(rows, folds, taught, task, redacted, predicted.shape[1])
         if kept is not None:
-            partial = kept.with_suffix(".partial.npz")
-            np.savez(partial, made=made, name=name)
-            partial.rename(kept)
+            with whole_file(kept) as file:
+                np.savez(file, made=made, name=name)
     return _scored(name, [made], {rows.name: task.row_scores(rows.targets(), predicted)}, [rows], task)
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from pipeline.assemble import assemble, seed_all
 from pipeline.config import Config, DataConfig
 from pipeline.data import sources
+from pipeline.data.formats import whole_file
 from pipeline.data.load import DataSplits
 from pipeline.data.rows import clean_texts
 from pipeline.data.split import Split
@@ -111,9 +112,8 @@ def _round(config: Config, data: DataSplits, pool: Split, folder: Path, place: P
     run.fit(data.task, place.workers)
     answers = data.task.activation(tf.constant(run.forward("logits", place.workers)(pool))).numpy()
     if place.workers.chief:
-        partial = folder / "partial.npz"
-        np.savez(partial, answers=answers, asked=asked)
-        partial.rename(kept)
+        with whole_file(kept) as file:
+            np.savez(file, answers=answers, asked=asked)
     place.workers.barrier()
     return answers
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from pipeline.assemble import Assembly
 from pipeline.data.extra_columns import GROUP
 from pipeline.data.folds import fold_numbers, part
+from pipeline.data.formats import whole_file
 from pipeline.data.split import Split
 from pipeline.errors import UserError
 from pipeline.evaluation.calibration import BOUNDS
@@ -109,9 +110,8 @@ class Trials:
         for variable, value in zip(self._variables(), state, strict=True):
             variable.assign(value)
         if self.workers.chief:
-            partial = kept.with_suffix(".partial.npy")
-            np.save(partial, logits)
-            partial.rename(kept)
+            with whole_file(kept) as file:
+                np.save(file, logits)
             shutil.rmtree(self.folder / title, ignore_errors=True)
         self.workers.barrier()
         return logits
