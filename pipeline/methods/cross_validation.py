@@ -10,7 +10,7 @@ from pipeline.data.folds import fold_numbers
 from pipeline.evaluation.baseline import out_of_fold_baseline
 from pipeline.evaluation.evaluate import compares
 from pipeline.evaluation.report import CROSS_VALIDATION
-from pipeline.methods.auto import choose, chosen_method
+from pipeline.methods.auto import choose
 from pipeline.methods.trials import Trials
 from pipeline.tasks.task import Task
 from pipeline.training.workers import Workers
@@ -42,14 +42,15 @@ def cross_validate(run: Assembly, task: Task, workers: Workers) -> dict[str, dic
     folds, train, judged = run.config.evaluation.cross_validation, run.data.train, run.data.judged
     if not folds or train is None or not run.updates:
         return {}
-    name = chosen_method(run, train, workers)
+    method = run.config.training.method
+    choice = choose(run, train, workers) if method == "auto" else None
+    name = choice.method if choice else method
     rows, taught = (train, None) if judged is None else (judged.rows, judged.taught)
     trials = Trials(run, rows, workers, taught)
     _, logits = trials.out_of_fold(name, folds)
     predictions = task.activation(tf.constant(logits)).numpy()
     about: dict[str, Any] = {"folds": folds, "method": name}
-    chosen = run.config.training.method == "auto" and bool(choose(run, train, workers).tried)
-    notes = ((BY_THE_SAME_ROWS, chosen), (AT_ONE_HALF, run.config.evaluation.threshold == "tuned"))
+    notes = ((BY_THE_SAME_ROWS, choice and choice.tried), (AT_ONE_HALF, run.config.evaluation.threshold == "tuned"))
     if said := [note for note, needed in notes if needed]:
         about["note"] = "; ".join(said)
     found = {CROSS_VALIDATION: about | task.scores(rows.targets(), predictions)}
