@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from pipeline.local_paths import absolute, reconcile
 from pipeline.model_hub import pin
 from pipeline.remote import is_remote
 from pipeline.training.cluster import Cluster
+
+# Seconds until a folder that another process has just replaced can be read.
+PATIENCE = 5
 
 
 @contextlib.contextmanager
@@ -71,8 +75,7 @@ def require_here(config: Config) -> None:
 
 def taken_up(run_dir: Path, config: Config) -> Config:
     """The config with the paths of the run that the folder holds, where it is started from another folder."""
-    stored = run_dir / "config.yaml"
-    return reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)[1] if stored.is_file() else config
+    return _reconciled(run_dir, config)[1]
 
 
 def _only_read(run_dir: Path) -> bool:
@@ -81,9 +84,15 @@ def _only_read(run_dir: Path) -> bool:
     return "config.yaml" in known and known <= {"config.yaml", "data"}
 
 
+def _reconciled(run_dir: Path, config: Config) -> tuple[dict | None, Config]:
+    """The stored config, None where there is none, and this one with its paths."""
+    stored = run_dir / "config.yaml"
+    return reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config) if stored.is_file() else (None, config)
+
+
 def _changed(run_dir: Path, config: Config) -> bool:
-    old, config = reconcile(yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8")), config)
-    return bool(differences(old, config))
+    old, config = _reconciled(run_dir, config)
+    return old is not None and bool(differences(old, config))
 
 
 def _forget(run_dir: Path) -> None:
@@ -101,25 +110,32 @@ def claim(run_dir: Path, config: Config) -> Config:
     Returns:
         The config, whose paths are those of the run where it is started from another folder.
     """
-    stored = run_dir / "config.yaml"
-    if stored.is_file():
-        old, config = reconcile(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
-        changed = differences(old, config, _in_training(run_dir))
+    old, config = _reconciled(run_dir, config)
+    if old is not None:
+        state = state_of_training(run_dir)
+        changed = differences(old, config, state is not None and not state["progress"]["finished"])
         if changed:
             raise UserError(
                 f"{run_dir} holds a run with other settings ({'; '.join(changed[:5])}): "
                 "give another --run_dir, or delete the folder."
             )
-    write_text(stored, to_yaml(absolute(config)))
+    write_text(run_dir / "config.yaml", to_yaml(absolute(config)))
     return config
 
 
-def _in_training(run_dir: Path) -> bool:
-    """Whether the fine-tuning of a run has begun and not come to its end."""
-    newest = max((run_dir / "checkpoints").glob("[0-9]*"), default=None)
-    if newest is None:
-        return False
-    return not json.loads((newest / "progress.json").read_text(encoding="utf-8"))["progress"]["finished"]
+def state_of_training(run_dir: Path) -> dict[str, Any] | None:
+    """progress.json of the newest checkpoint; None where there is none. Another process may be replacing it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        newest = max((run_dir / "checkpoints").glob("[0-9]*"), default=None)
+        if newest is None:
+            return None
+        try:
+            return json.loads((newest / "progress.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def read_metrics(run_dir: Path) -> dict[str, Any]:

@@ -8,18 +8,15 @@ trials/0003.lock   held by the process that works on it; the system lets go of i
 
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import write_text
+from pipeline.run_folder import state_of_training
 from pipeline.search.propose import Result
 from pipeline.search.space import Settings
-
-# Seconds until a folder that another process has just replaced can be read.
-PATIENCE = 5
 
 
 @dataclass
@@ -138,7 +135,7 @@ def read_trial(number: int, folder: Path, record: Record, pauses: Sequence[int],
         higher: whether higher is better.
     """
     evaluated = (folder / "metrics.json").is_file()
-    state = _state(folder)
+    state = state_of_training(folder)
     if state is None:
         return Trial(number, folder, record, pauses)
     progress = state["progress"]
@@ -185,18 +182,3 @@ def require_same_data(trials: Sequence[Trial]) -> None:
             f"{other.folder}: the data changed since {begun[0].folder} was trained: bring the old files back, or "
             "search in another run_dir."
         )
-
-
-def _state(run_dir: Path) -> dict | None:
-    """progress.json of the newest checkpoint; None where there is none. Another process may be replacing it."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        newest = max((run_dir / "checkpoints").glob("[0-9]*"), default=None)
-        if newest is None:
-            return None
-        try:
-            return json.loads((newest / "progress.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
