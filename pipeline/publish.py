@@ -1,11 +1,8 @@
 """From a trained model to the one that is served: a copy in its numerics, proved equal, scored, and exported."""
 
-import contextlib
 import dataclasses
 import math
-import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,6 @@ from export.onnx_model import export_onnx
 from export.savedmodel import HIDDEN, ExportSettings, HeldOut, export_verified
 from export.signatures import SignatureOptions
 from export.verify import rounding_tolerance
-from export.versions import version_number
-from pipeline import remote
 from pipeline.assemble import Assembly
 from pipeline.classifier import rescale_logits, serving_copy
 from pipeline.data.sources import read_metadata
@@ -31,6 +26,7 @@ from pipeline.evaluation.predict import BatchPredictor
 from pipeline.evaluation.transformers_judge import judge
 from pipeline.fitting import Fitting, find_fitting
 from pipeline.privacy.statement import Statement, statement_of
+from pipeline.published import highest_at, publish
 from pipeline.tasks.task import Task
 
 # Largest differences of a prediction between a trained and a served model, in the task's scale: float32 is as good as
@@ -171,57 +167,6 @@ def require_equal(trained: np.ndarray, served: np.ndarray, tolerance: float) -> 
             f"off where {tolerance:.3g} is allowed; nothing was scored or exported. If only bfloat16's rounding is to "
             "blame, set export.dtype to float32."
         )
-
-
-def publish(version: Path, address: str) -> None:
-    """Copy an exported version to the folder of versions at an address.
-
-    A bucket knows no renaming: what makes a folder a SavedModel comes last, so that no server loads half of one. Nor
-    does it know a lock: who publishes writes a claim of a name of its own, and goes on where no other is listed beside
-    it. Of two at once the later one sees the claim of the earlier, and both may refuse. That rests on a list that
-    shows what was written before, as S3 and Google's buckets promise; it was not tried on any other, nor against
-    their own servers.
-
-    Raises:
-        UserError: there is anything at that number already, or it cannot be written.
-    """
-    target = f"{address.rstrip('/')}/{version.name}"
-    if remote.names_in(target):
-        raise _taken(target, version)
-    claim = f"publishing-{secrets.token_hex(8)}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / claim
-        path.write_text("a run is copying its model to this folder\n", encoding="utf-8")
-        remote.upload([path], path.parent, target)
-    if remote.names_in(target) != [claim]:
-        _withdraw(claim, target)
-        raise _taken(target, version)
-    files = [path for path in version.rglob("*") if path.is_file()]
-    remote.upload(sorted(files, key=lambda path: path.name == "saved_model.pb"), version, target)
-    _withdraw(claim, target)
-    print(f"published: {target}")
-
-
-def _taken(target: str, version: Path) -> UserError:
-    return UserError(
-        f"{target} is taken by another run, which was not there when {version} was exported: nothing was uploaded; "
-        "start the same command again for the next number."
-    )
-
-
-def _withdraw(claim: str, target: str) -> None:
-    """Delete a claim; where nothing may be deleted it stays, which no server minds."""
-    with contextlib.suppress(UserError):
-        remote.remove(target, lambda place: place == claim)
-
-
-def highest_at(address: str) -> int:
-    """The highest number of a version at an address, whole or half copied; 0: there is none.
-
-    Raises:
-        UserError: it cannot be listed.
-    """
-    return max((number for name in remote.names_in(address) if (number := version_number(Path(name)))), default=0)
 
 
 def remove_left(run_dir: Path) -> None:

@@ -252,7 +252,7 @@ def test_a_batch_from_bucket_to_bucket(bucket, model, tmp_path, monkeypatch, cap
 
 def test_publishing(bucket, model, monkeypatch):
     from export.loading import Classifier
-    from pipeline.publish import publish
+    from pipeline.published import publish
 
     publish(model, f"{bucket.address}/models/")
     with pytest.raises(UserError, match="is taken by another run"):
@@ -265,7 +265,7 @@ def test_publishing(bucket, model, monkeypatch):
 
 
 def test_what_makes_a_model_of_a_folder_comes_last(model, monkeypatch):
-    from pipeline.publish import publish
+    from pipeline.published import publish
 
     placed, system = [], fsspec.filesystem("memory")
     put = type(system).put_file
@@ -276,7 +276,7 @@ def test_what_makes_a_model_of_a_folder_comes_last(model, monkeypatch):
 
 
 def test_nothing_is_published_where_another_run_has_begun(bucket, model):
-    from pipeline.publish import publish
+    from pipeline.published import publish
 
     bucket.write(f"models/{model.name}/variables/variables.index", "half")
     with pytest.raises(UserError, match="nothing was uploaded; start the same command again"):
@@ -286,7 +286,7 @@ def test_nothing_is_published_where_another_run_has_begun(bucket, model):
 
 @pytest.mark.parametrize("meets", ["at the look", "at the claim"])
 def test_of_two_that_publish_at_once_at_most_one_does(bucket, model, monkeypatch, meets):
-    from pipeline.publish import publish
+    from pipeline.published import publish
 
     names_in, upload, done = remote.names_in, remote.upload, []
 
@@ -319,7 +319,7 @@ def test_of_two_that_publish_at_once_at_most_one_does(bucket, model, monkeypatch
 
 
 def test_the_next_number_is_that_of_the_address_and_of_the_folder(bucket):
-    from pipeline.publish import highest_at
+    from pipeline.published import highest_at
 
     assert highest_at(f"{bucket.address}/models/") == 0
     # One is half copied, and what is no number is no version.
