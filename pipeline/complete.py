@@ -1,8 +1,9 @@
 """A run that has come to its end, so that the same command again does nothing. Imports no TensorFlow.
 
 What it is judged by: every setting, the files that they name, this package's own code and TensorFlow's version, and
-whether what the run has made is still there. A file is the same by size and time of change, or else, where it is no
-large one, by its content; what a setting names and is not found at all is no change, for the run has no use for it.
+whether what the run has made is still there. A file is the same by size and time of change, or else, where files are
+not too large together, by its content; what a setting names and is not found at all is no change, for the run has no
+use for it.
 """
 
 import hashlib
